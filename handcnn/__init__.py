@@ -1,0 +1,32 @@
+"""handcnn: a convolutional network written by hand in NumPy, every gradient derived on paper.
+
+The letters used for shapes, everywhere in this package and its documentation:
+
+    N  images in a batch        F       filters of a convolution
+    C  channels of an image     k, s, p kernel size, stride, padding
+    H  height, W  width         OH, OW  height and width of its output, (H + 2p - k)//s + 1
+    K  classes                  D, M    inputs and units of a dense layer
+
+Importing the package loads NumPy and nothing slower.
+"""
+
+from handcnn.checkpoint import load_network
+from handcnn.errors import HandcnnError
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
+from handcnn.loss import loss_function, loss_gradient
+from handcnn.network import Network, documented_network
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Conv2D",
+    "HandcnnError",
+    "HiddenLayer",
+    "InputLayer",
+    "Network",
+    "OutputLayer",
+    "documented_network",
+    "load_network",
+    "loss_function",
+    "loss_gradient",
+]

@@ -1,0 +1,68 @@
+"""`python -m handcnn`: one training step of the documented network, shown step by step.
+
+In float64, so that the gradient check at its heart can be strict; everything else is as in
+training. Exit code 1 if a gradient is wrong.
+"""
+
+import sys
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from handcnn.gradient_check import check_gradients
+from handcnn.loss import loss_function, loss_gradient
+from handcnn.network import documented_network
+
+
+def main() -> int:
+    """Print the step and return the exit code."""
+    with threadpool_limits(1, "blas"):  # two images are too few to share between threads
+        return show_step()
+
+
+def show_step() -> int:
+    """Print every part of one training step; return 0 if all of it is right."""
+    rng = np.random.default_rng(0)
+    net = documented_network(rng=rng, dtype=np.float64)
+    x = rng.random((2, 1, 28, 28))
+    labels = rng.integers(10, size=2)
+    y_true = np.eye(10)[labels]
+    print("The documented network:\n")
+    print(net)
+
+    print(f"\n1. Forward: two random images, labels {labels[0]} and {labels[1]}\n")
+    a = x
+    for layer in net.layers:
+        a = layer.forward(a)
+        print(f"   {layer!s:26} -> {a.shape}")
+    y_pred = net.forward(x)
+    loss = loss_function(y_pred, y_true)
+    for i, label in enumerate(labels):
+        guess = y_pred[i].argmax()
+        print(
+            f"   image {i + 1}: predicted {guess} with {100 * y_pred[i, guess]:.2f} %, "
+            f"its label {label} has {100 * y_pred[i, label]:.2f} %"
+        )
+    print(f"   loss, the mean of -log p(label): {loss:.6f} (guessing: log 10 = {np.log(10):.6f})")
+
+    print("\n2. Backward: y_pred - y_true goes in, a gradient for every parameter is left behind.")
+    print("   Its slope along a random direction, against the slope by finite differences:\n")
+    checks = check_gradients(net, x, y_true, rng)
+    print("   parameter          numbers         by hand  by differences  relative error")
+    for check in checks:
+        verdict = "ok" if check.passed else "WRONG"
+        print(
+            f"   {check.name:14} {check.numbers:11,} {check.by_hand:15.9f} "
+            f"{check.by_differences:15.9f} {check.error:15.1e}  {verdict}"
+        )
+
+    print("\n3. Update: parameter -= learning rate * gradient, with learning rate 0.001\n")
+    net.backward(loss_gradient(net.forward(x), y_true))
+    net.update_params()
+    loss_after = loss_function(net.forward(x), y_true)
+    print(f"   loss before {loss:.6f}, loss after {loss_after:.6f}")
+    return 0 if all(check.passed for check in checks) and loss_after < loss else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

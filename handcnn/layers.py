@@ -1,0 +1,450 @@
+"""The layers of the network: forward, the gradients derived by hand, and the one update rule.
+
+Every layer keeps the same contract. `forward(x)` returns the layer's output and keeps what the way
+back needs. `backward(dout)` takes the gradient of the loss with respect to that output, leaves the
+gradients of the parameters in `dweights` and `dbias`, and returns `dx`, the gradient with respect
+to the input. `update_params()` takes one step of gradient descent. Neither `x` nor `dout` is ever
+written into. `docs/backprop.md` derives every formula; the shape letters are those of the package:
+
+    N, C, H, W   images in the batch, channels, height, width
+    F, k, s, p   filters, kernel size, stride, padding;  OH = (H + 2p - k)//s + 1, OW likewise
+    D, M         inputs and units of a dense layer
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Layer:
+    """What every layer can do. A layer without parameters has nothing to update."""
+
+    def forward(self, x: Array) -> Array:
+        """Return the output for the batch `x`, keeping what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, dout: Array) -> Array:
+        """Return `dx` for the gradient `dout` of the loss with respect to the last output."""
+        raise NotImplementedError
+
+    def update_params(self) -> None:
+        """Take one step of gradient descent."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output, without N, for one input of `input_shape`."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the layer's arrays by name: the arrays themselves, not copies."""
+        return {}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, from which an equal layer can be built."""
+        return {}
+
+    @staticmethod
+    def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+        """Return the shape of every parameter of a layer with this `config`."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class InputLayer(Layer):
+    """The place where a batch enters the network: `x -> x`, `dout -> dout`, any shape."""
+
+    def forward(self, x: Array) -> Array:
+        """Return `x` itself."""
+        return x
+
+    def backward(self, dout: Array) -> Array:
+        """Return `dout` itself."""
+        return dout
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return `input_shape`."""
+        return input_shape
+
+
+class ParameterLayer(Layer):
+    """A layer with `weights` and `bias`: their initial values, their gradients, their update.
+
+    Weights start normally distributed with standard deviation 0.01, biases at zero. Both may be
+    changed in place or replaced by arrays of the same shape at any time; the layer computes in
+    the dtype of its weights.
+    """
+
+    def __init__(
+        self, learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
+    ) -> None:
+        rng = np.random.default_rng() if rng is None else rng
+        self.learning_rate = learning_rate
+        self._shapes = self.parameter_shapes(self.config())
+        self.weights: Array = rng.normal(0, 0.01, self._shapes["weights"]).astype(dtype)
+        self.bias: Array = np.zeros(self._shapes["bias"], dtype)
+        self.dweights: Array | None = None
+        self.dbias: Array | None = None
+        self._z_shape: Shape | None = None  # of the last forward pass
+
+    def backward(self, dout: Array) -> Array:
+        """Leave `dweights` and `dbias` on the layer and return `dx` in the shape of `x`."""
+        return self.input_gradient(self.parameter_gradients(dout))
+
+    def parameter_gradients(self, dout: Array) -> Array:
+        """Leave `dweights` and `dbias` on the layer and return dz, which gives `dx`.
+
+        This is all of `backward` that the first layer of a network needs: nobody reads the
+        gradient with respect to the images.
+        """
+        raise NotImplementedError
+
+    def input_gradient(self, dz: Array) -> Array:
+        """Return `dx` for the dz that `parameter_gradients` returned."""
+        raise NotImplementedError
+
+    def update_params(self) -> None:
+        """Take the documented step: every parameter minus learning rate times its gradient.
+
+        Raises:
+            RuntimeError: there are no gradients yet.
+        """
+        if self.dweights is None or self.dbias is None:
+            raise RuntimeError(f"{self}: update_params before backward; call backward(dout) first")
+        self.weights -= self.learning_rate * self.dweights
+        self.bias -= self.learning_rate * self.dbias
+
+    def parameters(self) -> dict[str, Array]:
+        """Return `weights` and `bias` by name."""
+        return {"weights": self.weights, "bias": self.bias}
+
+    def _check_parameters(self) -> None:
+        """Check what may have been assigned since the last pass; whole numbers become floats."""
+        for name, assigned in self.parameters().items():
+            array = np.asarray(assigned)
+            if array.shape != self._shapes[name]:
+                raise ValueError(
+                    f"{self} expects {name} of shape {self._shapes[name]}, got {array.shape}; "
+                    "assign an array of that shape"
+                )
+            setattr(self, name, array if array.dtype.kind == "f" else array.astype(np.float64))
+
+    def _check_gradient(self, dout: Array) -> Array:
+        if self._z_shape is None:
+            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
+        if np.shape(dout) != self._z_shape:
+            raise ValueError(
+                f"{self} expects dout of shape {self._z_shape}, the shape of its output, "
+                f"got {np.shape(dout)}"
+            )
+        return np.asarray(dout, self.weights.dtype)
+
+
+class Conv2D(ParameterLayer):
+    """Cross-correlation of every image with F kernels, zero padding, no activation.
+
+        z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
+
+    The window under each output position is copied into a column of one matrix ("im2col":
+    Chellapilla, Puri and Simard, 2006), which turns the sum over c,u,v into a matrix product.
+
+    Args:
+        in_channels: C.
+        out_channels: F.
+        kernel_size: k.
+        stride: s.
+        padding: p, rows and columns of zeros added on every side.
+        learning_rate: step size of `update_params`.
+        rng: source of the initial weights.
+        dtype: of the parameters and all that is computed from them.
+
+    Attributes:
+        weights: (F, C, k, k), gradient in `dweights`.
+        bias: (F, 1), gradient in `dbias`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        learning_rate: float = 0.001,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _check_size("Conv2D", "in_channels", in_channels)
+        _check_size("Conv2D", "out_channels", out_channels)
+        _check_size("Conv2D", "kernel_size", kernel_size)
+        _check_size("Conv2D", "stride", stride)
+        _check_size("Conv2D", "padding", padding, smallest=0)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        super().__init__(learning_rate, rng, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Return z (N, F, OH, OW) for images `x` (N, C, H, W)."""
+        self._check_parameters()
+        self._check_shape(np.shape(x))
+        x = np.asarray(x, self.weights.dtype)
+        self._x_shape = x.shape
+        self._z_shape = (len(x), self.out_channels, *self._positions(x.shape))
+        self._patches = self._gather(x)  # (N, C*k*k, OH*OW)
+        z = self._kernels @ self._patches + self.bias  # (N, F, OH*OW)
+        return z.reshape(self._z_shape)
+
+    def parameter_gradients(self, dout: Array) -> Array:
+        """Leave `dweights` and `dbias`; return dz (N, F, OH*OW), which is `dout` flattened.
+
+        dweights[f,c,u,v] = sum over n,i,j of dout[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]: the input
+        correlated with `dout`, without any rotation.
+        """
+        dz = self._check_gradient(dout).reshape(len(dout), self.out_channels, -1)  # (N, F, OH*OW)
+        dkernels = (dz @ self._patches.transpose(0, 2, 1)).sum(axis=0)  # (F, C*k*k)
+        self.dweights = dkernels.reshape(self.weights.shape)
+        self.dbias = dz.sum(axis=(0, 2)).reshape(self.bias.shape)
+        return dz
+
+    def input_gradient(self, dz: Array) -> Array:
+        """Return dx (N, C, H, W): `dz` dilated by s, fully correlated with the rotated kernels.
+
+        The rotation by 180 degrees is in the addressing: what output (i, j) took from pixel
+        (i*s+u, j*s+v) in `_gather` goes back to that pixel in `_scatter`, so pixel (y, x) meets
+        tap (u, v) of output ((y-u)/s, (x-v)/s): the taps run backwards.
+        """
+        dpatches = self._kernels.T @ dz  # (N, C*k*k, OH*OW)
+        return self._scatter(dpatches)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (F, OH, OW) for one image of shape (C, H, W)."""
+        self._check_shape(("N", *input_shape))
+        return self.out_channels, *self._positions(input_shape)
+
+    @property
+    def _kernels(self) -> Array:
+        """The weights as a matrix, a row for each filter: (F, C*k*k)."""
+        return self.weights.reshape(self.out_channels, -1)
+
+    def _gather(self, x: Array) -> Array:
+        """Copy the window under every output position into a column: (N, C*k*k, OH*OW)."""
+        k, p = self.kernel_size, self.padding
+        n, c, _, _ = x.shape
+        oh, ow = self._positions(x.shape)
+        xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+        patches = np.empty((n, c, k, k, oh, ow), x.dtype)
+        for u, v, rows, columns in self._taps(oh, ow):
+            patches[:, :, u, v] = xpad[:, :, rows, columns]
+        return patches.reshape(n, c * k * k, oh * ow)
+
+    def _scatter(self, dpatches: Array) -> Array:
+        """Add every column back to the window it was copied from: (N, C, H, W)."""
+        k, p = self.kernel_size, self.padding
+        n, c, h, w = self._x_shape
+        oh, ow = self._positions(self._x_shape)
+        dpatches = dpatches.reshape(n, c, k, k, oh, ow)
+        dxpad = np.zeros((n, c, h + 2 * p, w + 2 * p), dpatches.dtype)
+        for u, v, rows, columns in self._taps(oh, ow):
+            dxpad[:, :, rows, columns] += dpatches[:, :, u, v]
+        return dxpad[:, :, p : p + h, p : p + w]
+
+    def _taps(self, oh: int, ow: int) -> Iterator[tuple[int, int, slice, slice]]:
+        """Yield each tap (u, v) of the kernel with the rows and columns of xpad that it meets."""
+        s = self.stride
+        for u, v in np.ndindex(self.kernel_size, self.kernel_size):
+            yield u, v, slice(u, u + s * oh, s), slice(v, v + s * ow, s)
+
+    def _positions(self, shape: Shape) -> Shape:
+        """Return (OH, OW) for images whose last two axes are H and W."""
+        k, s, p = self.kernel_size, self.stride, self.padding
+        h, w = shape[-2:]
+        return (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1
+
+    def _check_shape(self, shape: tuple[int | str, ...]) -> None:
+        c, k, p = self.in_channels, self.kernel_size, self.padding
+        if len(shape) != 4 or shape[1] != c:
+            raise ValueError(
+                f"{self} expects x of shape (N, {c}, H, W), got {show_shape(shape)}; "
+                f"{_channel_hint(shape, c)}"
+            )
+        if min(self._positions(cast(Shape, shape))) < 1:
+            raise ValueError(
+                f"{self} with padding {p} expects images of at least {k - 2 * p} x {k - 2 * p} "
+                f"pixels, got {show_shape(shape)}; use a smaller kernel or more padding"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, from which an equal layer can be built."""
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "learning_rate": self.learning_rate,
+        }
+
+    @staticmethod
+    def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+        """Return the shapes of `weights` (F, C, k, k) and `bias` (F, 1)."""
+        f, c, k = config["out_channels"], config["in_channels"], config["kernel_size"]
+        return {"weights": (f, c, k, k), "bias": (f, 1)}
+
+    def __repr__(self) -> str:
+        k = self.kernel_size
+        return f"Conv2D({self.in_channels} -> {self.out_channels}, {k}x{k})"
+
+
+class DenseLayer(ParameterLayer):
+    """The part that hidden and output layer share: `z = x W + b`, and the way back from dz.
+
+    Args:
+        input_size: D. A 4-D input (N, C, H, W) is flattened to (N, D) with D = C*H*W.
+        output_size: M.
+        learning_rate: step size of `update_params`.
+        rng: source of the initial weights.
+        dtype: of the parameters and all that is computed from them.
+
+    Attributes:
+        weights: (D, M), gradient in `dweights`.
+        bias: (1, M), gradient in `dbias`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        learning_rate: float = 0.001,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _check_size(type(self).__name__, "input_size", input_size)
+        _check_size(type(self).__name__, "output_size", output_size)
+        self.input_size = input_size
+        self.output_size = output_size
+        super().__init__(learning_rate, rng, dtype)
+
+    def affine(self, x: Array) -> Array:
+        """Return z (N, M) = x W + b."""
+        self._check_parameters()
+        self._check_shape(np.shape(x))
+        x = np.asarray(x, self.weights.dtype)
+        self._x_shape = x.shape
+        self._x = x.reshape(len(x), self.input_size)  # (N, D)
+        self._z_shape = (len(x), self.output_size)
+        z: Array = self._x @ self.weights + self.bias
+        return z
+
+    def parameter_gradients(self, dout: Array) -> Array:
+        """Leave dweights = x^T dz and dbias = the column sums of dz; here dz is `dout` (N, M)."""
+        dz = self._check_gradient(dout)
+        self.dweights = self._x.T @ dz
+        self.dbias = dz.sum(axis=0, keepdims=True)
+        return dz
+
+    def input_gradient(self, dz: Array) -> Array:
+        """Return dx = dz W^T in the shape that `x` came in."""
+        return (dz @ self.weights.T).reshape(self._x_shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (M,) for one input of shape (D,) or (C, H, W)."""
+        self._check_shape(("N", *input_shape))
+        return (self.output_size,)
+
+    def _check_shape(self, shape: tuple[int | str, ...]) -> None:
+        d = self.input_size
+        if len(shape) not in (2, 4) or prod(cast(Shape, shape[1:])) != d:
+            raise ValueError(
+                f"{self} expects x of shape (N, {d}) or (N, C, H, W) with C*H*W = {d}, "
+                f"got {show_shape(shape)}; {_dense_hint(shape, d)}"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, from which an equal layer can be built."""
+        return {
+            "input_size": self.input_size,
+            "output_size": self.output_size,
+            "learning_rate": self.learning_rate,
+        }
+
+    @staticmethod
+    def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+        """Return the shapes of `weights` (D, M) and `bias` (1, M)."""
+        d, m = config["input_size"], config["output_size"]
+        return {"weights": (d, m), "bias": (1, m)}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.input_size} -> {self.output_size})"
+
+
+class HiddenLayer(DenseLayer):
+    """Dense layer with ReLU: `z = x W + b`, `a = max(0, z)`. Arguments as in `DenseLayer`."""
+
+    def forward(self, x: Array) -> Array:
+        """Return a (N, M) for `x` (N, D) or (N, C, H, W)."""
+        z = self.affine(x)
+        self._active = z > 0
+        return np.maximum(z, 0)
+
+    def parameter_gradients(self, dout: Array) -> Array:
+        """Return dz = dout * (z > 0) and leave the gradients that follow from it."""
+        dout = self._check_gradient(dout)
+        return super().parameter_gradients(dout * self._active)
+
+
+class OutputLayer(DenseLayer):
+    """Dense layer with softmax: `z = x W + b`, `a = softmax(z)`. Arguments as in `DenseLayer`.
+
+    `backward` takes the gradient with respect to *z*: for softmax under cross-entropy that is
+    what `loss_gradient` gives, so the softmax has no backward pass of its own.
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return probabilities (N, M), each row summing to 1, for `x` (N, D) or (N, C, H, W)."""
+        z = self.affine(x)
+        exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels; exp cannot overflow
+        probabilities: Array = exp / exp.sum(axis=1, keepdims=True)
+        return probabilities
+
+
+def _check_size(layer: str, name: str, value: int, smallest: int = 1) -> None:
+    if not isinstance(value, int | np.integer) or value < smallest:
+        raise ValueError(
+            f"{layer} expects {name} to be a whole number of at least {smallest}, got {value!r}"
+        )
+
+
+def show_shape(shape: tuple[int | str, ...]) -> str:
+    """Return a shape as Python prints it, but with letters such as N unquoted."""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _channel_hint(shape: tuple[int | str, ...], c: int) -> str:
+    """Say how an array of this shape most likely becomes (N, C, H, W)."""
+    if len(shape) == 2:
+        return f"reshape flat images with x.reshape(-1, {c}, H, W)"
+    if len(shape) == 3 and c == 1:
+        return "add the channel axis with x[:, None]"
+    if len(shape) == 3 and shape[0] == c:
+        return "add the batch axis with x[None]"
+    if len(shape) == 4 and shape[3] == c:
+        return "move the channels to the front with x.transpose(0, 3, 1, 2)"
+    return f"the second axis must hold the channels, of which there are {c}"
+
+
+def _dense_hint(shape: tuple[int | str, ...], d: int) -> str:
+    """Say how an array of this shape most likely becomes (N, D)."""
+    if shape == (d,):
+        return "add the batch axis with x[None]"
+    return f"reshape it with x.reshape(N, {d}), or build the layer for the size of its input"

@@ -1,0 +1,107 @@
+"""A run's folder: what it is called, what is in it, and how the newest one is found."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from handcnn.errors import HandcnnError
+from handcnn.files import atomic_write
+
+OUTPUTS = Path("outputs")
+WEIGHTS = "weights.npz"
+CHECKPOINT = "checkpoint.npz"
+HISTORY = "history.csv"
+RECORD = "run.json"
+HISTORY_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+)
+STARTED = re.compile(r"\d{8}-\d{6}-")
+
+
+def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: datetime) -> Path:
+    """Make the folder `<date-time>-<dataset>[-<name>]`, a new one even within the same second.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    stem = "-".join(filter(None, [now.strftime("%Y%m%d-%H%M%S"), dataset, name]))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, 1000):
+        folder = output_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise HandcnnError(f"{output_dir} holds a thousand runs named {stem}; choose another --name")
+
+
+def newest_run(output_dir: Path, holding: str) -> Path:
+    """Return the folder of the run that was started last and holds the file `holding`.
+
+    Raises:
+        HandcnnError: there is none.
+    """
+    runs = sorted(
+        folder
+        for folder in output_dir.glob("*")
+        if STARTED.match(folder.name) and (folder / holding).is_file()
+    )
+    if not runs:
+        raise HandcnnError(
+            f"no run in {output_dir} holds {holding}; train one first with: python train.py"
+        )
+    return runs[-1]
+
+
+def find(run: str, output_dir: Path) -> Path:
+    """Return the folder of the run that is meant: `latest`, or the path of a folder.
+
+    Raises:
+        HandcnnError: there is none, or it holds no checkpoint.
+    """
+    if run == "latest":
+        return newest_run(output_dir, CHECKPOINT)
+    if not (Path(run) / CHECKPOINT).is_file():
+        raise HandcnnError(
+            f"{run} is not the folder of a run: it holds no {CHECKPOINT}; "
+            f"give a folder inside {output_dir}, or latest"
+        )
+    return Path(run)
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether the run's record holds its test result, which is written last."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and "test" in record
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write `history.csv`, a row per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with atomic_write(folder / HISTORY) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `run.json`, everything there is to know about a run apart from its numbers by epoch."""
+    with atomic_write(folder / RECORD) as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
