@@ -245,7 +245,14 @@ def run_epoch(run: Run, stop: StopRequests, screen: Screen) -> None:
             stop.check()
 
         start = time.perf_counter()
-        training = train_epoch(state.net, shown_batches, after_step)
+        try:
+            training = train_epoch(state.net, shown_batches, after_step)
+        except HandcnnError as error:
+            raise HandcnnError(
+                f"epoch {epoch}: {error}; {run.folder} keeps the state after epoch {epoch - 1}, "
+                f"go on with: python train.py --resume {run.folder} "
+                f"--learning-rate {options['learning_rate'] / 10:g}"
+            ) from error
         seconds = time.perf_counter() - start
     validation, _ = evaluate(state.net, make_batches(run, run.dataset.validation))
     row = {

@@ -41,31 +41,33 @@ def train_epoch(
         what the final parameters would score.
 
     Raises:
-        HandcnnError: the loss is not finite any more.
+        HandcnnError: the loss or a parameter is no longer finite.
     """
     loss = correct = images = 0.0
-    for step, (x, y) in enumerate(batches, start=1):
-        y_pred = net.forward(x)
-        net.backward(loss_gradient(y_pred, y))
-        net.update_params()
+    with np.errstate(all="ignore"):  # what overflows is found below, and said once
+        for step, (x, y) in enumerate(batches, start=1):
+            y_pred = net.forward(x)
+            net.backward(loss_gradient(y_pred, y))
+            net.update_params()
 
-        loss += loss_function(y_pred, y) * len(x)
-        correct += int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
-        images += len(x)
-        if not np.isfinite(loss):
-            raise HandcnnError(divergence_message(step))
-        if after_step is not None:
-            after_step(Score(loss / images, correct / images))
+            loss += loss_function(y_pred, y) * len(x)
+            correct += int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
+            images += len(x)
+            _check_finite("loss", np.asarray(loss), step)
+            if after_step is not None:
+                after_step(Score(loss / images, correct / images))
+    for name, parameter in net.parameters().items():
+        _check_finite(name, parameter, step)
     return Score(loss / images, correct / images)
 
 
-def divergence_message(step: int) -> str:
-    """Say what happened, why it most likely did, and what to try."""
-    return (
-        f"the loss is no longer a finite number at step {step} of the epoch: the learning rate is "
-        "most likely too large (the gradient is a sum over the batch, so a larger batch needs a "
-        "smaller one); try a tenth of it"
-    )
+def _check_finite(name: str, values: Array, step: int) -> None:
+    if not np.isfinite(values).all():
+        raise HandcnnError(
+            f"{name} is no longer finite at step {step}, most likely because the learning rate is "
+            "too large (the gradient is a sum over the batch, so larger batches need smaller "
+            "rates); try a tenth of it"
+        )
 
 
 def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Score, Array]:

@@ -1,0 +1,50 @@
+# handcnn: everything that can be done, each target with all the set-up it needs.
+# `make` alone lists them. The plain python line behind each one is in README.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train demo test check lint types smoke bench clean
+
+help: ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(INSTALLED) ## make the virtual environment with pinned versions (the others do it themselves)
+
+train: $(INSTALLED) ## train on MNIST; options as in make train ARGS="--epochs 3"
+	$(BIN)/python train.py $(ARGS)
+
+demo: $(INSTALLED) ## show one training step on two images, with its gradient check
+	$(BIN)/python -m handcnn
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
+
+lint: $(INSTALLED) ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## check the type hints
+	$(BIN)/mypy
+
+smoke: $(INSTALLED) ## run every script once, briefly
+	$(BIN)/python tests/smoke.py
+
+bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the virtual environment and what the tools left; runs and data stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "handcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

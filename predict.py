@@ -1,0 +1,72 @@
+"""Read the digit in a picture, or in many, with weights that train.py has saved.
+
+    python predict.py picture.png                                  the newest run's weights
+    python predict.py *.jpg --weights outputs/RUN/weights.npz
+    python predict.py photo.jpg --show seen.png                    and what the network saw
+
+Any picture that Pillow opens: photo or drawing, any size, dark on light or light on dark.
+Exit code 1 if a picture could not be read; the others are read all the same.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from handcnn import HandcnnError, Network, cli, load_network, runs
+from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
+
+NAMED = 3  # classes named in an answer: the digit and its runners-up
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    options = parse_options(arguments)
+    return cli.run("predict.py", lambda: predict(options))
+
+
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = cli.Parser(prog="predict.py", description=__doc__)
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to be read")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="by default those of the newest run in outputs"
+    )
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE", help="write a PNG of what the network saw"
+    )
+    return parser.parse_args(arguments)
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Answer for every picture in turn; return 1 if one of them could not be read."""
+    weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
+    net = load_network(weights)
+    print(f"weights: {weights}")
+    width = max(len(str(path)) for path in options.pictures)
+    seen = []
+    for path in options.pictures:
+        try:
+            image = prepare_picture(load_picture(path))
+        except HandcnnError as error:
+            print(f"predict.py: {error}", file=sys.stderr, flush=True)
+            continue
+        seen.append(image)
+        print(f"{path!s:{width}}  {answer(net, image)}", flush=True)
+    if options.show is not None and seen:
+        save_sheet(options.show, seen)
+        print(f"what the network saw: {options.show}")
+    return 0 if len(seen) == len(options.pictures) else 1
+
+
+def answer(net: Network, image: np.ndarray) -> str:
+    """Return the digit with its probability, and the runners-up."""
+    probabilities = net.predict_proba(to_batch([image]))[0]
+    best, *others = np.argsort(-probabilities)[:NAMED]
+    runners_up = ", ".join(f"{digit} {100 * probabilities[digit]:.2f} %" for digit in others)
+    return f"{best}  {100 * probabilities[best]:6.2f} %   then {runners_up}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

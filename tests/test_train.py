@@ -1,0 +1,186 @@
+"""train.py from the options to the files, on the small bundled data set.
+
+Oracles: the files read back with NumPy, csv and json alone; a run compared with itself; and for
+the failures the exact sentence a user sees.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from data import load_dataset
+from handcnn import load_network
+
+ROOT = Path(__file__).parent.parent
+FILES = {
+    "accuracy.png",
+    "checkpoint.npz",
+    "confusion_matrix.png",
+    "filters.png",
+    "history.csv",
+    "loss.png",
+    "mistakes.png",
+    "run.json",
+    "weights.npz",
+}
+# Large steps, so that the network learns something in the few steps a test can afford.
+FAST = ["--dataset", "digits", "--limit", "320", "--epochs", "3", "--learning-rate", "0.01"]
+
+
+def run(tmp_path: Path, *options: str) -> Path:
+    """Train into `tmp_path` and return the new run's folder."""
+    before = set(tmp_path.glob("*"))
+    assert train.main([*FAST, "--output-dir", str(tmp_path), *options]) == 0
+    (folder,) = set(tmp_path.glob("*")) - before
+    return folder
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """Return the history without the columns that depend on the clock."""
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    clock = {"seconds", "images_per_second"}
+    return [{k: float(v) for k, v in row.items() if k not in clock} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("outputs"))
+
+
+def test_a_run_leaves_every_file_of_the_table_and_nothing_else(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == FILES
+    assert finished.name.endswith("-digits")
+
+
+def test_the_history_has_a_row_per_epoch_and_the_network_learns(finished: Path) -> None:
+    rows = history(finished)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert all(0 <= row["val_accuracy"] <= 1 for row in rows)
+
+
+def test_the_weights_are_those_of_the_best_epoch_and_the_record_is_about_them(
+    finished: Path,
+) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    rows = history(finished)
+    best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert record["best_epoch"] == best["epoch"]
+
+    net = load_network(finished / "weights.npz")
+    dataset = load_dataset("digits", seed=0, limit=320)
+    for part, accuracy in (
+        (dataset.validation, best["val_accuracy"]),
+        (dataset.test, record["test"]["accuracy"]),
+    ):
+        x = part.images[:, None].astype(np.float32) / np.float32(255)
+        assert np.mean(net.predict(x) == part.labels) == pytest.approx(accuracy, abs=1e-12)
+    assert record["data"]["dataset"] == "digits"
+    assert record["options"]["seed"] == 0
+    assert record["parameters"] == 1_606_666
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    finished: Path, tmp_path: Path
+) -> None:
+    again, other = run(tmp_path), run(tmp_path, "--seed", "1")
+    assert history(again) == history(finished) != history(other)
+    for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
+        assert (again / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_two_runs_in_the_same_second_get_two_folders(tmp_path: Path) -> None:
+    assert run(tmp_path, "--epochs", "1") != run(tmp_path, "--epochs", "1")
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(finished: Path, tmp_path: Path) -> None:
+    folder = run(tmp_path, "--epochs", "1")
+    for epochs in ("2", "3"):
+        assert train.main(["--resume", str(folder), "--epochs", epochs]) == 0
+    assert history(folder) == history(finished)
+    for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_latest_is_the_run_that_started_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "--epochs", "1")
+    last = run(tmp_path, "--epochs", "1", "--name", "second")
+    assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
+    assert f"{last} is finished, 1 epochs" in capsys.readouterr().out
+
+
+def test_the_target_accuracy_decides_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*FAST, "--output-dir", str(tmp_path), "--epochs", "1", "--target-accuracy"]
+    assert train.main([*options, "100"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("train.py: test accuracy ")
+    assert error.endswith(" % is below the target of 100 %\n")
+    assert train.main([*options, "0.001"]) == 0
+
+
+def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "--quiet")
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["", "best", "test", ""]
+
+
+def test_a_learning_rate_that_is_too_large_is_named_as_the_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*FAST, "--output-dir", str(tmp_path), "--learning-rate", "1000"]) == 1
+    (folder,) = tmp_path.iterdir()
+    error = capsys.readouterr().err
+    assert error.startswith("train.py: epoch 1: ")
+    assert "most likely because the learning rate is too large" in error
+    assert error.endswith(f"--resume {folder} --learning-rate 100\n")
+    assert error.count("\n") == 1
+
+
+OPTIONS_THAT_CHANGE_THE_PAST = [
+    ("--seed", "1", "--seed 0, which cannot become 1"),
+    ("--limit", "100", "--limit 320, which cannot become 100"),
+    ("--batch-size", "32", "--batch-size 64, which cannot become 32"),
+    ("--dataset", "mnist", "--dataset digits, which cannot become mnist"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), OPTIONS_THAT_CHANGE_THE_PAST)
+def test_resuming_refuses_to_change_the_past(
+    finished: Path,
+    option: str,
+    value: str,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main(["--resume", str(finished), option, value]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {finished} was trained with {expected} on resuming; "
+        "leave the option out or start a new run\n"
+    )
+
+
+def test_help_is_quick_to_load_and_names_every_option() -> None:
+    code = "import sys, train\ntry: train.main(['--help'])\nfinally: print(*sorted(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    loaded = output.splitlines()[-1].split()
+    assert not {"matplotlib", "sklearn", "scipy", "PIL", "tqdm"} & set(loaded)
+    for option in (
+        "epochs batch-size learning-rate seed dataset data-home output-dir name limit resume "
+        "threads quiet target-accuracy"
+    ).split():
+        assert f"--{option}" in output
