@@ -31,10 +31,13 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(prog="predict.py", description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to be read")
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="by default those of the newest run in outputs"
+        "--weights",
+        type=cli.file,
+        metavar="FILE",
+        help="by default those of the newest run in outputs",
     )
     parser.add_argument(
-        "--show", type=Path, metavar="FILE", help="write a PNG of what the network saw"
+        "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
     )
     return parser.parse_args(arguments)
 

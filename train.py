@@ -12,6 +12,7 @@ checkpoint after every epoch, the history and five pictures. Ctrl-C loses nothin
 
 import argparse
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from data import Batches, Dataset, Split, load_dataset
+from data import TRAINING_IMAGES, Batches, Dataset, Split, load_dataset
 from handcnn import HandcnnError, Network, __version__, cli, documented_network, runs
 from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from handcnn.layers import Array, ParameterLayer
@@ -95,10 +96,17 @@ def parse_options(arguments: list[str] | None) -> dict[str, Any]:
         "auto takes MNIST, or the digits of scikit-learn where MNIST cannot be had",
         choices=("auto", "mnist", "digits"),
     )
-    option("--data-home", "where scikit-learn keeps its downloads", type=Path, metavar="FOLDER")
-    option("--output-dir", "where runs are kept (default: outputs)", type=Path, metavar="FOLDER")
-    option("--name", "added to the name of the run's folder", type=cli.file_name)
-    option("--resume", "go on with the run in this folder; 'latest' finds it", metavar="RUN")
+    option("--data-home", "scikit-learn's folder for downloads", type=cli.folder, metavar="FOLDER")
+    option(
+        "--output-dir", "where runs are kept (default: outputs)", type=cli.folder, metavar="FOLDER"
+    )
+    option("--name", "added to the name of the run's folder", type=cli.name)
+    option(
+        "--resume",
+        "go on with the run in this folder, or with 'latest'",
+        type=cli.folder,
+        metavar="RUN",
+    )
     option("--threads", "threads for matrix products", type=cli.whole_number(1, 256), metavar="N")
     option("--quiet", "print only warnings and the result", action="store_true")
     option(
@@ -107,31 +115,51 @@ def parse_options(arguments: list[str] | None) -> dict[str, Any]:
         type=cli.number(0, 100),
         metavar="P",
     )
-    return vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(arguments))
+    if "resume" in given and "name" in given:
+        parser.error(f"--name {given['name']} cannot be given with --resume: the run has its name")
+    largest = TRAINING_IMAGES.get(given.get("dataset", ""), max(TRAINING_IMAGES.values()))
+    if given.get("limit", 0) > largest:
+        parser.error(f"--limit: {given['limit']:,} is more than the {largest:,} training images")
+    return given
 
 
 def train(given: dict[str, Any]) -> int:
     """Train as the options say, write the results, return the exit code."""
+    if "resume" in given:
+        folder = runs.find(given["resume"], given.get("output_dir", runs.OUTPUTS))
+        with runs.locked(folder):
+            return train_run(resume_run(folder, given), given)
+    options = DEFAULTS | {name: given[name] for name in DEFAULTS if name in given}
+    dataset = load(options, given)
+    folder = runs.create_run_folder(
+        given.get("output_dir", runs.OUTPUTS), dataset.name, given.get("name"), datetime.now()
+    )
+    with runs.locked(folder):
+        return train_run(start_run(folder, dataset, options), given)
+
+
+def train_run(run: Run, given: dict[str, Any]) -> int:
+    """Train the epochs that are left, write the results, return the exit code."""
     from threadpoolctl import threadpool_limits
 
-    screen = Screen(quiet="quiet" in given)
-    run = resume_run(given) if "resume" in given else start_run(given)
     if run.epochs_left <= 0 and runs.is_finished(run.folder):
         done = len(run.state.history)
-        print(f"{run.folder} is finished, {done} epochs; more: --epochs N with N above {done}")
+        print(f"{run.folder} is finished after {done} epochs; --epochs N with N > {done} goes on")
         return 0
+    screen = Screen(quiet="quiet" in given)
     introduce(run, screen)
-    with threadpool_limits(run.state.options["threads"], "blas"), StopRequests() as stop:
+    with threadpool_limits(run.state.options["threads"], "blas"):
         try:
-            while run.epochs_left > 0:
-                stop.check()
-                run_epoch(run, stop, screen)
+            with StopRequests() as stop:
+                while run.epochs_left > 0:
+                    run_epoch(run, stop, screen)
         except Stopped as stopped:
             print(f"stopped, nothing is lost; go on with: python train.py --resume {run.folder}")
             return stopped.exit_code
         accuracy = 100 * finish(run, screen).accuracy
-    if accuracy < given.get("target_accuracy", 0):
-        target = given["target_accuracy"]
+    target = given.get("target_accuracy", 0)
+    if accuracy < target:
         raise HandcnnError(f"test accuracy {accuracy:.2f} % is below the target of {target:g} %")
     return 0
 
@@ -170,29 +198,28 @@ class Screen:
 # Starting and resuming ---------------------------------------------------------------------------
 
 
-def start_run(given: dict[str, Any]) -> Run:
-    """Load the data, make the folder and the network, and save the state before the first epoch."""
-    options = DEFAULTS | {name: given[name] for name in DEFAULTS if name in given}
-    dataset = load(options, given)
-    options["dataset"] = dataset.name  # what `auto` turned out to be is what resuming asks for
-    folder = runs.create_run_folder(
-        given.get("output_dir", runs.OUTPUTS), dataset.name, given.get("name"), datetime.now()
-    )
+def start_run(folder: Path, dataset: Dataset, options: dict[str, Any]) -> Run:
+    """Make the network and save the state before the first epoch; a failure leaves no folder."""
+    # What `auto` turned out to be is what resuming asks for.
+    options = options | {"dataset": dataset.name}
     rng = np.random.default_rng(options["seed"])
     net = documented_network(options["learning_rate"], rng=rng)
     run = Run(folder, dataset, Checkpoint(net, copies(net.parameters()), rng, [], options))
-    save_checkpoint(folder / runs.CHECKPOINT, run.state)
+    try:
+        save_checkpoint(folder / runs.CHECKPOINT, run.state)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return run
 
 
-def resume_run(given: dict[str, Any]) -> Run:
+def resume_run(folder: Path, given: dict[str, Any]) -> Run:
     """Read a run's last checkpoint, with those options changed that may change.
 
     Raises:
-        HandcnnError: there is no such run, its checkpoint is damaged, an option would change its
-            past, or its data are not there any more.
+        HandcnnError: the checkpoint is damaged, an option would change the past, or the data of
+            the run are not to be had.
     """
-    folder = runs.find(given["resume"], given.get("output_dir", runs.OUTPUTS))
     state = load_checkpoint(folder / runs.CHECKPOINT)
     for name in FIXED:
         if name in given and given[name] != state.options[name]:
@@ -204,7 +231,10 @@ def resume_run(given: dict[str, Any]) -> Run:
     for layer in state.net.layers:
         if isinstance(layer, ParameterLayer):
             layer.learning_rate = state.options["learning_rate"]
-    return Run(folder, load(state.options, given), state)
+    run = Run(folder, load(state.options, given), state)
+    if state.history:
+        save_best(run)  # a stop between two writes may have left those of an epoch not recorded
+    return run
 
 
 def load(options: dict[str, Any], given: dict[str, Any]) -> Dataset:

@@ -8,8 +8,11 @@ before any memory is taken for it.
 
 import json
 import os
+import textwrap
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,7 +25,7 @@ from handcnn.files import atomic_write
 
 FORMAT = "handcnn"
 VERSION = 1
-MAX_METADATA_BYTES = 4_000_000
+MAX_METADATA_BYTES = 16_000_000  # some 15,000 epochs of history
 
 Array = npt.NDArray[Any]
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -41,10 +44,20 @@ def write_archive(
         kind: what the file is for (`weights`, `checkpoint`, ...); reading asks for the same.
         arrays: named arrays of numbers of any shape.
         metadata: whatever else belongs to them, as JSON can say it.
+
+    Raises:
+        HandcnnError: `read_archive` would refuse the file; what is under `path` stays.
+        OSError: the file cannot be written.
     """
-    text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, **metadata})
-    with atomic_write(path) as file:
-        np.savez(file, allow_pickle=False, metadata=np.array(text), **arrays)
+    text = np.array(json.dumps({**metadata, "format": FORMAT, "version": VERSION, "kind": kind}))
+    if text.nbytes > MAX_METADATA_BYTES:
+        raise HandcnnError(f"{path} was not written: its metadata is too long")
+    for name, array in arrays.items():
+        _check_finite(f"{path} was not written: the array {name!r}", array)
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in {"metadata": text, **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                npy.write_array(cast(BinaryIO, entry), array, version=(1, 0), allow_pickle=False)
 
 
 def read_archive(
@@ -72,9 +85,15 @@ def read_archive(
     except OSError as error:
         raise HandcnnError(f"cannot read {path}: {error.strerror or error}") from error
     except HandcnnError as error:
-        raise HandcnnError(f"{path} cannot be used: {error}") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, KeyError) as error:
-        raise HandcnnError(f"{path} is not a complete .npz file of handcnn: {error}") from error
+        raise HandcnnError(f"{path} cannot be used: {_one_line(error)}") from error
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class
+        message = f"{path} is not a complete .npz file of handcnn: {_one_line(error)}"
+        raise HandcnnError(message) from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message on one line of bearable length, whatever a damaged file put into it."""
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 def _check_container(archive: zipfile.ZipFile, file_size: int) -> None:
@@ -114,11 +133,12 @@ def _read_metadata(archive: zipfile.ZipFile, kind: str) -> dict[str, Any]:
 
 
 def _read_arrays(archive: zipfile.ZipFile, layout: Layout) -> dict[str, Array]:
-    found = {name.removesuffix(".npy") for name in archive.namelist()} - {"metadata"}
-    if missing := layout.keys() - found:
-        raise HandcnnError(f"the array {min(missing)!r} is missing")
-    if extra := found - layout.keys():
-        raise HandcnnError(f"there is an array too many, {min(extra)!r}")
+    found = set(archive.namelist()) - {"metadata.npy"}
+    needed = {f"{name}.npy" for name in layout}
+    if missing := needed - found:
+        raise HandcnnError(f"the array {min(missing).removesuffix('.npy')!r} is missing")
+    if extra := found - needed:
+        raise HandcnnError(f"there is an array too many, {min(extra).removesuffix('.npy')!r}")
     return {
         name: _read_array(archive, name, shape, dtype) for name, (shape, dtype) in layout.items()
     }
@@ -135,19 +155,31 @@ def _read_array(
                 f"the array {name!r} has shape {found_shape} of {found_dtype}, "
                 f"but {shape} of {dtype} is needed"
             )
-        if info.file_size != data_starts + dtype.itemsize * int(np.prod(shape, dtype=object)):
-            raise HandcnnError(f"the array {name!r} is cut short")
+        length, needed = info.file_size - data_starts, prod(shape) * dtype.itemsize
+        if length != needed:
+            raise HandcnnError(f"the array {name!r} has {length} bytes, {needed} are needed")
         entry.seek(0)
         array = npy.read_array(cast(BinaryIO, entry), allow_pickle=False)
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        raise HandcnnError(f"the array {name!r} holds values that are not finite (NaN or infinity)")
+    _check_finite(f"the array {name!r}", array)
     return array
+
+
+def _check_finite(what: str, array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise HandcnnError(f"{what} holds values that are not finite (NaN or infinity)")
 
 
 def _read_header(entry: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Return the shape, the dtype and the length of an .npy header, leaving the data unread."""
-    version = npy.read_magic(entry)
-    if version != (1, 0):
-        raise HandcnnError(f"an array has .npy version {version}, plain arrays have (1, 0)")
-    shape, _, dtype = npy.read_array_header_1_0(entry)
+    try:
+        version = npy.read_magic(entry)
+        if version != (1, 0):
+            raise HandcnnError(f"an array has .npy version {version}, plain arrays have (1, 0)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            shape, _, dtype = npy.read_array_header_1_0(entry)
+    except (HandcnnError, zipfile.BadZipFile):
+        raise
+    except Exception as error:  # a damaged header makes its parser raise almost any class
+        raise HandcnnError("the header of an array is damaged") from error
     return shape, dtype, entry.tell()

@@ -14,13 +14,14 @@ import numpy as np
 
 from handcnn.archive import Layout, read_archive, write_archive
 from handcnn.errors import HandcnnError
-from handcnn.layers import Array, Conv2D, HiddenLayer, InputLayer, Layer, OutputLayer
+from handcnn.layers import Array, Conv2D, HiddenLayer, InputLayer, Layer, OutputLayer, Shape
 from handcnn.network import Network
 from handcnn.runs import HISTORY_COLUMNS
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer for layer in (InputLayer, Conv2D, HiddenLayer, OutputLayer)
 }
+MAX_PADDING = 1000  # more costs memory and can only be a damaged file
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
@@ -119,13 +120,27 @@ def _build(
     """Return the network that `metadata` describes, with `arrays` as its parameters."""
     try:
         layers = [_build_layer(config) for config in metadata["layers"]]
-        net = Network(layers, metadata["input_shape"])
+        net = Network(layers, _check_input_shape(metadata["input_shape"]))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = f"{path} cannot be used: its architecture is no network ({error})"
         raise HandcnnError(message) from None
     return net.with_parameters(arrays)
 
 
+def _check_input_shape(shape: Any) -> Shape | None:
+    if shape is None:
+        return None
+    if not isinstance(shape, list) or not all(
+        type(size) is int and 0 < size < 2**31 for size in shape
+    ):
+        raise ValueError("its input_shape is no list of sizes")
+    return tuple(shape)
+
+
 def _build_layer(config: dict[str, Any]) -> Layer:
     arguments = {name: value for name, value in config.items() if name != "class"}
+    if {"rng", "dtype"} & arguments.keys() or not isfinite(arguments.get("learning_rate", 0)):
+        raise ValueError(f"the arguments of {config['class']} are damaged")
+    if arguments.get("padding", 0) > MAX_PADDING:
+        raise ValueError(f"a padding above {MAX_PADDING}")
     return LAYERS[config["class"]](**arguments)

@@ -1,10 +1,12 @@
 """What both programs share at the command line: options read strictly, failures said in a line."""
 
 import argparse
+import errno
 import math
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from handcnn.errors import HandcnnError
@@ -28,15 +30,11 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
     """Return a converter for option values that are whole numbers in a range."""
 
     def convert(text: str) -> int:
-        if not text.isascii() or not text.strip().lstrip("-").isdigit() or len(text) > 20:
-            value = smallest - 1
-        else:
-            value = int(text)
-        if not smallest <= value <= largest:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {smallest:,} to {largest:,}"
-            )
-        return value
+        if re.fullmatch("-?[0-9]{1,20}", text) and smallest <= int(text) <= largest:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from {smallest:,} to {largest:,}"
+        )
 
     return convert
 
@@ -58,13 +56,27 @@ def number(above: float, largest: float) -> Callable[[str], float]:
     return convert
 
 
-def file_name(text: str) -> str:
-    """Convert an option value that becomes part of a file's name."""
+def name(text: str) -> str:
+    """Convert an option value that becomes part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name of letters, digits, '.', '_' and '-', 100 at most"
+            f"{text!r} is not a name of at most 100 letters, digits, '.', '_' and '-'"
         )
     return text
+
+
+def folder(text: str) -> Path:
+    """Convert an option value that names a folder, which need not exist yet."""
+    if not text or "\0" in text or (Path(text).exists() and not Path(text).is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    return Path(text)
+
+
+def file(text: str) -> Path:
+    """Convert an option value that names a file, which need not exist yet."""
+    if not text or "\0" in text or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file")
+    return Path(text)
 
 
 def run(program: str, main: Callable[[], int]) -> int:
@@ -85,8 +97,13 @@ def run(program: str, main: Callable[[], int]) -> int:
 
 def describe(error: OSError) -> str:
     """Say what the system refused, to which file, and what usually helps."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            advice = "make room on the disk"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            advice = "choose a folder that you may write to"
+        case _:
+            advice = "see that its folder is there and can be written to"
     subject = f"{error.filename}: " if error.filename else ""
-    return (
-        f"{subject}{error.strerror or error}; what was saved before is unharmed: make room or "
-        "choose a writable folder, and start again"
-    )
+    reason = error.strerror or type(error).__name__
+    return f"{subject}{reason}; {advice}; what was saved before is unharmed"

@@ -147,9 +147,17 @@ class Network:
             metadata: anything JSON can say that should be kept with the weights.
 
         Raises:
+            ValueError: a name in `metadata` is one that the file itself uses.
+            HandcnnError: a parameter is not finite; what is under `path` stays as it is.
             OSError: the file cannot be written.
         """
-        write_archive(path, "weights", self.parameters(), {**self.architecture(), **metadata})
+        architecture = self.architecture()
+        if taken := {"format", "version", "kind", *architecture} & metadata.keys():
+            raise ValueError(
+                f"Network.save expects another name for the metadata {min(taken)!r}, "
+                "which the file uses itself"
+            )
+        write_archive(path, "weights", self.parameters(), {**architecture, **metadata})
 
     def output_shapes(self) -> list[Shape | None]:
         """Return the shape of one output of every layer, None where the input is not known.

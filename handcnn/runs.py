@@ -4,19 +4,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from handcnn.errors import HandcnnError
-from handcnn.files import atomic_write
+from handcnn.files import atomic_write, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
+LOCK = ".lock"
 HISTORY_COLUMNS = (
     "epoch",
     "learning_rate",
@@ -48,6 +50,24 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
     raise HandcnnError(f"{output_dir} holds a thousand runs named {stem}; choose another --name")
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process from training in `folder`; a dead process locks nothing.
+
+    Raises:
+        HandcnnError: another process is training there.
+    """
+    with (folder / LOCK).open("ab") as file:
+        try:
+            lock_file(file)
+        except OSError:
+            raise HandcnnError(
+                f"{folder} is being trained by another process; wait until it ends, or stop it"
+            ) from None
+        remove_temporary_files(folder)
+        yield
+
+
 def newest_run(output_dir: Path, holding: str) -> Path:
     """Return the folder of the run that was started last and holds the file `holding`.
 
@@ -66,20 +86,20 @@ def newest_run(output_dir: Path, holding: str) -> Path:
     return runs[-1]
 
 
-def find(run: str, output_dir: Path) -> Path:
+def find(run: Path, output_dir: Path) -> Path:
     """Return the folder of the run that is meant: `latest`, or the path of a folder.
 
     Raises:
         HandcnnError: there is none, or it holds no checkpoint.
     """
-    if run == "latest":
+    if run == Path("latest"):
         return newest_run(output_dir, CHECKPOINT)
-    if not (Path(run) / CHECKPOINT).is_file():
+    if not (run / CHECKPOINT).is_file():
         raise HandcnnError(
             f"{run} is not the folder of a run: it holds no {CHECKPOINT}; "
             f"give a folder inside {output_dir}, or latest"
         )
-    return Path(run)
+    return run
 
 
 def is_finished(folder: Path) -> bool:

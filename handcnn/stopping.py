@@ -15,7 +15,7 @@ class Stopped(Exception):
 
 
 class StopRequests:
-    """While this context is open, the first signal only asks; a second one leaves at once."""
+    """While this context is open, a first signal only asks; a second one ends the process."""
 
     def __init__(self) -> None:
         self.requested: int | None = None
@@ -43,7 +43,7 @@ class StopRequests:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         self.requested = number
         # Not print: the signal may have come in the middle of one.
         os.write(2, b"\nstopping after this step; once more to leave at once\n")

@@ -1,0 +1,92 @@
+"""From bytes to what the network eats, a batch at a time, so that the whole set stays small.
+
+60,000 images are 47 MB as bytes and 188 MB as float32: only the batch at hand is ever float.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+WHITE = np.float32(255)
+
+
+def one_hot(
+    labels: npt.NDArray[np.integer[Any]], classes: int = 10, dtype: npt.DTypeLike = np.float32
+) -> npt.NDArray[Any]:
+    """Return a row per label, (N, classes): 1 in the label's column, 0 elsewhere.
+
+    Raises:
+        ValueError: a label is not in 0 .. classes - 1.
+    """
+    _check_labels(labels, classes)
+    rows: npt.NDArray[Any] = np.eye(classes, dtype=dtype)[labels]
+    return rows
+
+
+def _check_labels(labels: npt.NDArray[np.integer[Any]], classes: int) -> None:
+    # A negative label would otherwise count from the last class, without a word.
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}; "
+            "give the number of classes"
+        )
+
+
+class Batches:
+    """Images and labels in batches: `for x, y in Batches(images, labels, 64, rng)`.
+
+    Every sample comes exactly once per iteration; the last batch holds what is left over. With
+    `rng` each iteration draws a new permutation of the samples, without it the order is kept.
+
+    Args:
+        images: (N, H, W) uint8, never written to.
+        labels: (N,) integers in 0 .. classes - 1, never written to.
+        batch_size: samples in a batch, at least 1.
+        rng: the generator that shuffles.
+        classes: columns of the one-hot labels.
+
+    Yields:
+        x: (n, 1, H, W) float32 in [0, 1], the bytes divided by 255; y: (n, classes) float32.
+    """
+
+    def __init__(
+        self,
+        images: UInt8,
+        labels: npt.NDArray[np.integer[Any]],
+        batch_size: int,
+        rng: np.random.Generator | None = None,
+        classes: int = 10,
+    ) -> None:
+        if images.ndim != 3 or images.dtype != np.uint8:
+            raise ValueError(
+                f"Batches expects images of shape (N, H, W) and dtype uint8, "
+                f"got {images.shape} and {images.dtype}"
+            )
+        if labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"Batches expects a label per image, got {len(images)} images "
+                f"and labels of shape {labels.shape}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"Batches expects a batch_size of at least 1, got {batch_size}")
+        _check_labels(labels, classes)
+        self.images, self.labels, self.batch_size, self.rng = images, labels, batch_size, rng
+        self.one_hot_rows: Float32 = np.eye(classes, dtype=np.float32)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Float32, Float32]]:
+        order = None if self.rng is None else self.rng.permutation(len(self.images))
+        for start in range(0, len(self.images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            chosen = part if order is None else order[part]
+            pixels = self.images[chosen, None]  # (n, 1, H, W)
+            x = np.divide(pixels, WHITE, dtype=np.float32)
+            yield x, self.one_hot_rows[self.labels[chosen]]

@@ -1,0 +1,21 @@
+"""What holds for every test: one BLAS thread, and no deadline for drawn examples.
+
+The tests run on loaded machines. Threads that spin while they wait for a core that somebody else
+has make a small matrix product a hundred times slower, and one thread makes sums come out the same
+in every run. For the same reason an example that took long says nothing about the code.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from threadpoolctl import threadpool_limits
+
+settings.register_profile("handcnn", deadline=None, print_blob=True)
+settings.load_profile("handcnn")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_blas_thread() -> Iterator[None]:
+    with threadpool_limits(1, "blas"):
+        yield

@@ -1,0 +1,187 @@
+"""A small OpenML on loopback, with every fault a line or a server can have.
+
+It speaks what scikit-learn asks for: the list, the description, the features and the qualities as
+JSON, and the data as ARFF, gzipped where the client accepts it. `faults` names what goes wrong
+where, for instance `server.faults["data"] = "truncated"`.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+ROUTES = {
+    "list": r"/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1",
+    "features": r"/api/v1/json/data/features/554",
+    "qualities": r"/api/v1/json/data/qualities/554",
+    "description": r"/api/v1/json/data/554",
+    "data": r"/data/v1/download/52667/mnist_784\.arff",
+}
+HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body></html>"
+
+
+class OpenML:
+    """The content and the faults of a server; `url` is where it listens."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        self.arff = arff(pixels, labels)
+        self.faults: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.over = threading.Event()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.http.daemon_threads = True
+        self.host = f"127.0.0.1:{self.http.server_port}"
+        self.url = f"http://{self.host}"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End: from now on connections are refused."""
+        if not self.over.is_set():
+            self.over.set()
+            self.http.shutdown()
+            self.http.server_close()
+
+    def address(self, route: str) -> str:
+        """Return the address under which scikit-learn asks for a route."""
+        return self.url + ROUTES[route].replace("\\", "")
+
+    def body(self, route: str) -> bytes:
+        """Return the right answer to a request."""
+        md5 = hashlib.md5(self.arff).hexdigest()
+        if self.faults.get("description") == "wrong md5":
+            md5 = "0" * 32
+        pixels = [column(f"pixel{n + 1}", n) for n in range(784)]
+        answers: dict[str, Any] = {
+            "list": {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1}]}},
+            "description": {
+                "data_set_description": {
+                    "id": "554",
+                    "name": "mnist_784",
+                    "version": "1",
+                    "description": "Digits for a test.",
+                    "format": "ARFF",
+                    "status": "active",
+                    "url": self.address("data"),
+                    "md5_checksum": md5,
+                }
+            },
+            "features": {"data_features": {"feature": [*pixels, column("class", 784, "nominal")]}},
+            "qualities": {
+                "data_qualities": {
+                    "quality": [
+                        {"name": "NumberOfInstances", "value": str(float(self.arff_rows()))}
+                    ]
+                }
+            },
+        }
+        return self.arff if route == "data" else json.dumps(answers[route]).encode()
+
+    def arff_rows(self) -> int:
+        """Return the number of rows of data."""
+        return self.arff.partition(b"@DATA\n")[2].count(b"\n")
+
+    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
+        class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # or header and body are 40 ms apart
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path
+                route = next((r for r, form in ROUTES.items() if re.fullmatch(form, path)), "")
+                server.requests.append(route)
+                with suppress(OSError):  # the client has had enough
+                    self.answer(route, server.faults.get(route, ""))
+
+            def answer(self, route: str, fault: str) -> None:
+                if fault in ("404", "500") or not route:
+                    return self.send_error(int(fault or 404))
+                if fault == "drop":
+                    return None  # the connection is closed without a word
+                if fault == "stall":
+                    server.over.wait()
+                    return None
+                if fault == "slow header":
+                    return self.drip(b"HTTP/1.0 200 OK\r\nX-Slow: " + b"x" * 10**6)
+                body = {"html": HTML, "other json": b'{"error": "maintenance"}'}.get(
+                    fault, server.body(route)
+                )
+                self.send_response(200)
+                if "gzip" in self.headers.get("Accept-Encoding", ""):
+                    self.send_header("Content-Encoding", "gzip")
+                    body = gzip.compress(body)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if fault == "drip":
+                    return self.drip(body * 1000)
+                self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
+                return None
+
+            def drip(self, content: bytes) -> None:
+                """Send a byte now and then: never silent, never done."""
+                for position in range(len(content)):
+                    self.wfile.write(content[position : position + 1])
+                    if server.over.wait(0.02):
+                        break
+
+        return Handler
+
+
+def arff(pixels: np.ndarray, labels: np.ndarray) -> bytes:
+    """Return (N, 784) numbers and their labels as OpenML's text."""
+    attributes = "".join(f"@ATTRIBUTE pixel{n + 1} real\n" for n in range(784))
+    classes = ",".join(map(str, sorted(set(labels.tolist()))))
+    rows = "".join(
+        ",".join(map(str, row)) + f",{label}\n"
+        for row, label in zip(pixels.tolist(), labels.tolist(), strict=True)
+    )
+    head = f"@RELATION mnist_784\n{attributes}@ATTRIBUTE class {{{classes}}}\n@DATA\n"
+    return (head + rows).encode()
+
+
+def column(name: str, index: int, kind: str = "numeric") -> dict[str, str]:
+    """Return the description of a column, as the list of features has it."""
+    return {
+        "index": str(index),
+        "name": name,
+        "data_type": kind,
+        "is_target": "true" if name == "class" else "false",
+        "is_ignore": "false",
+        "is_row_identifier": "false",
+        "number_of_missing_values": "0",
+    }
+
+
+class _NoWaiting:
+    """In place of the module `time` in scikit-learn: no pause before it tries again."""
+
+    sleep = staticmethod(lambda seconds: None)
+
+
+@contextmanager
+def serving(
+    pixels: np.ndarray, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OpenML]:
+    """Run a server and have scikit-learn take it for OpenML."""
+    from sklearn.datasets import _openml
+
+    server = OpenML(pixels, labels)
+    for name, value in list(vars(_openml).items()):
+        if isinstance(value, str) and (found := re.match(r"https://\w+\.openml\.org(?=/)", value)):
+            monkeypatch.setattr(_openml, name, server.url + value[found.end() :])
+    monkeypatch.setattr(_openml, "time", _NoWaiting)
+    monkeypatch.setenv("no_proxy", "*")
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,258 @@
+"""The data set's parts, its batches and the small digits.
+
+Oracles: counting (every sample once, labels with their images), arithmetic by hand (bytes divided
+by 255), properties any digit drawn the MNIST way has, and for the real MNIST the published class
+counts and SHA-256 of its files.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from data import Batches, Dataset, load_dataset, one_hot
+from data.dataset import CACHE
+from data.digits import draw_like_mnist, load_digits_like_mnist
+from data.mnist import FILE
+from data.openml import ARFF_FILES
+from handcnn import HandcnnError
+
+
+def quiet(message: str) -> None:
+    pass
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def numbered(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images that carry their own number in two pixels, and a label that follows from it."""
+    numbers = np.arange(count)
+    images = np.zeros((count, 2, 3), np.uint8)
+    images[:, 0, 0], images[:, 1, 2] = numbers % 256, numbers // 256
+    return images, (numbers * 7 % classes).astype(np.uint8)
+
+
+def numbers_in(x: np.ndarray) -> np.ndarray:
+    return np.rint(x[:, 0, 0, 0] * 255 + 256 * 255 * x[:, 0, 1, 2]).astype(int)
+
+
+@given(
+    count=st.integers(0, 600),
+    batch_size=st.integers(1, 700),
+    classes=st.integers(1, 12),
+    seed=st.none() | st.integers(0, 99),
+)
+def test_every_sample_once_with_its_label(
+    count: int, batch_size: int, classes: int, seed: int | None
+) -> None:
+    images, labels = numbered(count, classes)
+    images.flags.writeable = labels.flags.writeable = False
+    rng = None if seed is None else np.random.default_rng(seed)
+    batches = Batches(images, labels, batch_size, rng, classes=classes)
+    for _ in range(2):
+        found = list(batches)
+        assert len(found) == len(batches)
+        sizes = [len(x) for x, _ in found]
+        assert sizes == [batch_size] * (count // batch_size) + [count % batch_size] * (
+            count % batch_size > 0
+        )
+        numbers = [int(n) for x, _ in found for n in numbers_in(x)]
+        assert sorted(numbers) == list(range(count))
+        assert seed is not None or numbers == list(range(count))
+        for x, y in found:
+            assert (x.shape[1:], x.dtype) == ((1, 2, 3), np.float32)
+            assert (y.shape, y.dtype) == ((len(x), classes), np.float32)
+            assert y.sum(axis=1).tolist() == [1] * len(x)
+            assert y.argmax(axis=1).tolist() == [n * 7 % classes for n in numbers_in(x)]
+
+
+def test_order_is_new_each_epoch_and_the_same_for_the_same_seed() -> None:
+    images, labels = numbered(300, 10)
+
+    def two_epochs(seed: int) -> list[list[int]]:
+        batches = Batches(images, labels, 64, np.random.default_rng(seed))
+        return [[int(n) for x, _ in batches for n in numbers_in(x)] for _ in range(2)]
+
+    first, second = two_epochs(3)
+    assert first != second
+    assert two_epochs(3) == [first, second]
+    assert two_epochs(4)[0] != first
+    # Samples are shuffled, not the places where batches begin.
+    assert max(np.bincount(np.array(first[:64]) // 64)) < 64
+
+
+def test_bytes_become_fractions() -> None:
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    ((x, _),) = Batches(images, np.zeros(1, np.uint8), 8)
+    assert x.ravel().tolist() == [float(np.float32(n / 255)) for n in range(256)]
+    assert (x.min(), x.max()) == (0, 1)
+
+
+IMAGES, LABELS = numbered(5, 3)
+BAD_BATCHES = [
+    (
+        (IMAGES / 255, LABELS, 2),
+        "Batches expects images of shape (N, H, W) and dtype uint8, got (5, 2, 3) and float64",
+    ),
+    (
+        (IMAGES[:, None], LABELS, 2),
+        "Batches expects images of shape (N, H, W) and dtype uint8, got (5, 1, 2, 3) and uint8",
+    ),
+    (
+        (IMAGES, LABELS[:4], 2),
+        "Batches expects a label per image, got 5 images and labels of shape (4,)",
+    ),
+    ((IMAGES, LABELS, 0), "Batches expects a batch_size of at least 1, got 0"),
+    (
+        (IMAGES, LABELS + 9, 2),
+        "labels must lie in 0..9, got 9..11; give the number of classes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_BATCHES)
+def test_batches_refuse_in_one_sentence(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared whole
+        Batches(*arguments)
+    assert str(caught.value) == message
+
+
+def test_one_hot() -> None:
+    assert one_hot(np.array([2, 0]), classes=3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert one_hot(np.array([], dtype=int)).shape == (0, 10)
+    assert one_hot(np.array([1]), dtype=np.float64).dtype == np.float64
+    for bad in ([-1, 2], [0, 10]):
+        with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.9, got "):
+            one_hot(np.array(bad))
+
+
+# --- the digits ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits", say=quiet)
+
+
+def test_digits_are_drawn_the_way_of_mnist() -> None:
+    from sklearn.datasets import load_digits
+
+    original = load_digits()
+    images, labels = load_digits_like_mnist()
+    assert (images.shape, images.dtype) == ((1797, 28, 28), np.uint8)
+    assert labels.tolist() == original.target.tolist()
+    for image in images:
+        rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
+        assert rows[-1] - rows[0] < 20
+        assert columns[-1] - columns[0] < 20
+        # By whole pixels, so within half of one.
+        centre = ndimage.center_of_mass(image.astype(float))
+        np.testing.assert_allclose(centre, (13.5, 13.5), atol=0.5 + 1e-9)
+    assert images.max() == 255
+
+
+def test_digits_stay_the_digits_they_were() -> None:
+    # Enlarged by repeating pixels, the original lies under the drawing somewhere.
+    from sklearn.datasets import load_digits
+
+    nearest = np.arange(20) * 8 // 20
+    drawn = draw_like_mnist(load_digits().images[:60])
+    for image, original in zip(drawn, load_digits().images, strict=False):
+        big = original[nearest][:, nearest]
+        windows = np.lib.stride_tricks.sliding_window_view(image, (20, 20)).reshape(81, 400)
+        best = max(np.corrcoef(big.ravel(), window)[0, 1] for window in windows if window.any())
+        assert best > 0.85
+
+
+def test_a_lone_dot_and_an_empty_image_can_be_drawn() -> None:
+    images = np.zeros((2, 8, 8))
+    images[0, 0, 0] = 16
+    drawn = draw_like_mnist(images)
+    assert drawn[0].any()
+    assert not drawn[1].any()
+    assert images.sum() == 16
+
+
+def test_digits_parts(digits: Dataset) -> None:
+    images, labels = load_digits_like_mnist()
+    assert digits.name == "digits"
+    assert digits.record == {
+        "dataset": "digits",
+        "source": "sklearn.datasets.load_digits",
+        "sizes": {"train": 1250, "validation": 250, "test": 297},
+        "classes": 10,
+        "split_seed": 0,
+        "limit": None,
+        "sha256": {
+            "images": sha256(images.tobytes()).hexdigest(),
+            "labels": sha256(labels.tobytes()).hexdigest(),
+        },
+        "published_mnist": False,
+    }
+    np.testing.assert_array_equal(digits.test.images, images[-297:])
+    np.testing.assert_array_equal(digits.test.labels, labels[-297:])
+    # Training and validation are the other rows, each once, with its label.
+    parts = (digits.train, digits.validation)
+    found = [(i.tobytes(), n) for part in parts for i, n in zip(*part, strict=True)]
+    rest = [(i.tobytes(), n) for i, n in zip(images[:-297], labels[:-297], strict=True)]
+    assert sorted(found) == sorted(rest)
+    assert found != rest
+
+
+def test_split_follows_the_seed(digits: Dataset) -> None:
+    same, other = (load_dataset("digits", seed=seed, say=quiet) for seed in (0, 1))
+    np.testing.assert_array_equal(same.validation.images, digits.validation.images)
+    assert not np.array_equal(other.validation.images, digits.validation.images)
+    np.testing.assert_array_equal(other.test.images, digits.test.images)
+
+
+def test_limit_keeps_the_first_training_images(digits: Dataset) -> None:
+    few = load_dataset("digits", limit=70, say=quiet)
+    np.testing.assert_array_equal(few.train.images, digits.train.images[:70])
+    np.testing.assert_array_equal(few.train.labels, digits.train.labels[:70])
+    np.testing.assert_array_equal(few.validation.images, digits.validation.images)
+    np.testing.assert_array_equal(few.test.images, digits.test.images)
+    assert (few.record["limit"], few.record["sizes"]["train"]) == (70, 70)
+
+
+@pytest.mark.parametrize("limit", [0, -3, 1251, 60000])
+def test_limit_that_cannot_be_kept(limit: int) -> None:
+    with pytest.raises(HandcnnError) as caught:
+        load_dataset("digits", limit=limit, say=quiet)
+    assert str(caught.value) == (
+        f"cannot keep {limit:,} training images: digits has 1,250; choose a limit from 1 to 1,250"
+    )
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(HandcnnError) as caught:
+        load_dataset("minst")
+    assert str(caught.value) == "unknown dataset 'minst'; choose one of auto, mnist, digits"
+
+
+# --- the real MNIST ------------------------------------------------------------------------------
+
+
+@pytest.mark.mnist
+def test_the_real_mnist(tmp_path: Path) -> None:
+    from sklearn.datasets import get_data_home
+
+    downloads = Path(get_data_home()) / "openml" / "openml.org"
+    if (CACHE / FILE).exists():
+        cache = CACHE
+    elif any(downloads.glob(ARFF_FILES)):
+        cache = tmp_path
+    else:
+        pytest.skip("MNIST is neither in data/cache nor in scikit-learn's download cache")
+    mnist = load_dataset("mnist", cache_dir=cache, say=quiet)
+    assert mnist.record["published_mnist"] is True
+    assert mnist.record["sizes"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    counts = np.bincount(mnist.train.labels) + np.bincount(mnist.validation.labels)
+    assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    tested = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(mnist.test.labels).tolist() == tested

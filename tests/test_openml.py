@@ -1,0 +1,503 @@
+"""MNIST over a real network connection, through every fault of the line, the server and the disk.
+
+The oracle is what the little server of `openml_server` was given to serve, and the sentence that a
+user should read. Its content is 784 pixels wide like MNIST but has 36 rows and three classes, so
+`SMALL` takes the place of the published facts. A server that drips or stalls never comes to an
+end: these tests end only because the client gives up.
+"""
+
+import gzip
+import hashlib
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openml_server import OpenML, arff, serving
+
+import data.dataset
+from data import load_dataset
+from data.line import THREAD, Line, Patience
+from data.mnist import FILE, Published, load_mnist
+from handcnn import HandcnnError
+from handcnn.archive import write_archive
+
+RNG = np.random.default_rng(5)
+LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)
+PIXELS = RNG.integers(0, 256, size=(36, 784), dtype=np.uint8)
+SMALL = Published(
+    train_counts=tuple(np.bincount(LABELS[:24], minlength=3).tolist()),
+    test_counts=tuple(np.bincount(LABELS[24:], minlength=3).tolist()),
+    sha256={
+        "images": hashlib.sha256(PIXELS.tobytes()).hexdigest(),
+        "labels": hashlib.sha256(LABELS.tobytes()).hexdigest(),
+    },
+)
+# Short only for what is going to be slow, so that a busy machine cannot spoil a test.
+IMPATIENT = {
+    ("list", "drip"): Patience(answers=0.3),
+    ("list", "slow header"): Patience(answers=0.3),
+    ("list", "stall"): Patience(silence=0.3),
+    ("data", "drip"): Patience(download=0.3),
+    ("data", "stall"): Patience(silence=0.3),
+}
+
+
+class Machine:
+    """A user's machine: its folders, what was said on the screen, and starting the program."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.cache = folder / "home", folder / "cache"
+        self.said: list[str] = []
+        self.patience = Patience()
+
+    def start(self, published: Published = SMALL) -> None:
+        """Load MNIST and compare it with what the server was given."""
+        self.said.clear()
+        images, labels, _ = load_mnist(
+            self.home, self.cache, self.said.append, published, self.patience
+        )
+        assert images.dtype == labels.dtype == np.uint8
+        np.testing.assert_array_equal(images, PIXELS.reshape(-1, 28, 28))
+        np.testing.assert_array_equal(labels, LABELS)
+
+    def fails(self, published: Published = SMALL) -> str:
+        """Start, which must fail, and return the one sentence."""
+        with pytest.raises(HandcnnError) as caught:
+            self.start(published)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def files(self, folder: Path) -> list[str]:
+        return sorted(file.name for file in folder.rglob("*") if file.is_file())
+
+    def cached(self, name: str) -> Path:
+        (found,) = self.home.rglob(name)
+        return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
+    with serving(PIXELS, LABELS, monkeypatch) as running:
+        yield running
+
+
+def downloads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == THREAD]
+
+
+def test_fetched_once_then_read_from_either_cache(machine: Machine, server: OpenML) -> None:
+    machine.start()
+    assert server.requests == ["list", "description", "features", "qualities", "data"]
+    assert machine.said == [
+        "MNIST: fetching 15 MB or more from openml.org and parsing them; a minute or more, once"
+    ]
+    server.stop()
+    machine.start()
+    assert machine.said == []
+    (machine.cache / FILE).unlink()
+    machine.start()
+    arff_file = machine.cached("mnist_784.arff.gz")
+    assert machine.said == [f"MNIST: parsing {arff_file}; this takes about 20 s, once"]
+    assert machine.files(machine.cache) == [FILE]
+
+
+def test_data_home_of_scikit_learn_is_honoured(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.start()
+    server.stop()
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(machine.home))
+    _, labels, _ = load_mnist(None, machine.cache / "other", machine.said.append, SMALL)
+    np.testing.assert_array_equal(labels, LABELS)
+
+
+FAULTS = [
+    ("list", "404", "{host} answered 404 Not Found to {url}"),
+    ("list", "500", "{host} answered 500 Internal Server Error to {url}"),
+    ("list", "drop", "{host} broke off the connection for {url}"),
+    ("list", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
+    (
+        "list",
+        "other json",
+        "what {host} sent for {url} is not MNIST as OpenML sends it (KeyError: 'data')",
+    ),
+    ("list", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("list", "drip", "{host} did not send all of {url} within 0.3 s"),
+    ("list", "slow header", "{host} did not send all of {url} within 0.3 s"),
+    ("list", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+    ("description", "500", "{host} answered 500 Internal Server Error to {url}"),
+    ("features", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
+    ("qualities", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("data", "404", "{host} answered 404 Not Found to {url}"),
+    (
+        "data",
+        "html",
+        "what {host} sent for {url} is damaged: its md5 is not the one that OpenML names for it",
+    ),
+    ("data", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("data", "drip", "{host} did not send all of {url} within 0.3 s"),
+    ("data", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+]
+
+
+@pytest.mark.parametrize(("route", "fault", "sentence"), FAULTS)
+def test_fault_is_one_sentence_and_the_next_start_succeeds(
+    machine: Machine, server: OpenML, route: str, fault: str, sentence: str
+) -> None:
+    server.faults[route] = fault
+    machine.patience = IMPATIENT.get((route, fault), machine.patience)
+    expected = sentence.format(host=server.host, url=server.address(route))
+    assert machine.fails() == expected
+    assert machine.files(machine.home) == machine.files(machine.cache) == []
+    server.faults.clear()
+    machine.patience = Patience()
+    machine.start()
+
+
+def test_wrong_md5(machine: Machine, server: OpenML) -> None:
+    server.faults["description"] = "wrong md5"
+    assert machine.fails() == (
+        f"what {server.host} sent for {server.address('data')} is damaged: "
+        "its md5 is not the one that OpenML names for it"
+    )
+    assert machine.files(machine.home) == machine.files(machine.cache) == []
+    server.faults.clear()
+    machine.start()
+
+
+def test_refused_connection(machine: Machine, server: OpenML) -> None:
+    server.stop()
+    assert machine.fails() == f"{server.host} could not be reached (Connection refused)"
+    assert machine.files(machine.home) == machine.files(machine.cache) == []
+
+
+def test_name_that_is_looked_up_for_ever(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(*args, **options):
+        found.wait()
+        return look_up(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("data.line.LAST_WORDS", 0.1)
+    with pytest.raises(HandcnnError) as caught:
+        load_mnist(machine.home, machine.cache, print, SMALL, Patience(connect=0.2))
+    assert str(caught.value) == f"{server.host} could not be reached within 0.2 s"
+    # The thread left behind ends at its next step, and asks nobody.
+    (left,) = downloads()
+    found.set()
+    left.join(10)
+    assert not left.is_alive()
+    assert server.requests == []
+
+
+def test_nothing_of_the_process_stays_changed(machine: Machine, server: OpenML) -> None:
+    own = urllib.request.build_opener()
+    urllib.request.install_opener(own)
+    try:
+        server.faults["data"] = "drip"
+        machine.patience = IMPATIENT["data", "drip"]
+        machine.fails()
+        assert urllib.request._opener is own  # type: ignore[attr-defined]
+    finally:
+        urllib.request.install_opener(None)  # type: ignore[arg-type]
+    assert socket.getdefaulttimeout() is None
+    assert downloads() == []
+
+
+def test_ctrl_c_while_waiting_leaves_nothing(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_c(line: Line) -> None:
+        if line.url.endswith(".arff"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Line, "_look_at_the_clock", ctrl_c)
+    server.faults["data"] = "drip"
+    with pytest.raises(KeyboardInterrupt):
+        machine.start()
+    assert machine.files(machine.home) == machine.files(machine.cache) == []
+
+
+WRONG = [
+    (
+        "a row is missing",
+        (PIXELS[1:], LABELS[1:]),
+        "is not MNIST: MNIST has 36 images of 28x28 and as many labels, here are images of "
+        "shape (35, 28, 28) and labels of shape (35,)",
+    ),
+    (
+        "two labels changed places over the border of the parts",
+        (PIXELS, np.concatenate([LABELS[-1:], LABELS[1:-1], LABELS[:1]])),
+        "is not MNIST: the images per class in the training part are ",
+    ),
+    (
+        "half a grey level",
+        (PIXELS + np.where(np.arange(784) == 3, 0.5, 0.0), LABELS),
+        "is not MNIST as OpenML sends it (ValueError: not every pixel is an integer in 0..255)",
+    ),
+    (
+        "a grey level below zero",
+        (np.where(np.arange(784) == 3, -1, PIXELS.astype(int)), LABELS),
+        "is not MNIST as OpenML sends it (ValueError: not every pixel is an integer in 0..255)",
+    ),
+    (
+        "no number",
+        (np.where(np.arange(784) == 3, np.nan, PIXELS), LABELS),
+        "is not MNIST as OpenML sends it (ValueError: not every pixel is an integer in 0..255)",
+    ),
+    (
+        "letters for labels",
+        (PIXELS, np.array(list("abc"))[LABELS]),
+        "is not MNIST as OpenML sends it (ValueError: invalid literal for int() with base 10: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+)
+def test_data_that_is_not_mnist_is_not_kept(
+    machine: Machine, server: OpenML, content: tuple[np.ndarray, np.ndarray], sentence: str
+) -> None:
+    right, server.arff = server.arff, arff(*content)
+    message = machine.fails()
+    assert message.startswith(f"what {server.host} sent for {server.address('data')} {sentence}")
+    assert machine.files(machine.home) == machine.files(machine.cache) == []
+    server.arff = right
+    machine.start()
+
+
+def spoil_pixel_file(machine: Machine) -> Path:
+    file = machine.cached("mnist_784.arff.gz")
+    file.write_bytes(file.read_bytes()[:-100])
+    return file
+
+
+def spoil_pixels(machine: Machine) -> Path:
+    file = machine.cached("mnist_784.arff.gz")
+    file.write_bytes(gzip.compress(arff(PIXELS[::-1], LABELS)))
+    return file
+
+
+def spoil_answer(machine: Machine) -> Path:
+    file = machine.cached("qualities") / "554.gz"
+    file.write_bytes(gzip.compress(b"<html>"))
+    return file
+
+
+SPOILT = [
+    (
+        spoil_pixel_file,
+        "it is incomplete or damaged (Compressed file ended before the end-of-stream marker was "
+        "reached)",
+    ),
+    (spoil_pixels, "its md5 is not the one that OpenML names for it"),
+    (spoil_answer, "it is incomplete or not what OpenML answers"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "fault"), SPOILT)
+def test_damaged_download_cache_is_set_aside_and_fetched_again(
+    machine: Machine, server: OpenML, spoil, fault: str
+) -> None:
+    machine.start()
+    (machine.cache / FILE).unlink()
+    file = spoil(machine)
+    content = file.read_bytes()
+    machine.start()
+    bad = file.with_name(file.name + ".bad")
+    assert machine.said[0] == f"{file} cannot be used: {fault}; it is set aside as {bad.name}"
+    assert bad.read_bytes() == content
+    server.stop()
+    machine.start()
+
+
+@pytest.mark.parametrize(("spoil", "fault"), SPOILT)
+def test_damaged_download_cache_without_a_network(
+    machine: Machine, server: OpenML, spoil, fault: str
+) -> None:
+    machine.start()
+    (machine.cache / FILE).unlink()
+    file = spoil(machine)
+    content = file.read_bytes()
+    server.stop()
+    assert machine.fails() == f"{server.host} could not be reached (Connection refused)"
+    assert file.with_name(file.name + ".bad").read_bytes() == content
+
+
+def test_download_cache_that_holds_other_data_is_set_aside_and_fetched_again(
+    machine: Machine, server: OpenML
+) -> None:
+    right, server.arff = server.arff, arff(PIXELS[:4], LABELS[:4])
+    counts = tuple(np.bincount(LABELS[:4], minlength=3).tolist())
+    load_mnist(machine.home, machine.cache, print, Published(counts, (0, 0, 0), SMALL.sha256))
+    (machine.cache / FILE).unlink()
+    server.arff = right
+    machine.start()
+    assert "is not MNIST: MNIST has 36 images" in machine.said[1]
+    assert "mnist_784.arff.gz.bad" in machine.files(machine.home)
+
+
+def test_damaged_download_that_cannot_be_set_aside_is_named(
+    machine: Machine, server: OpenML
+) -> None:
+    machine.start()
+    (machine.cache / FILE).unlink()
+    file = spoil_pixels(machine)
+    (file.with_name(file.name + ".bad") / "in the way").mkdir(parents=True)
+    assert machine.fails() == (
+        f"{file} in scikit-learn's download cache cannot be used (its md5 is not the one that "
+        "OpenML names for it) and could not be set aside (Is a directory); delete it and start "
+        "again"
+    )
+
+
+def test_download_folder_that_is_a_file(machine: Machine, server: OpenML) -> None:
+    machine.home.write_text("not a folder")
+    assert machine.fails() == (
+        f"scikit-learn's download folder cannot be used: {machine.home}: File exists"
+    )
+
+
+def fill(cache: Path, images: np.ndarray, labels: np.ndarray, **metadata: object) -> None:
+    arrays = {"images": images.reshape(-1, 28, 28), "labels": labels}
+    cache.mkdir(exist_ok=True)
+    write_archive(cache / FILE, "mnist", arrays, {"sha256": SMALL.sha256, **metadata})
+
+
+def flip_a_pixel(cache: Path) -> None:
+    content = bytearray((cache / FILE).read_bytes())
+    content[content.index(PIXELS.tobytes()) + 5] ^= 1
+    (cache / FILE).write_bytes(content)
+
+
+BAD_CACHES = {
+    "cut short": (
+        lambda cache: (cache / FILE).write_bytes((cache / FILE).read_bytes()[:2000]),
+        "{path} is not a complete .npz file of handcnn: File is not a zip file",
+    ),
+    "a flipped bit": (
+        flip_a_pixel,
+        "{path} is not a complete .npz file of handcnn: Bad CRC-32 for file 'images.npy'",
+    ),
+    "fewer rows": (
+        lambda cache: fill(cache, PIXELS[:30], LABELS[:30]),
+        "{path} cannot be used: the array 'images' has shape (30, 28, 28) of uint8, "
+        "but (36, 28, 28) of uint8 is needed",
+    ),
+    "other classes": (
+        lambda cache: fill(cache, PIXELS, np.full(36, 2, np.uint8)),
+        "{path} cannot be used: the images per class in the training part are 0 0 24, "
+        f"those of MNIST {' '.join(map(str, SMALL.train_counts))}",
+    ),
+    "an unknown class": (
+        lambda cache: fill(
+            cache, PIXELS, np.where(np.arange(36) == 30, 7, LABELS).astype(np.uint8)
+        ),
+        "{path} cannot be used: the images per class in the test part are ",
+    ),
+    "other pixels": (
+        lambda cache: fill(cache, PIXELS[::-1], LABELS),
+        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+    ),
+    "no hash": (
+        lambda cache: fill(cache, PIXELS, LABELS, sha256=None),
+        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CACHES)
+def test_bad_fast_cache_is_named_set_aside_and_fetched_again(
+    machine: Machine, server: OpenML, name: str
+) -> None:
+    machine.start()
+    spoil, sentence = BAD_CACHES[name]
+    spoil(machine.cache)
+    path = machine.cache / FILE
+    content = path.read_bytes()
+    machine.start()
+    assert machine.said[0].startswith(sentence.format(path=path))
+    assert machine.said[0].endswith(
+        "; it is set aside as mnist.npz.bad, and MNIST is fetched once again"
+    )
+    assert (machine.cache / "mnist.npz.bad").read_bytes() == content
+    machine.start()
+    assert machine.said == []
+
+
+def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
+    machine: Machine, server: OpenML
+) -> None:
+    other = replace(SMALL, sha256=SMALL.sha256 | {"images": "0" * 64})
+    warning = (
+        "warning: the SHA-256 of the images differs from that of the published MNIST (rows and "
+        "class counts agree); what was used is in the run's record"
+    )
+    machine.start(other)
+    assert machine.said[1:] == [warning]
+    machine.start(other)
+    assert machine.said == [warning]
+
+
+def test_fast_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> None:
+    machine.cache.write_text("not a folder")
+    machine.start()
+    assert machine.said[1:] == [
+        f"the fast cache {machine.cache / FILE} cannot be written (File exists): training goes on "
+        "from memory, and the next start will parse MNIST again"
+    ]
+
+
+def test_auto_goes_on_with_the_digits_and_shouts(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.stop()
+    places = {"data_home": machine.home, "cache_dir": machine.cache}
+    digits = load_dataset("auto", say=machine.said.append, **places)
+    cause = f"{server.host} could not be reached (Connection refused)"
+    assert digits.name == "digits"
+    assert digits.record["instead_of_mnist_because"] == cause
+    _, warning = machine.said
+    assert warning.isascii()
+    assert max(map(len, warning.splitlines())) == 78
+    text = " ".join(warning.replace("*", " ").split())
+    assert text.startswith(f"WARNING: THIS IS NOT MNIST MNIST could not be had: {cause}. Training")
+    with pytest.raises(HandcnnError) as caught:
+        load_dataset("mnist", say=machine.said.append, **places)
+    assert str(caught.value) == (
+        f"MNIST could not be had: {cause}. To get MNIST, connect to the network and start again, "
+        "or point --data-home (or SCIKIT_LEARN_DATA) at a folder where scikit-learn has already "
+        "put it. Or train on the small set that is always there: --dataset digits."
+    )
+
+
+def test_auto_takes_mnist_where_there_is_mnist(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.dataset, "load_mnist", partial(load_mnist, published=SMALL))
+    monkeypatch.setitem(data.dataset.TEST, "mnist", 12)
+    monkeypatch.setitem(data.dataset.VALIDATION, "mnist", 4)
+    found = load_dataset(
+        "auto", data_home=machine.home, cache_dir=machine.cache, say=machine.said.append
+    )
+    assert found.name == "mnist"
+    assert found.record["sizes"] == {"train": 20, "validation": 4, "test": 12}
+    assert found.record["sha256"] == SMALL.sha256
+    np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
+    np.testing.assert_array_equal(found.test.labels, LABELS[24:])
