@@ -78,7 +78,11 @@ def read_archive(
             exactly the arrays that `layout` asks for, all finite.
     """
     try:
-        with Path(path).open("rb") as file, zipfile.ZipFile(file) as archive:
+        with (
+            Path(path).open("rb") as file,
+            zipfile.ZipFile(file) as archive,
+            warnings.catch_warnings(action="ignore"),  # of headers as Python 2 wrote them
+        ):
             _check_container(archive, os.fstat(file.fileno()).st_size)
             metadata = _read_metadata(archive, kind)
             return _read_arrays(archive, layout(metadata)), metadata
@@ -175,9 +179,7 @@ def _read_header(entry: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         version = npy.read_magic(entry)
         if version != (1, 0):
             raise HandcnnError(f"an array has .npy version {version}, plain arrays have (1, 0)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
-            shape, _, dtype = npy.read_array_header_1_0(entry)
+        shape, _, dtype = npy.read_array_header_1_0(entry)
     except (HandcnnError, zipfile.BadZipFile):
         raise
     except Exception as error:  # a damaged header makes its parser raise almost any class

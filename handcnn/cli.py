@@ -2,14 +2,20 @@
 
 import argparse
 import errno
+import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from handcnn.errors import HandcnnError
+from handcnn.stopping import Stopped
+
+LONGEST = 500  # characters of a complaint about an option
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,10 +26,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
+        # By itself argparse takes -5 for a value, but -1e5 and -inf for options it does not know.
+        self._negative_number_matcher = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` on one line of stderr and exit with 2."""
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+        line = " ".join(message.removeprefix("argument ").split())
+        if len(line) > LONGEST:
+            line = f"{line[:100]} ... {line[100 - LONGEST :]}"
+        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
 def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
@@ -56,6 +67,17 @@ def number(above: float, largest: float) -> Callable[[str], float]:
     return convert
 
 
+def one_of(*names: str) -> Callable[[str], str]:
+    """Return a converter for option values that are one of `names`."""
+
+    def convert(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(names)}")
+        return text
+
+    return convert
+
+
 def name(text: str) -> str:
     """Convert an option value that becomes part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
@@ -67,43 +89,75 @@ def name(text: str) -> str:
 
 def folder(text: str) -> Path:
     """Convert an option value that names a folder, which need not exist yet."""
-    if not text or "\0" in text or (Path(text).exists() and not Path(text).is_dir()):
+    if not text or _is_folder(text, Path(text)) is False:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
     return Path(text)
 
 
 def file(text: str) -> Path:
-    """Convert an option value that names a file, which need not exist yet."""
-    if not text or "\0" in text or Path(text).is_dir():
+    """Convert an option value that names a file, which need not exist yet, in a folder that does."""
+    if not text or _is_folder(text, Path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
+    if not _is_folder(text, Path(text).parent):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
     return Path(text)
+
+
+def _is_folder(text: str, path: Path) -> bool | None:
+    """Return whether `path` is a folder; None where nothing is."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path to use: {reason}") from None
+    return path.is_dir()
 
 
 def run(program: str, main: Callable[[], int]) -> int:
     """Return the exit code of `main`, with every expected failure told in one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file can be any bytes
     try:
-        return main()
+        code = main()
+        print(end="", flush=True)
+        return code
+    except Stopped as stopped:
+        code, message = stopped.exit_code, str(stopped)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        code, message = 130, "interrupted"
     except HandcnnError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        code, message = 1, str(error)
     except MemoryError:
-        print(f"{program}: out of memory; close other programs", file=sys.stderr)
+        code, message = 1, "out of memory; close other programs"
     except OSError as error:
-        print(f"{program}: {describe(error)}", file=sys.stderr)
-    return 1
+        code, message = 1, describe(error)
+    _give_up_broken_output()
+    with suppress(OSError):
+        print(f"{program}: {message}", file=sys.stderr, flush=True)
+    return code
 
 
 def describe(error: OSError) -> str:
     """Say what the system refused, to which file, and what usually helps."""
     match error.errno:
+        case errno.EPIPE:
+            return "nobody reads the output any longer; what was saved before is unharmed"
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             advice = "make room on the disk"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
         case _:
             advice = "see that its folder is there and can be written to"
-    subject = f"{error.filename}: " if error.filename else ""
+    subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
-    return f"{subject}{reason}; {advice}; what was saved before is unharmed"
+    return f"{subject}: {reason}; {advice}; what was saved before is unharmed"
+
+
+def _give_up_broken_output() -> None:
+    """Let what cannot be written to stdout go nowhere, or Python would complain of it at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

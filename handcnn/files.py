@@ -27,7 +27,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -38,17 +38,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def remove_temporary_files(folder: Path) -> None:
     """Remove what writes into `folder` left behind when their process was killed."""
-    for temporary in folder.glob(".*.tmp"):
-        with suppress(OSError):
+    with suppress(OSError):
+        for temporary in folder.glob(".*.tmp"):
             temporary.unlink()
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can promise that."""
+def flush_folder(folder: Path) -> None:
+    """Make new names inside `folder` survive a power cut, where the system can promise that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            with suppress(OSError):  # not every file system can
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -57,7 +58,8 @@ def lock_file(file: BinaryIO) -> None:
     """Lock an open file until it is closed or this process ends, however it ends.
 
     Raises:
-        OSError: another process holds the lock.
+        BlockingIOError, PermissionError: another process holds the lock.
+        OSError: the file system knows no locks.
     """
     if sys.platform == "win32":
         import msvcrt

@@ -11,9 +11,9 @@ written into. `docs/backprop.md` derives every formula; the shape letters are th
     D, M         inputs and units of a dense layer
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,10 @@ class Layer:
     def backward(self, dout: Array) -> Array:
         """Return `dx` for the gradient `dout` of the loss with respect to the last output."""
         raise NotImplementedError
+
+    def parameter_gradients(self, dout: Array) -> Array:
+        """Do of `backward` what leaves gradients on the layer; for the first one it is enough."""
+        return self.backward(dout)
 
     def update_params(self) -> None:
         """Take one step of gradient descent."""
@@ -73,6 +77,16 @@ class InputLayer(Layer):
         return input_shape
 
 
+class Factors(Protocol):
+    """A gradient still in factors, as `handcnn.folding` leaves it; most are never multiplied."""
+
+    def compute(self) -> Array:
+        """Return the gradient."""
+
+    def descend(self, weights: Array, learning_rate: float) -> None:
+        """Subtract learning rate times the gradient from `weights`, in place."""
+
+
 class ParameterLayer(Layer):
     """A layer with `weights` and `bias`: their initial values, their gradients, their update.
 
@@ -89,9 +103,11 @@ class ParameterLayer(Layer):
         self._shapes = self.parameter_shapes(self.config())
         self.weights: Array = rng.normal(0, 0.01, self._shapes["weights"]).astype(dtype)
         self.bias: Array = np.zeros(self._shapes["bias"], dtype)
-        self.dweights: Array | None = None
+        self._dweights: Array | Factors | None = None
         self.dbias: Array | None = None
+        self._x_shape: Shape = ()
         self._z_shape: Shape | None = None  # of the last forward pass
+        self.left_out: Callable[[], object] | None = None  # that pass, where folding left it out
 
     def backward(self, dout: Array) -> Array:
         """Leave `dweights` and `dbias` on the layer and return `dx` in the shape of `x`."""
@@ -115,27 +131,59 @@ class ParameterLayer(Layer):
         Raises:
             RuntimeError: there are no gradients yet.
         """
-        if self.dweights is None or self.dbias is None:
+        if self._dweights is None or self.dbias is None:
             raise RuntimeError(f"{self}: update_params before backward; call backward(dout) first")
-        self.weights -= self.learning_rate * self.dweights
+        if isinstance(self._dweights, np.ndarray):
+            self.weights -= self.learning_rate * self._dweights
+        else:
+            self._dweights.descend(self.weights, self.learning_rate)
         self.bias -= self.learning_rate * self.dbias
+
+    @property
+    def dweights(self) -> Array | None:
+        """The gradient that the last `backward` left, in the shape of `weights`."""
+        if self._dweights is not None and not isinstance(self._dweights, np.ndarray):
+            self._dweights = self._dweights.compute()
+        return self._dweights
+
+    @dweights.setter
+    def dweights(self, gradient: Array | Factors | None) -> None:
+        self._dweights = gradient
 
     def parameters(self) -> dict[str, Array]:
         """Return `weights` and `bias` by name."""
+        self._check_parameters()
         return {"weights": self.weights, "bias": self.bias}
 
+    def _catch_up(self) -> None:
+        """Run the forward pass that folding left out, for a `backward` that needs it after all."""
+        if self.left_out is not None:
+            self.left_out()
+
     def _check_parameters(self) -> None:
-        """Check what may have been assigned since the last pass; whole numbers become floats."""
-        for name, assigned in self.parameters().items():
-            array = np.asarray(assigned)
+        """Check what may have been assigned; anything but float32 and float64 becomes float64."""
+        weights, bias = np.asarray(self.weights), np.asarray(self.bias)
+        if weights.dtype not in (np.float32, np.float64):
+            weights = weights.astype(np.float64)
+        self.weights, self.bias = weights, bias.astype(weights.dtype, copy=False)
+        for name, array in (("weights", self.weights), ("bias", self.bias)):
             if array.shape != self._shapes[name]:
                 raise ValueError(
                     f"{self} expects {name} of shape {self._shapes[name]}, got {array.shape}; "
                     "assign an array of that shape"
                 )
-            setattr(self, name, array if array.dtype.kind == "f" else array.astype(np.float64))
 
-    def _check_gradient(self, dout: Array) -> Array:
+    def prepare(self, x_shape: Shape) -> Shape:
+        """Check parameters and input, begin a forward pass, and return the shape of its output."""
+        self._check_parameters()
+        self._check_shape(x_shape)
+        self.left_out = None
+        self._x_shape = x_shape
+        self._z_shape = (x_shape[0], *self.output_shape(x_shape[1:]))
+        return self._z_shape
+
+    def check_gradient(self, dout: Array) -> Array:
+        """Return `dout` in the dtype of the layer if it fits the last forward pass."""
         if self._z_shape is None:
             raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
         if np.shape(dout) != self._z_shape:
@@ -144,6 +192,9 @@ class ParameterLayer(Layer):
                 f"got {np.shape(dout)}"
             )
         return np.asarray(dout, self.weights.dtype)
+
+    def _check_shape(self, shape: tuple[int | str, ...]) -> None:
+        raise NotImplementedError
 
 
 class Conv2D(ParameterLayer):
@@ -195,14 +246,10 @@ class Conv2D(ParameterLayer):
 
     def forward(self, x: Array) -> Array:
         """Return z (N, F, OH, OW) for images `x` (N, C, H, W)."""
-        self._check_parameters()
-        self._check_shape(np.shape(x))
-        x = np.asarray(x, self.weights.dtype)
-        self._x_shape = x.shape
-        self._z_shape = (len(x), self.out_channels, *self._positions(x.shape))
-        self._patches = self._gather(x)  # (N, C*k*k, OH*OW)
+        z_shape = self.prepare(np.shape(x))
+        self._patches = self._gather(np.asarray(x, self.weights.dtype))  # (N, C*k*k, OH*OW)
         z = self._kernels @ self._patches + self.bias  # (N, F, OH*OW)
-        return z.reshape(self._z_shape)
+        return z.reshape(z_shape)
 
     def parameter_gradients(self, dout: Array) -> Array:
         """Leave `dweights` and `dbias`; return dz (N, F, OH*OW), which is `dout` flattened.
@@ -210,7 +257,9 @@ class Conv2D(ParameterLayer):
         dweights[f,c,u,v] = sum over n,i,j of dout[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]: the input
         correlated with `dout`, without any rotation.
         """
-        dz = self._check_gradient(dout).reshape(len(dout), self.out_channels, -1)  # (N, F, OH*OW)
+        self._catch_up()
+        dz = self.check_gradient(dout)
+        dz = dz.reshape(*dz.shape[:2], prod(dz.shape[2:]))  # (N, F, OH*OW)
         dkernels = (dz @ self._patches.transpose(0, 2, 1)).sum(axis=0)  # (F, C*k*k)
         self.dweights = dkernels.reshape(self.weights.shape)
         self.dbias = dz.sum(axis=(0, 2)).reshape(self.bias.shape)
@@ -335,20 +384,16 @@ class DenseLayer(ParameterLayer):
         self.output_size = output_size
         super().__init__(learning_rate, rng, dtype)
 
-    def affine(self, x: Array) -> Array:
-        """Return z (N, M) = x W + b."""
-        self._check_parameters()
-        self._check_shape(np.shape(x))
-        x = np.asarray(x, self.weights.dtype)
-        self._x_shape = x.shape
-        self._x = x.reshape(len(x), self.input_size)  # (N, D)
-        self._z_shape = (len(x), self.output_size)
-        z: Array = self._x @ self.weights + self.bias
-        return z
+    def forward(self, x: Array) -> Array:
+        """Return a (N, M) for `x` (N, D) or (N, C, H, W)."""
+        self.prepare(np.shape(x))
+        self._x = np.asarray(x, self.weights.dtype).reshape(len(x), self.input_size)  # (N, D)
+        return self.activate(self._x @ self.weights + self.bias)
 
     def parameter_gradients(self, dout: Array) -> Array:
-        """Leave dweights = x^T dz and dbias = the column sums of dz; here dz is `dout` (N, M)."""
-        dz = self._check_gradient(dout)
+        """Leave dweights = x^T dz and dbias = the column sums of dz; return dz (N, M)."""
+        self._catch_up()
+        dz = self.activation_gradient(self.check_gradient(dout))
         self.dweights = self._x.T @ dz
         self.dbias = dz.sum(axis=0, keepdims=True)
         return dz
@@ -356,6 +401,14 @@ class DenseLayer(ParameterLayer):
     def input_gradient(self, dz: Array) -> Array:
         """Return dx = dz W^T in the shape that `x` came in."""
         return (dz @ self.weights.T).reshape(self._x_shape)
+
+    def activate(self, z: Array) -> Array:
+        """Return a (N, M), the activation of z, keeping what `activation_gradient` needs."""
+        raise NotImplementedError
+
+    def activation_gradient(self, dout: Array) -> Array:
+        """Return dz (N, M) for the gradient `dout` that `backward` was given."""
+        raise NotImplementedError
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (M,) for one input of shape (D,) or (C, H, W)."""
@@ -391,16 +444,14 @@ class DenseLayer(ParameterLayer):
 class HiddenLayer(DenseLayer):
     """Dense layer with ReLU: `z = x W + b`, `a = max(0, z)`. Arguments as in `DenseLayer`."""
 
-    def forward(self, x: Array) -> Array:
-        """Return a (N, M) for `x` (N, D) or (N, C, H, W)."""
-        z = self.affine(x)
+    def activate(self, z: Array) -> Array:
+        """Return a = max(0, z)."""
         self._active = z > 0
         return np.maximum(z, 0)
 
-    def parameter_gradients(self, dout: Array) -> Array:
-        """Return dz = dout * (z > 0) and leave the gradients that follow from it."""
-        dout = self._check_gradient(dout)
-        return super().parameter_gradients(dout * self._active)
+    def activation_gradient(self, dout: Array) -> Array:
+        """Return dz = dout * (z > 0)."""
+        return dout * self._active
 
 
 class OutputLayer(DenseLayer):
@@ -410,12 +461,15 @@ class OutputLayer(DenseLayer):
     what `loss_gradient` gives, so the softmax has no backward pass of its own.
     """
 
-    def forward(self, x: Array) -> Array:
-        """Return probabilities (N, M), each row summing to 1, for `x` (N, D) or (N, C, H, W)."""
-        z = self.affine(x)
+    def activate(self, z: Array) -> Array:
+        """Return a = softmax(z): probabilities, each row summing to 1."""
         exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels; exp cannot overflow
-        probabilities: Array = exp / exp.sum(axis=1, keepdims=True)
-        return probabilities
+        a: Array = exp / exp.sum(axis=1, keepdims=True)
+        return a
+
+    def activation_gradient(self, dout: Array) -> Array:
+        """Return dz, which is what `dout` is already."""
+        return dout
 
 
 def _check_size(layer: str, name: str, value: int, smallest: int = 1) -> None:

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.archive import write_archive
+from handcnn.folding import FoldedPair, is_worth_folding
 from handcnn.layers import (
     Array,
     Conv2D,
+    DenseLayer,
     HiddenLayer,
     InputLayer,
     Layer,
     OutputLayer,
-    ParameterLayer,
     Shape,
     show_shape,
 )
@@ -51,23 +52,31 @@ class Network:
     """Layers in the order in which a batch passes through them.
 
     Args:
-        layers: any objects with `forward`, `backward` and `update_params`, at least one of them
-            with parameters. They stay reachable, and changeable, as `net.layers`.
+        layers: layers of `handcnn.layers`, or of the reader's own derived from `Layer` there. They
+            stay reachable, and changeable, as `net.layers`.
         input_shape: the shape of one input without N, for example (1, 28, 28). With it, layers
             that do not fit together are refused at once, and `print(net)` shows every shape.
+        fold: compute a convolution and the dense layer behind it as one linear map, where that is
+            cheaper (see `handcnn.folding`); the results are the same to rounding.
     """
 
-    def __init__(self, layers: Sequence[Layer], input_shape: Shape | None = None) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Shape | None = None, fold: bool = True
+    ) -> None:
         self.layers = list(layers)
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        if not any(isinstance(layer, ParameterLayer) for layer in self.layers):
+        self.fold = fold
+        self._steps: list[Layer] = []  # of the last forward pass
+        self._pairs: dict[tuple[Layer, Layer], FoldedPair] = {}
+        if not self.parameters():
             raise ValueError(f"Network expects at least one layer with parameters, got {layers}")
         self.output_shapes()
 
     def forward(self, x: Array) -> Array:
         """Return the output of the last layer for the batch `x`: probabilities (N, K)."""
-        for layer in self.layers:
-            x = layer.forward(x)
+        self._steps = self._plan(len(x))
+        for step in self._steps:
+            x = step.forward(x)
         return x
 
     def backward(self, dout: Array) -> None:
@@ -78,11 +87,16 @@ class Network:
 
         Nobody reads the gradient with respect to the images, so it is not computed; whoever wants
         it calls `backward` on the layers one by one.
+
+        Raises:
+            RuntimeError: there was no forward pass yet.
         """
-        first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, ParameterLayer))
-        for layer in reversed(self.layers[first + 1 :]):
-            dout = layer.backward(dout)
-        cast(ParameterLayer, self.layers[first]).parameter_gradients(dout)
+        if not self._steps:
+            raise RuntimeError("Network: backward before forward; call forward(x) first")
+        first, *others = (step for step in self._steps if type(step) is not InputLayer)
+        for step in reversed(others):
+            dout = step.backward(dout)
+        first.parameter_gradients(dout)
 
     def update_params(self) -> None:
         """Take one step of gradient descent in every layer."""
@@ -95,12 +109,13 @@ class Network:
         Works on copies of the layers that share the parameters, so that it may be called between
         `forward` and `backward` without disturbing them.
         """
-        layers = [copy.copy(layer) for layer in self.layers]
+        net = Network([copy.copy(layer) for layer in self.layers], fold=self.fold)
+        steps = net._plan(len(x), frozen=True)
         batches = []
         for start in range(0, max(len(x), 1), PREDICTION_BATCH):
             a = x[start : start + PREDICTION_BATCH]
-            for layer in layers:
-                a = layer.forward(a)
+            for step in steps:
+                a = step.forward(a)
             batches.append(a)
         return np.concatenate(batches)
 
@@ -171,6 +186,16 @@ class Network:
             shape = None if shape is None else layer.output_shape(shape)
             shapes.append(shape)
         return shapes
+
+    def _plan(self, images: int, frozen: bool = False) -> list[Layer]:
+        """Return the layers in order, each pair that is worth it folded into one."""
+        steps: list[Layer] = []
+        for layer in self.layers:
+            if self.fold and steps and is_worth_folding(steps[-1], layer, images):
+                conv, dense = cast(Conv2D, steps.pop()), cast(DenseLayer, layer)
+                layer = self._pairs.setdefault((conv, dense), FoldedPair(conv, dense, frozen))
+            steps.append(layer)
+        return steps
 
     def __str__(self) -> str:
         """Return a table: every layer with its output shape and number of parameters."""

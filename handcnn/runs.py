@@ -5,13 +5,13 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from handcnn.errors import HandcnnError
-from handcnn.files import atomic_write, lock_file, remove_temporary_files
+from handcnn.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")
 WEIGHTS = "weights.npz"
@@ -46,6 +46,7 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
             folder.mkdir()
         except FileExistsError:
             continue
+        flush_folder(output_dir)
         return folder
     raise HandcnnError(f"{output_dir} holds a thousand runs named {stem}; choose another --name")
 
@@ -60,12 +61,22 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("ab") as file:
         try:
             lock_file(file)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise HandcnnError(
                 f"{folder} is being trained by another process; wait until it ends, or stop it"
             ) from None
+        except OSError:
+            pass  # a file system without locks is no reason not to train
         remove_temporary_files(folder)
         yield
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a run that failed before it had anything to keep."""
+    with suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def newest_run(output_dir: Path, holding: str) -> Path:

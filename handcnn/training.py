@@ -43,6 +43,7 @@ def train_epoch(
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
     """
+    step = 0
     loss = correct = images = 0.0
     with np.errstate(all="ignore"):  # what overflows is found below, and said once
         for step, (x, y) in enumerate(batches, start=1):
@@ -56,6 +57,8 @@ def train_epoch(
             _check_finite("loss", np.asarray(loss), step)
             if after_step is not None:
                 after_step(Score(loss / images, correct / images))
+    if step == 0:
+        raise ValueError("train_epoch expects at least one batch, got none")
     for name, parameter in net.parameters().items():
         _check_finite(name, parameter, step)
     return Score(loss / images, correct / images)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from handcnn.files import atomic_write
+from handcnn.files import atomic_write, lock_file, remove_temporary_files
 
 
 def listing(folder: Path) -> list[str]:
@@ -63,8 +63,12 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path, error: type[BaseExce
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "a.bin"):
+    path = tmp_path / "none" / "a.bin"
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(path):
         pass
+    assert caught.value.filename == str(
+        path
+    )  # not the temporary name, which means nothing to users
     assert listing(tmp_path) == []
 
 
@@ -117,6 +121,11 @@ def test_a_process_that_is_killed_leaves_the_former_file(tmp_path: Path) -> None
     assert process.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"former"
 
+    (tmp_path / ".hidden").write_bytes(b"mine")
+    assert len(listing(tmp_path)) == 3
+    remove_temporary_files(tmp_path)
+    assert listing(tmp_path) == [".hidden", "a.bin"]
+
 
 @posix
 def test_a_full_disk_leaves_the_former_file_and_no_litter(tmp_path: Path) -> None:
@@ -132,3 +141,26 @@ def test_a_full_disk_leaves_the_former_file_and_no_litter(tmp_path: Path) -> Non
     assert "OSError: [Errno 27] File too large" in process.stderr
     assert path.read_bytes() == b"former"
     assert listing(tmp_path) == ["a.bin"]
+
+
+@posix
+def test_a_lock_keeps_others_out_until_its_process_is_dead(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    program = f"""
+import sys
+from handcnn.files import lock_file
+file = open({str(path)!r}, "wb")
+lock_file(file)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with path.open("ab") as file, pytest.raises(OSError, match="unavailable"):
+            lock_file(file)
+        process.kill()
+    with path.open("ab") as file:
+        lock_file(file)

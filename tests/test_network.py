@@ -237,6 +237,49 @@ def test_documented_network() -> None:
     assert {layer.learning_rate for layer in documented_network(0.5).layers[1:]} == {0.5}
 
 
+def step_layer_by_layer(net: Network, x: Array, y: Array) -> Array:
+    """Take a training step with the layers alone, which test_layers.py checks one by one."""
+    a = x
+    for layer in net.layers:
+        a = layer.forward(a)
+    dout = loss_gradient(a, y)
+    for layer in reversed(net.layers):
+        dout = layer.backward(dout)
+    for layer in net.layers:
+        layer.update_params()
+    return a
+
+
+def test_the_documented_network_is_its_layers_one_after_the_other() -> None:
+    """At its full size, where the loops would take minutes, and changed from outside on the way."""
+    by_network, by_layers = (
+        documented_network(0.01, rng=np.random.default_rng(0), dtype=np.float64) for _ in "ab"
+    )
+    rng = np.random.default_rng(1)
+    for step in range(4):
+        x = rng.random((3, 1, 28, 28))
+        y = np.eye(10)[rng.integers(10, size=3)]
+        expected = step_layer_by_layer(by_layers, x, y)
+        y_pred = by_network.forward(x)
+        np.testing.assert_allclose(y_pred, expected, **ROUNDING)
+        by_network.backward(loss_gradient(y_pred, y))
+        if step % 2:  # looked at before the update or not, the gradients are the same
+            for name, gradient in by_network.gradients().items():
+                found = by_layers.gradients()[name]
+                np.testing.assert_allclose(gradient, found, **ROUNDING, err_msg=name)
+        by_network.update_params()
+        for name, array in by_network.parameters().items():
+            expected = by_layers.parameters()[name]
+            np.testing.assert_allclose(array, expected, **ROUNDING, err_msg=name)
+        np.testing.assert_allclose(by_network.predict_proba(x), by_layers.forward(x), **ROUNDING)
+        for net in (by_network, by_layers):
+            net.layers[1].weights[:, :, step % 3] *= 1.5
+            net.layers[1].bias = net.layers[1].bias + 0.1
+            net.layers[2].weights = net.layers[2].weights * 0.9
+            net.layers[2].bias[0, step] = 0.3
+            net.layers[2].learning_rate = 0.02 * (step + 1)
+
+
 def test_the_same_generator_gives_the_same_network() -> None:
     first, same, other = (documented_network(rng=np.random.default_rng(s)) for s in (1, 1, 2))
     for name, array in first.parameters().items():
