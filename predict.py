@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from handcnn import HandcnnError, Network, cli, load_network, runs
 from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
 
+PICTURE = (1, 28, 28)  # what the network sees of one
+INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes named in an answer: the digit and its runners-up
 
 
@@ -39,19 +42,28 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for path in (*options.pictures, options.weights):
+        if None not in (path, options.show) and path.resolve() == options.show.resolve():
+            parser.error(f"--show: '{options.show}' would overwrite what is to be read")
+    return options
 
 
 def predict(options: argparse.Namespace) -> int:
     """Answer for every picture in turn; return 1 if one of them could not be read."""
     weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
     net = load_network(weights)
+    if net.input_shape != INPUT_SHAPE:
+        raise HandcnnError(
+            f"{weights} holds a network for inputs of shape {net.input_shape}, "
+            f"pictures of digits need one for {INPUT_SHAPE}"
+        )
     print(f"weights: {weights}")
     width = max(len(str(path)) for path in options.pictures)
     seen = []
     for path in options.pictures:
         try:
-            image = prepare_picture(load_picture(path))
+            image = read(path)
         except HandcnnError as error:
             print(f"predict.py: {error}", file=sys.stderr, flush=True)
             continue
@@ -63,7 +75,20 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if len(seen) == len(options.pictures) else 1
 
 
-def answer(net: Network, image: np.ndarray) -> str:
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    """Return the digit in a file as the network wants it: uint8 (28, 28).
+
+    Raises:
+        HandcnnError: the file is no picture, or there is nothing to see in it.
+    """
+    picture = load_picture(path)
+    try:
+        return prepare_picture(picture)
+    except HandcnnError as error:
+        raise HandcnnError(f"{path}: {error}") from error
+
+
+def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:
     """Return the digit with its probability, and the runners-up."""
     probabilities = net.predict_proba(to_batch([image]))[0]
     best, *others = np.argsort(-probabilities)[:NAMED]

@@ -16,6 +16,7 @@ in three products with A = [K|b], whose columns are the taps, the bias being one
 They cost the same whatever the batch. `docs/folding.md` derives the formulas.
 """
 
+import copy
 from math import prod
 from typing import cast
 
@@ -30,36 +31,28 @@ ROWS = 2
 
 
 class Fold:
-    """The algebra for one size of image, in buffers that are kept from step to step.
+    """The algebra for one convolution and one size of image, in buffers kept from step to step.
 
     The taps of kernel row u are R = k*C + 1 rows: (v, c), and the bias, which belongs to u = 0.
     `taps` (Hp, R, OW, M) is the padded M, or dM, as the horizontal taps see it, row by row. The k
     kernel rows that meet output row i are then neighbours in memory, from row i*s on, and
-    `windows` (OH, k*R, OW*M) shows all of them without a copy.
+    `_windows` shows all of them without a copy.
     """
 
     def __init__(self, conv: Conv2D, image_shape: Shape, units: int) -> None:
-        k, s, p = conv.kernel_size, conv.stride, conv.padding
+        k, p, dtype = conv.kernel_size, conv.padding, conv.weights.dtype
         c, h, w = image_shape
         _, oh, ow = conv.output_shape(image_shape)
-        r, dtype = k * c + 1, conv.weights.dtype
-        self.conv = conv
-        self.image_shape = image_shape
-        self.A = np.zeros((conv.out_channels, k, r), dtype)  # (F, k, R)
+        r = k * c + 1
+        self.image_shape, self.dtype, self.stride, self.padding = image_shape, dtype, conv.stride, p
         self.products = np.empty((oh, k, r, ow, units), dtype)
         self.taps = np.empty((h + 2 * p, r, ow, units), dtype)
         self.padded = np.empty((h + 2 * p, c, w + 2 * p, units), dtype)
-        self.image = self.padded[p : p + h, :, p : p + w].swapaxes(0, 1)  # (C, H, W, M), a view
-        rows = sliding_window_view(self.taps.reshape(-1, ow * units), k * r, axis=0)
-        self.windows = rows[:: s * r].swapaxes(1, 2)  # (OH, k*R, OW*M), a view
 
-    def fold(self, W: Array) -> tuple[Array, Array]:
+    def fold(self, conv: Conv2D, W: Array) -> tuple[Array, Array]:
         """Return M (C*H*W, M) and m (M,), still without the dense bias, for W (F*OH*OW, M)."""
-        (f, k, r), (oh, *_, units) = self.A.shape, self.products.shape
-        c, s = self.conv.in_channels, self.conv.stride
-        self.A[:, :, :-1] = self.conv.weights.transpose(0, 2, 3, 1).reshape(f, k, k * c)
-        self.A[:, 0, -1:] = self.conv.bias
-        A = self.A.reshape(f, k * r)
+        (oh, k, r, _, units), c, s = self.products.shape, conv.in_channels, self.stride
+        A = self._with_bias(conv)
         np.matmul(A.T, self._by_row(W), out=self.products.reshape(oh, k * r, -1))
         self.taps.fill(0)
         for u in range(k):
@@ -68,28 +61,54 @@ class Fold:
         for v in range(k):
             self.padded[:, :, self._columns(v)] += self.taps[:, v * c : v * c + c]
         m = self.taps[:, -1].sum(axis=0).sum(axis=0)
-        return np.array(self.image, order="C").reshape(-1, units), m
+        return np.array(self._image(), order="C").reshape(-1, units), m
 
-    def gradients(self, W: Array, dM: Array, dm: Array) -> tuple["FoldedGradient", Array, Array]:
-        """Return dW, in factors that hold until the next call, dK (F, C, k, k) and db (F, 1)."""
-        (f, k, _), c = self.A.shape, self.conv.in_channels
+    def gradients(
+        self, conv: Conv2D, W: Array, dM: Array, dm: Array
+    ) -> tuple["FoldedGradient", Array, Array]:
+        """Return dW in its factors, dK (F, C, k, k) and db (F, 1)."""
+        f, c, k, _ = conv.weights.shape
         self.padded.fill(0)
-        self.image[...] = dM.reshape(self.image.shape)
+        self._image()[...] = dM.reshape(self._image().shape)
+        taps = np.empty_like(self.taps)  # not the buffer: dW is read when its reader likes
         for v in range(k):
-            self.taps[:, v * c : v * c + c] = self.padded[:, :, self._columns(v)]
-        self.taps[:, -1] = dm
-        dA = (self._by_row(W) @ self.windows.swapaxes(1, 2)).sum(axis=0).reshape(self.A.shape)
+            taps[:, v * c : v * c + c] = self.padded[:, :, self._columns(v)]
+        taps[:, -1] = dm
+        windows = self._windows(taps)
+        dA = (self._by_row(W) @ windows.swapaxes(1, 2)).sum(axis=0).reshape(f, k, -1)
         dK = dA[:, :, :-1].reshape(f, k, k, c).transpose(0, 3, 1, 2)
-        dW = FoldedGradient(self.A.reshape(f, -1).copy(), self.windows, W.shape)
+        dW = FoldedGradient(self._with_bias(conv), windows, W.shape)
         return dW, np.ascontiguousarray(dK), dA[:, 0, -1:].copy()
+
+    def _with_bias(self, conv: Conv2D) -> Array:
+        """Return A (F, k*R): the kernels, their taps in the order of `taps`, and the bias."""
+        f, c, k, _ = conv.weights.shape
+        A = np.zeros((f, k, k * c + 1), self.dtype)
+        A[:, :, :-1] = conv.weights.transpose(0, 2, 3, 1).reshape(f, k, k * c)
+        A[:, 0, -1:] = conv.bias
+        return A.reshape(f, -1)
+
+    # Views are made when they are needed, since a deep copy of one would show the wrong array.
 
     def _by_row(self, W: Array) -> Array:
         """Return W with a matrix for each output row: (OH, F, OW*M), a view."""
-        return W.reshape(len(self.A), len(self.products), -1).swapaxes(0, 1)
+        oh, _, _, ow, _ = self.products.shape
+        return W.reshape(len(W) // (oh * ow), oh, -1).swapaxes(0, 1)
+
+    def _image(self) -> Array:
+        """Return what the border of `padded` surrounds: (C, H, W, M), a view."""
+        (_, h, w), p = self.image_shape, self.padding
+        return self.padded[p : p + h, :, p : p + w].swapaxes(0, 1)
+
+    def _windows(self, taps: Array) -> Array:
+        """Return for each output row the k rows of taps under it: (OH, k*R, OW*M), a view."""
+        _, k, r, ow, units = self.products.shape
+        rows = sliding_window_view(taps.reshape(-1, ow * units), k * r, axis=0)
+        return rows[:: self.stride * r].swapaxes(1, 2)
 
     def _columns(self, v: int) -> slice:
         """Return the columns of the padded image that tap v of a kernel row meets."""
-        return slice(v, v + self.conv.stride * self.products.shape[3], self.conv.stride)
+        return slice(v, v + self.stride * self.products.shape[3], self.stride)
 
 
 class FoldedGradient:
@@ -126,7 +145,8 @@ class FoldedPair(Layer):
 
     Nothing changes for who looks at the layers: their parameters are read in every forward pass,
     their gradients are left on them, and their own `backward` works, since it makes up for the
-    forward pass that folding left out.
+    forward pass that folding left out. Where they were run by themselves in between, the way back
+    is theirs too.
 
     Args:
         conv: the convolution.
@@ -142,39 +162,56 @@ class FoldedPair(Layer):
     def forward(self, x: Array) -> Array:
         """Return what `dense.forward(conv.forward(x))` returns, to rounding."""
         conv, dense = self.conv, self.dense
-        dense.prepare(conv.prepare(np.shape(x)))
-        conv.left_out = dense.left_out = self._run_layers
+        z_shape = conv.prepare(np.shape(x))
         self._x = np.asarray(x, conv.weights.dtype)
-        if self._fold is None or self._fold.image_shape != self._x.shape[1:]:
+        self._then = copy.copy(conv)  # dW needs the convolution as it is now, whoever edits it
+        self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
+        conv.left_out = self._run_conv
+        dense.prepare(z_shape)
+        dense.left_out = self._run_dense
+        if self._fold is None or not self._fits(self._fold):
             self._fold, self._M = Fold(conv, self._x.shape[1:], dense.output_size), None
         if self._M is None or not self.frozen:
-            self._M, m = self._fold.fold(dense.weights)
+            self._M, m = self._fold.fold(conv, dense.weights)
             self._m = dense.bias + m
         return dense.activate(self._flat() @ self._M + self._m)
 
     def backward(self, dout: Array) -> Array:
         """Leave the gradients on both layers and return `dx` (N, C, H, W)."""
-        return self.input_gradient(self.parameter_gradients(dout))
+        if not self._was_last():
+            return self.conv.backward(self.dense.backward(dout))
+        dz = self.parameter_gradients(dout)
+        M, _ = cast(Fold, self._fold).fold(self.conv, self.dense.weights)  # as they are now
+        return (dz @ M.T).reshape(self._x.shape)
 
     def parameter_gradients(self, dout: Array) -> Array:
         """Leave `dweights` and `dbias` on both layers and return dz (N, M)."""
         conv, dense = self.conv, self.dense
+        if not self._was_last():
+            return conv.parameter_gradients(dense.backward(dout))
         dz = dense.activation_gradient(dense.check_gradient(dout))
         dM, dm = self._flat().T @ dz, dz.sum(axis=0)
-        gradients = cast(Fold, self._fold).gradients(dense.weights, dM, dm)
+        gradients = cast(Fold, self._fold).gradients(self._then, dense.weights, dM, dm)
         dense.dweights, conv.dweights, conv.dbias = gradients
         dense.dbias = dm[None]
         return dz
 
-    def input_gradient(self, dz: Array) -> Array:
-        """Return dx = dz M^T (N, C, H, W)."""
-        return (dz @ cast(Array, self._M).T).reshape(self._x.shape)
+    def _fits(self, fold: Fold) -> bool:
+        return fold.image_shape == self._x.shape[1:] and fold.dtype == self._x.dtype
 
     def _flat(self) -> Array:
         return self._x.reshape(len(self._x), -1)  # (N, C*H*W)
 
-    def _run_layers(self) -> None:
-        self.dense.forward(self.conv.forward(self._x))
+    def _was_last(self) -> bool:
+        """Return whether the last forward pass of both layers was the one that is folded here."""
+        return self.conv.left_out == self._run_conv and self.dense.left_out == self._run_dense
+
+    def _run_conv(self) -> None:
+        self.conv.forward(self._x)
+
+    def _run_dense(self) -> None:
+        """Give the dense layer the input it would have kept; what it activated, it knows."""
+        self.dense.keep_input(self._then.forward(self._x))
 
 
 def is_worth_folding(conv: Layer, dense: Layer, images: int) -> bool:

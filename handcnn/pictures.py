@@ -1,0 +1,320 @@
+"""From any picture of a digit to what the network was trained on: MNIST's own recipe.
+
+MNIST was made from scans by cropping the ink, fitting its longer side to 20 pixels and shifting its
+centre of mass to the middle of 28x28, bright on black (LeCun, Cortes and Burges, "The MNIST
+database of handwritten digits"). A scan has an even background; a photograph has shadows, paper
+lines and noise, and a mouse draws strokes one pixel thin. So there are four steps: which side is
+the ink, how far does each pixel differ from the background around it, which of these pixels are the
+digit, and how would a pen of MNIST's width have drawn it.
+
+Constants are shares of the picture or of the digit. They are round values that worked on MNIST test
+digits redrawn with forty kinds of damage and on pictures of other people's digits; the result hangs
+on none of them closely.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from handcnn.errors import HandcnnError
+from handcnn.files import atomic_write
+
+Grey = npt.NDArray[Any]  # float32 or float64
+Mask = npt.NDArray[np.bool_]
+Box = tuple[slice, ...]  # rows, columns
+
+MAX_PIXELS = 100_000_000
+WORKING_SIDE = 1000  # larger pictures are averaged down to this: noise goes, strokes stay
+FIELD, BOX, CENTRE = 28, 20, 14  # MNIST: the picture, the ink's longer side, its centre of mass
+FINE_BOX = 5 * BOX  # strokes are thickened on a grid five times as fine
+PEN_WIDTH = 2.4  # pixels in the 20x20 box; MNIST's median stroke
+MIN_CONTRAST = 5  # of 255 grey levels: less is no stroke
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+def load_picture(path: str | os.PathLike[str]) -> Grey:
+    """Return the picture in a file as grey values (H, W) in [0, 255], upright, float32.
+
+    Any format and mode of Pillow; of an animation, the first frame. Colours become the grey that
+    tells ink and paper apart best, transparency becomes black behind light ink and white behind
+    dark ink, and pictures much larger than 1000 pixels are reduced.
+
+    Raises:
+        HandcnnError: the file cannot be read, is no complete picture or has over 100 megapixels.
+    """
+    name = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata; sizes are checked below
+            with Image.open(name) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                if image.format == "EPS":
+                    raise OSError("PostScript is a program")  # which Pillow would have run
+                image.draft(None, (WORKING_SIDE, WORKING_SIDE))
+                return _grey(_reduced(ImageOps.exif_transpose(image)))
+    except Image.DecompressionBombError:
+        message = "has more than 100 megapixels; crop it or make it smaller"
+    except FileNotFoundError:
+        message = "does not exist; check the path"
+    except IsADirectoryError:
+        message = "is a folder; name a picture in it"
+    except PermissionError:
+        message = "may not be read; check its permissions"
+    except MemoryError:
+        message = "does not fit in memory; make it smaller"
+    except Exception:  # Pillow's decoders raise nearly everything on damaged files
+        message = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
+    raise HandcnnError(f"{name} {message}") from None
+
+
+def prepare_picture(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return the digit in a grey picture as MNIST would have it: uint8 (28, 28), bright on 0.
+
+    Args:
+        grey: (H, W), on any scale, dark ink on light or light on dark. An MNIST image, or its
+            negative, comes back as it is, bit for bit.
+
+    Raises:
+        HandcnnError: there is nothing to see in the picture.
+    """
+    picture = np.asarray(grey, np.float32)
+    if picture.ndim != 2 or picture.size == 0:
+        raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
+    for candidate in (picture, 255 - picture):
+        if _is_mnist_like(candidate):
+            return candidate.astype(np.uint8)
+    ink = _denoised(_ink(picture))
+    mask = _digit(_strokes(ink))
+    return _centred(_fitted(_drawn(ink, mask)))
+
+
+def to_batch(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    """Return prepared pictures as one network input (N, 1, 28, 28), scaled as in training."""
+    return np.stack(pictures)[:, None].astype(np.float32) / np.float32(255)
+
+
+def save_sheet(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
+    """Write prepared pictures (28, 28) as one PNG, ten in a row, each pixel as a square of 6x6.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    columns = min(len(pictures), 10)
+    rows = -(-len(pictures) // columns)
+    pitch = FIELD + 2  # a thin grey line around each
+    sheet = np.full((rows * pitch, columns * pitch), 96, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * pitch + 1, i % columns * pitch + 1
+        sheet[y : y + FIELD, x : x + FIELD] = picture
+    with atomic_write(path) as file:
+        Image.fromarray(sheet.repeat(6, axis=0).repeat(6, axis=1)).save(file, format="PNG")
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    factor = max(image.size) // WORKING_SIDE
+    if factor < 2:
+        return image
+    if image.mode.startswith("I;"):
+        image = image.convert("I")
+    elif image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.reduce(factor)
+
+
+def _grey(image: Image.Image) -> Grey:
+    if image.mode == "F" or image.mode.startswith("I"):  # 16 bits and more, which convert() clips
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+        values = (values - values.min()) / max(np.ptp(values), 1e-30) * 255
+        return np.asarray(values, np.float32)
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"), np.float32)
+        rgb: Grey = rgba[..., :3]
+        alpha = rgba[..., 3:] / 255
+        light_ink = (rgb * alpha).mean() > 127.5 * alpha.mean()
+        rgb = rgb * alpha + (0 if light_ink else 255) * (1 - alpha)
+    else:
+        rgb = np.asarray(image.convert("RGB"), np.float32)
+    same = (rgb == rgb[..., :1]).all()
+    grey: Grey = rgb[..., 0] if same else rgb @ _best_grey(rgb.reshape(-1, 3))
+    return grey
+
+
+def _best_grey(pixels: Grey) -> Grey:
+    """Return the weights (3,) of red, green and blue along which the pixels differ most.
+
+    Red ink on white is invisible in the red channel, and pale in the customary grey.
+    """
+    centred = pixels - np.median(pixels, axis=0)
+    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    weights: Grey = axis * np.copysign(1, axis.sum()) / np.abs(axis).sum()
+    return weights.astype(np.float32)
+
+
+def _is_mnist_like(picture: Grey) -> bool:
+    """Whether a picture already is what this module makes, as all 70,000 of MNIST are."""
+    levels = picture.min() == 0 and 254 <= picture.max() <= 255
+    if picture.shape != (FIELD, FIELD) or not levels or (picture != np.rint(picture)).any():
+        return False
+    centre = ndimage.center_of_mass(picture)
+    side = max(_size(_box(picture > 0)))
+    return BOX - 1 <= side <= BOX and bool(np.abs(np.subtract(centre, CENTRE)).max() < 0.53)
+
+
+def _ink(picture: Grey) -> Grey:
+    """Return how far each pixel (H, W) lies on the ink's side of the background around it."""
+    # A stroke is narrower than what lies between strokes, so ink is what the median of the
+    # surroundings wipes out; in a shadow, too, and where the border of the picture misleads.
+    coarse = _shrunk(picture, 64)
+    detail = coarse - ndimage.median_filter(coarse, _odd(0.3 * max(coarse.shape)), mode="nearest")
+    if (detail * np.abs(detail)).sum() > 0:
+        ink: Grey = picture + _background(-picture, detail.max())
+    else:
+        background = _background(picture, -detail.min())
+        # In the shade ink and paper are darker by the same factor.
+        ink = (background - picture) / np.maximum(background / max(background.max(), 1), 0.2)
+    return np.maximum(ink, 0)
+
+
+def _background(picture: Grey, contrast: float) -> Grey:
+    """Return the light background (H, W) by a closing: strokes are filled, wide shadows stay.
+
+    Outside the picture shadows go on, but strokes that touch the border end there: what is as dark
+    as the ink, if the darkest is ink (`contrast` to its surroundings) and not a shadow.
+    """
+    coarse = _shrunk(picture, 128)
+    n = _odd(0.4 * max(coarse.shape))
+    padded = np.pad(coarse, n, mode="edge")
+    outside = np.pad(np.zeros(coarse.shape, bool), n, constant_values=True)
+    paper = np.median(coarse)
+    depth = paper - coarse.min()
+    if contrast > 0.3 * depth:
+        padded[outside & (padded < paper - 0.7 * depth)] = paper
+    closed = ndimage.grey_closing(padded, size=(n, n))[n:-n, n:-n]
+    return _resized(closed, picture.shape, Image.Resampling.BILINEAR)
+
+
+def _denoised(ink: Grey) -> Grey:
+    smooth: Grey = ndimage.gaussian_filter(ink, max(ink.shape) / 400)
+    return smooth
+
+
+def _strokes(ink: Grey) -> Mask:
+    """Return where there is ink (H, W): Otsu's threshold among what stands out from the noise.
+
+    On a logarithmic scale, because thin parts of a stroke are several times fainter than crossings.
+    """
+    lowest, low = np.percentile(ink, (1, 25))
+    noise = low - lowest  # the background is most of a picture: about 1.65 standard deviations
+    if ink.max() < max(MIN_CONTRAST, low + 6 * noise):
+        raise HandcnnError(
+            "the picture is blank: no stroke stands out from the background; "
+            "draw one digit, dark on light or light on dark"
+        )
+    visible = np.log(ink[ink > max(low + 2 * noise, 0.05 * ink.max())])
+    span = (visible.min() - 0.01, visible.max())  # never empty: all ink may be of one strength
+    counts, edges = np.histogram(visible, 256, span)
+    n, total = counts.cumsum(), (counts * edges[:-1]).cumsum()
+    spread = (total[-1] * n - total * n[-1]) ** 2 / np.maximum(n * (n[-1] - n), 1)
+    mask: Mask = ink > np.exp(edges[spread.argmax() + 1])
+    return mask
+
+
+def _digit(mask: Mask) -> Mask:
+    """Return the part of the mask that is the digit, without frames, neighbours and specks."""
+    labels, _ = ndimage.label(mask, EIGHT_NEIGHBOURS)
+    boxes = ndimage.find_objects(labels)
+    sides = np.array([_size(box) for box in boxes])
+    starts = np.array([[s.start for s in box] for box in boxes])
+    # What runs out of the picture is no digit where something of like size stays inside.
+    touches = ((starts == 0) | (starts + sides == mask.shape)).any(1)
+    inside = sides[~touches].max(initial=0)
+    dropped = touches & (inside > 0.2 * max(mask.shape)) & (sides.max(1) < 2.5 * inside)
+    # A frame goes around nearly all of the picture and something else.
+    alone = (sides.max(1) > 0.2 * sides.max()).sum() == 1
+    frame = (sides > 0.8 * np.array(mask.shape)).all(1) & (not alone)
+    dropped = (dropped | frame) & ~(dropped | frame).all()
+    mask = mask & ~np.append(False, dropped)[labels]
+    # Parts of a broken stroke lie close together: groups count, not single components.
+    near = ndimage.maximum_filter(mask, _odd(0.1 * sides[~dropped].max()))
+    groups, _ = ndimage.label(near, EIGHT_NEIGHBOURS)
+    area = np.bincount(groups[mask])
+    kept: Mask = mask & (area >= 0.08 * area.max())[groups]
+    return kept
+
+
+def _drawn(ink: Grey, mask: Mask) -> Grey:
+    """Return the digit, in [0, 1], as a pen of at least MNIST's width would have drawn it.
+
+    A blur turns a thinner line into one of the blur's own width, and hardly changes a wide one;
+    the contrast is then stretched until the middle of the strokes is full.
+    """
+    near = ndimage.maximum_filter(mask, 2 * max(1, max(_size(_box(mask))) // 40) + 1)
+    digit = np.clip(ink / np.median(ink[mask]), 0, 1) * near
+    scale = FINE_BOX / max(_size(_box(mask)))
+    digit = digit[_box(near)]
+    digit = _resized(digit, tuple(max(1, round(n * scale)) for n in digit.shape))
+    digit = np.pad(digit, FINE_BOX // 4)
+    core = digit > 0.5 * digit.max()
+    width = 4 * ndimage.distance_transform_edt(core)[core].mean() * BOX / FINE_BOX
+    # 2.355: a Gaussian's full width at half its height, in standard deviations.
+    sigma = np.sqrt(max(PEN_WIDTH**2 - width**2, 0.5)) / 2.355
+    digit = ndimage.gaussian_filter(digit, sigma * FINE_BOX / BOX)
+    middle = np.median(digit[digit > 0.5 * digit.max()])
+    pen: Grey = np.clip((1.3 * digit / middle - 0.1) / 0.9, 0, 1)
+    return pen
+
+
+def _fitted(digit: Grey) -> Grey:
+    digit = digit[_box(digit > 0.15)]
+    scale = BOX / max(digit.shape)
+    shape = tuple(max(1, round(n * scale)) for n in digit.shape)
+    digit = _resized(digit, shape, Image.Resampling.BOX)
+    return np.asarray(np.rint(digit * (255 / digit.max())))
+
+
+def _centred(digit: Grey) -> npt.NDArray[np.uint8]:
+    field = np.zeros((FIELD, FIELD), np.uint8)
+    height, width = digit.shape
+    y, x = (round(CENTRE - c) for c in ndimage.center_of_mass(digit))
+    y, x = min(max(y, 0), FIELD - height), min(max(x, 0), FIELD - width)
+    field[y : y + height, x : x + width] = digit
+    return field
+
+
+def _shrunk(picture: Grey, side: int) -> Grey:
+    scale = min(1.0, side / max(picture.shape))
+    shape = tuple(max(1, round(n * scale)) for n in picture.shape)
+    return _resized(picture, shape, Image.Resampling.BOX)
+
+
+def _resized(
+    picture: Grey,
+    shape: tuple[int, ...],
+    method: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Grey:
+    """Return the picture in another (H, W), with anti-aliasing."""
+    image = Image.fromarray(picture.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), method))
+
+
+def _odd(size: float) -> int:
+    return int(size) // 2 * 2 + 1
+
+
+def _box(mask: Mask) -> Box:
+    box: Box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return box
+
+
+def _size(box: Box) -> tuple[int, int]:
+    height, width = (s.stop - s.start for s in box)
+    return height, width

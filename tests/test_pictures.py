@@ -1,0 +1,464 @@
+"""Pictures become MNIST images.
+
+The oracles are digits drawn here, of known place, size and pen, and MNIST's own definition (longer
+side 20 pixels, centre of mass in the middle, bright on 0), measured by plain sums. Where the same
+digit is stored, lit or turned in another way, the oracle is the plain picture of it.
+"""
+
+import contextlib
+import io
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from handcnn.errors import HandcnnError
+from handcnn.pictures import MAX_PIXELS, load_picture, prepare_picture, to_batch
+
+Pixels = npt.NDArray[np.uint8]
+
+# Polylines in a unit square: (x, y), y downwards.
+DIGITS = {
+    "1": [[(0.3, 0.2), (0.5, 0), (0.5, 1)]],
+    "2": [[(0.1, 0.2), (0.4, 0), (0.7, 0.2), (0.6, 0.5), (0.1, 1), (0.8, 1)]],
+    "4": [[(0.5, 0), (0.1, 0.6), (0.8, 0.6)], [(0.6, 0.3), (0.6, 1)]],
+    "5": [[(0.7, 0), (0.2, 0), (0.2, 0.45), (0.7, 0.5), (0.7, 0.9), (0.1, 1)]],
+    "0": [[(0.4, 0), (0.1, 0.3), (0.1, 0.7), (0.4, 1), (0.7, 0.7), (0.7, 0.3), (0.4, 0)]],
+}
+BLANK = (
+    "the picture is blank: no stroke stands out from the background; "
+    "draw one digit, dark on light or light on dark"
+)
+
+
+def drawn(
+    digit: str = "2",
+    size: int = 200,
+    pen: int = 14,
+    canvas: tuple[int, int] = (300, 280),
+    at: tuple[int, int] = (50, 40),
+) -> Pixels:
+    """Return a digit in black on white, `size` high, its upper left corner at (x, y)."""
+    image = Image.new("L", canvas, 255)
+    draw = ImageDraw.Draw(image)
+    for line in DIGITS[digit]:
+        draw.line([(at[0] + x * size, at[1] + y * size) for x, y in line], 0, pen, "curve")
+    return np.asarray(image)
+
+
+def assert_like_mnist(prepared: Pixels) -> None:
+    assert prepared.shape == (28, 28)
+    assert prepared.dtype == np.uint8
+    assert prepared.max() == 255
+    rows, columns = np.nonzero(prepared)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)  # as in MNIST
+    mass = prepared.sum(dtype=float)
+    centre = (prepared.sum(1) @ np.arange(28) / mass, prepared.sum(0) @ np.arange(28) / mass)
+    assert np.abs(np.subtract(centre, 14)).max() <= 0.5 + 1e-9  # whole pixels, as in MNIST
+
+
+def assert_alike(one: Pixels, other: Pixels, least: float = 0.97) -> None:
+    """Centring rounds to whole pixels: either may stand one pixel beside the other."""
+    shifts = [np.roll(other, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    assert max(np.corrcoef(one.ravel(), shift.ravel())[0, 1] for shift in shifts) > least
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(HandcnnError) as caught:
+        load_picture(path)
+    return str(caught.value)
+
+
+# --- What comes out, wherever and however the digit was drawn --------------------------------
+
+
+@settings(max_examples=50)
+@given(
+    st.sampled_from(sorted(DIGITS)),
+    st.integers(40, 300),
+    st.floats(0.02, 0.15),
+    st.tuples(st.floats(0.02, 0.98), st.floats(0.02, 0.98)),
+    st.booleans(),
+)
+def test_every_drawing_becomes_an_mnist_image(
+    digit: str, size: int, pen: float, at: tuple[float, float], negative: bool
+) -> None:
+    width = max(1, round(pen * size))
+    room = 380 - size - 2 * width
+    x, y = (width + round(share * room) for share in at)
+    picture = drawn(digit, size, width, (380, 380), (x, y))
+    prepared = prepare_picture(255 - picture if negative else picture)
+    assert_like_mnist(prepared)
+    assert (prepare_picture(prepared) == prepared).all()
+    assert_alike(prepared, prepare_picture(drawn(digit, 200, round(pen * 200), at=(50, 40))), 0.85)
+
+
+def test_the_drawing_is_what_it_was() -> None:
+    """The oracle is the same digit drawn straight into the 20x20 box, sixteen times as fine."""
+    picture = 255 - drawn("2", 280, 40, (448, 448), (80, 80)).astype(float)
+    expected = picture.reshape(28, 16, 28, 16).mean((1, 3))
+    rows, columns = (np.indices((28, 28)) * expected).sum((1, 2)) / expected.sum()
+    expected = np.roll(expected, (14 - round(rows), 14 - round(columns)), (0, 1))
+    assert_alike(prepare_picture(picture), expected.astype(np.uint8), 0.95)
+
+
+def test_a_negative_is_the_same_picture() -> None:
+    for digit in DIGITS:
+        one, other = prepare_picture(drawn(digit)), prepare_picture(255 - drawn(digit))
+        assert np.abs(one.astype(int) - other).max() <= 1  # rounding
+
+
+@pytest.mark.parametrize(("canvas", "size", "pen"), [(400, 300, 1), (1000, 700, 2), (60, 45, 1)])
+def test_thin_lines_get_the_width_of_a_pen(canvas: int, size: int, pen: int) -> None:
+    prepared = prepare_picture(drawn("1", size, pen, (canvas, canvas), (10, 10)))
+    widths = (prepared[12:20] > 127).sum(1)
+    assert ((widths >= 2) & (widths <= 3)).all()  # MNIST: most strokes are 2 to 4 pixels wide
+
+
+@pytest.mark.parametrize("contrast", [0.06, 0.2, 1])
+def test_faint_digits_become_bright(contrast: float) -> None:
+    faint = 200 - contrast * (255 - drawn().astype(float)) / 255 * 150
+    assert_alike(prepare_picture(np.rint(faint)), prepare_picture(drawn()), 0.99)
+
+
+# --- What is not the digit ---------------------------------------------------------------------
+
+
+def with_shadow(picture: Pixels) -> npt.NDArray[np.float64]:
+    light = np.where(np.add.outer(np.arange(280), 0.5 * np.arange(300)) > 200, 1.0, 0.6)
+    return picture * light
+
+
+def with_gradient(picture: Pixels) -> npt.NDArray[np.float64]:
+    return (20 + picture * (200 / 255)) * np.linspace(1, 0.35, 300)
+
+
+def with_vignette(picture: Pixels) -> npt.NDArray[np.float64]:
+    y, x = np.mgrid[-1:1:280j, -1:1:300j]
+    return (20 + picture * (200 / 255)) * (1 - 0.4 * (x * x + y * y))
+
+
+def with_noise(picture: Pixels) -> npt.NDArray[np.float64]:
+    return 50 + picture * 0.6 + np.random.default_rng(0).normal(0, 15, picture.shape)
+
+
+def with_specks(picture: Pixels) -> Pixels:
+    picture = picture.copy()
+    for y, x in [(20, 20), (10, 270), (255, 30), (260, 260), (150, 20)]:
+        picture[y : y + 13, x : x + 13] = 0
+    return picture
+
+
+def with_lines(picture: Pixels) -> Pixels:
+    ruled = picture.copy()
+    ruled[15::30] = np.minimum(picture[15::30], 190)
+    return ruled
+
+
+def with_frame(picture: Pixels) -> Pixels:
+    framed = picture.copy()
+    framed[:4] = framed[-4:] = framed[:, :4] = framed[:, -4:] = 0
+    return framed
+
+
+def with_inner_frame(picture: Pixels) -> Pixels:
+    framed = np.full((360, 380), 255, np.uint8)
+    framed[20:-20, 20:-20] = 0
+    framed[24:-24, 24:-24] = 255
+    framed[40:-40, 40:-40] = picture
+    return framed
+
+
+def with_table(picture: Pixels) -> Pixels:
+    return np.where(np.add.outer(np.arange(280), np.arange(300)) < 60, 70, picture).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        with_shadow,
+        with_gradient,
+        with_vignette,
+        with_noise,
+        with_specks,
+        with_lines,
+        with_frame,
+        with_inner_frame,
+        with_table,
+    ],
+)
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+def test_what_is_not_the_digit_goes(damage, digit: str) -> None:  # type: ignore[no-untyped-def]
+    picture = drawn(digit, 180, 12, at=(80, 60))
+    assert_alike(prepare_picture(damage(picture)), prepare_picture(picture), 0.9)
+
+
+def test_broken_strokes_stay() -> None:
+    picture = drawn("1").copy()
+    for y in range(150, 250, 16):
+        picture[y : y + 8] = 255
+    assert_alike(prepare_picture(picture), prepare_picture(drawn("1")), 0.8)
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+def test_ink_may_touch_the_border(digit: str) -> None:
+    picture = drawn(digit, 200, 20)
+    rows, columns = np.nonzero(picture == 0)
+    tight = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert_alike(prepare_picture(tight), prepare_picture(picture))
+
+
+def test_a_small_digit_on_a_large_page() -> None:
+    page = drawn("5", 150, 10, (3000, 2000), (2500, 200))
+    assert_alike(prepare_picture(page[::2, ::2]), prepare_picture(drawn("5", 150, 10)), 0.95)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (28, 28), (300, 200)])
+def test_blank_pictures_are_refused(shape: tuple[int, int], level: int) -> None:
+    with pytest.raises(HandcnnError, match=f"^{re.escape(BLANK)}$"):
+        prepare_picture(np.full(shape, level))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_and_lighting_are_blank(seed: int) -> None:
+    light = np.linspace(240, 120, 400) + np.random.default_rng(seed).normal(0, 4, (300, 400))
+    with pytest.raises(HandcnnError, match="blank"):
+        prepare_picture(light)
+
+
+def test_a_wrong_number_of_axes_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^prepare_picture expects a grey picture \(H, W\), got \(9, 9, 3\)$"
+    ):
+        prepare_picture(np.zeros((9, 9, 3)))
+
+
+# --- The same digit in other files ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        ("1", "png"),
+        ("L", "png"),
+        ("LA", "png"),
+        ("P", "png"),
+        ("P", "gif"),
+        ("RGB", "png"),
+        ("RGB", "bmp"),
+        ("RGB", "webp"),
+        ("RGBA", "png"),
+        ("CMYK", "tif"),
+        ("I;16", "png"),
+        ("I", "tif"),
+        ("F", "tif"),
+    ],
+)
+def test_every_mode_is_read_the_same(tmp_path: Path, mode: str, suffix: str) -> None:
+    picture = drawn()
+    if mode == "I;16":
+        image = Image.fromarray(picture.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(picture).convert(mode)
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = saved(tmp_path / f"picture.{suffix}", image, **options)
+    assert (load_picture(path) == picture).all()
+
+
+def test_jpeg_in_colour_and_cmyk(tmp_path: Path) -> None:
+    for mode in ("L", "RGB", "CMYK"):
+        path = saved(tmp_path / f"{mode}.jpg", Image.fromarray(drawn()).convert(mode))
+        assert_alike(prepare_picture(load_picture(path)), prepare_picture(drawn()), 0.99)
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_transparency_is_composited(tmp_path: Path, ink: int) -> None:
+    picture = drawn()
+    layer = Image.merge("LA", [Image.new("L", (300, 280), ink), Image.fromarray(255 - picture)])
+    for name, image in {"la": layer, "rgba": layer.convert("RGBA")}.items():
+        grey = load_picture(saved(tmp_path / f"{name}.png", image))
+        assert (grey == (255 - picture if ink else picture)).all()
+
+
+def test_a_transparent_palette_colour(tmp_path: Path) -> None:
+    image = Image.fromarray(drawn()).convert("P")
+    background = image.getpixel((0, 0))
+    path = saved(tmp_path / "palette.png", image, transparency=background)
+    assert (load_picture(path) == drawn()).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_a_telephone_held_sideways(
+    tmp_path: Path, orientation: int, stored: Image.Transpose
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = Image.fromarray(drawn()).transpose(stored)
+    path = saved(tmp_path / "turned.png", turned, exif=exif)
+    assert (load_picture(path) == drawn()).all()
+
+
+def test_an_animation_shows_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.fromarray(drawn(digit)) for digit in "251"]
+    path = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert (load_picture(path) == drawn("2")).all()
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink"),
+    [
+        ((255, 255, 255), (255, 220, 0)),
+        ((255, 255, 255), (230, 40, 40)),
+        ((250, 245, 235), (40, 60, 200)),
+        ((60, 130, 60), (200, 60, 60)),
+        ((0, 119, 0), (178, 30, 0)),
+        ((10, 60, 30), (230, 240, 200)),
+    ],
+)
+def test_coloured_ink_is_seen(
+    tmp_path: Path, paper: tuple[int, int, int], ink: tuple[int, int, int]
+) -> None:
+    rgb = np.where(drawn()[..., None] > 0, paper, ink).astype(np.uint8)
+    grey = load_picture(saved(tmp_path / "ink.png", Image.fromarray(rgb)))
+    assert_alike(prepare_picture(grey), prepare_picture(drawn()), 0.99)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
+def test_large_pictures_are_reduced(tmp_path: Path, mode: str) -> None:
+    picture = drawn("4", 2400, 150, (4000, 3000), (500, 300))
+    if mode == "I;16":
+        image = Image.fromarray(picture.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(picture).convert(mode)
+    grey = load_picture(saved(tmp_path / "large.png", image, compress_level=1))
+    assert max(grey.shape) == 1000
+    assert_alike(prepare_picture(grey), prepare_picture(drawn("4", 200, 12)), 0.98)
+
+
+# --- MNIST itself -----------------------------------------------------------------------------
+
+
+def test_a_prepared_picture_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    for digit in DIGITS:
+        prepared = prepare_picture(drawn(digit))
+        for image in (prepared, 255 - prepared):
+            path = saved(tmp_path / "mnist.png", Image.fromarray(image))
+            assert (prepare_picture(load_picture(path)) == prepared).all()
+
+
+def test_a_batch_is_scaled_as_in_training() -> None:
+    pictures = [prepare_picture(drawn(digit)) for digit in "25"]
+    batch = to_batch(pictures)
+    assert batch.shape == (2, 1, 28, 28)
+    assert batch.dtype == np.float32
+    assert (batch[1, 0] == pictures[1].astype(np.float32) / 255).all()
+
+
+@pytest.mark.mnist
+def test_all_of_mnist_passes_unharmed(tmp_path: Path) -> None:
+    cache = Path(__file__).parent.parent / "data" / "cache" / "mnist.npz"
+    if not cache.exists():
+        pytest.skip(f"there is no {cache}")
+    from data import load_dataset
+
+    images = load_dataset("mnist").test.images.reshape(-1, 28, 28)
+    for image in images:
+        assert (prepare_picture(image) == image).all()
+        assert (prepare_picture(255 - image) == image).all()
+    for image in images[:500]:
+        path = saved(tmp_path / "mnist.png", Image.fromarray(image))
+        assert (prepare_picture(load_picture(path)) == image).all()
+
+
+# --- Files that are no pictures ---------------------------------------------------------------
+
+BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.png"
+    assert refusal(path) == f"{path} does not exist; check the path"
+    assert refusal(tmp_path) == f"{tmp_path} is a folder; name a picture in it"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 999, b"hello", b"\x89PNG\r\n\x1a\n"])
+def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text.png"
+    path.write_bytes(content)
+    assert refusal(path) == f"{path} {BROKEN}"
+
+
+def test_postscript_is_not_run(tmp_path: Path) -> None:
+    path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
+    assert refusal(path) == f"{path} {BROKEN}"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_truncated_pictures(tmp_path: Path, suffix: str, share: float) -> None:
+    rng = np.random.default_rng(0)
+    noisy = Image.fromarray(rng.integers(0, 255, (90, 90), np.uint8)).convert("RGB")
+    path = saved(tmp_path / f"cut.{suffix}", noisy)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert refusal(path) == f"{path} {BROKEN}"
+
+
+@pytest.mark.parametrize("side", [10_001, 20_000, 2**31 - 1])
+def test_bombs_are_refused_before_they_are_inflated(tmp_path: Path, side: int) -> None:
+    assert side * side > MAX_PIXELS
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+    assert refusal(path) == f"{path} has more than 100 megapixels; crop it or make it smaller"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6))
+@example([])
+def test_damaged_files_load_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, flips: list[tuple[float, int]]
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(drawn(size=30, pen=4, canvas=(48, 48), at=(9, 9))).save(buffer, suffix)
+    content = bytearray(buffer.getvalue())
+    for place, value in flips:
+        content[int(place * len(content))] = value
+    path = tmp_path_factory.getbasetemp() / f"damaged.{suffix}"
+    path.write_bytes(content)
+    try:
+        grey = load_picture(path)
+    except HandcnnError:
+        assume(flips)
+        return
+    assert grey.ndim == 2
+    assert np.isfinite(grey).all()
+    with contextlib.suppress(HandcnnError):  # nothing may be left to see
+        assert prepare_picture(grey).shape == (28, 28)
