@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SMOKE := $(VENV)/smoke
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
@@ -33,8 +34,13 @@ lint: $(INSTALLED) ## check style and formatting
 types: $(INSTALLED) ## check the type hints
 	$(BIN)/mypy
 
-smoke: $(INSTALLED) ## run every script once, briefly
-	$(BIN)/python tests/smoke.py
+smoke: $(INSTALLED) ## run every program once, briefly
+	$(BIN)/python -m handcnn
+	rm -rf $(SMOKE)
+	$(BIN)/python train.py --epochs 1 --limit 1000 --output-dir $(SMOKE)
+	$(BIN)/python train.py --resume latest --epochs 2 --quiet --output-dir $(SMOKE)
+	$(BIN)/python predict.py docs/seven.jpg --weights $(SMOKE)/*/weights.npz --show $(SMOKE)/seen.png
+	$(BIN)/python -m benchmarks --quick
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -47,4 +53,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    { echo "handcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]' || \
+	    echo "PyTorch could not be installed: the benchmarks run without it"
 	@touch $@

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from handcnn import HandcnnError, Network, cli, load_network, runs
 from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
 
-PICTURE = (1, 28, 28)  # what the network sees of one
 INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes named in an answer: the digit and its runners-up
 
@@ -42,7 +41,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     for path in (*options.pictures, options.weights):
         if None not in (path, options.show) and path.resolve() == options.show.resolve():
             parser.error(f"--show: '{options.show}' would overwrite what is to be read")
@@ -58,6 +57,9 @@ def predict(options: argparse.Namespace) -> int:
             f"{weights} holds a network for inputs of shape {net.input_shape}, "
             f"pictures of digits need one for {INPUT_SHAPE}"
         )
+    output = net.output_shapes()[-1]
+    if output is None or len(output) != 1:
+        raise HandcnnError(f"{weights} holds a network whose output is no row of classes: {output}")
     print(f"weights: {weights}")
     width = max(len(str(path)) for path in options.pictures)
     seen = []

@@ -162,13 +162,12 @@ class FoldedPair(Layer):
     def forward(self, x: Array) -> Array:
         """Return what `dense.forward(conv.forward(x))` returns, to rounding."""
         conv, dense = self.conv, self.dense
-        z_shape = conv.prepare(np.shape(x))
+        dense.prepare(conv.prepare(np.shape(x)))
         self._x = np.asarray(x, conv.weights.dtype)
         self._then = copy.copy(conv)  # dW needs the convolution as it is now, whoever edits it
         self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
-        conv.left_out = self._run_conv
-        dense.prepare(z_shape)
-        dense.left_out = self._run_dense
+        if not self.frozen:  # there is a way back
+            conv.left_out, dense.left_out = self._run_conv, self._run_dense
         if self._fold is None or not self._fits(self._fold):
             self._fold, self._M = Fold(conv, self._x.shape[1:], dense.output_size), None
         if self._M is None or not self.frozen:
@@ -206,12 +205,13 @@ class FoldedPair(Layer):
         """Return whether the last forward pass of both layers was the one that is folded here."""
         return self.conv.left_out == self._run_conv and self.dense.left_out == self._run_dense
 
-    def _run_conv(self) -> None:
-        self.conv.forward(self._x)
+    def _run_conv(self, conv: Conv2D) -> None:
+        """Make up for the forward pass of the convolution, or of a copy of it."""
+        conv.forward(self._x)
 
-    def _run_dense(self) -> None:
+    def _run_dense(self, dense: DenseLayer) -> None:
         """Give the dense layer the input it would have kept; what it activated, it knows."""
-        self.dense.keep_input(self._then.forward(self._x))
+        dense.keep_input(self._then.forward(self._x))
 
 
 def is_worth_folding(conv: Layer, dense: Layer, images: int) -> bool:

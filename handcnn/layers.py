@@ -17,9 +17,12 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+
+WINDOW_BYTES = 1 << 20  # of the windows made at a time: they are used while still in the cache
 
 
 class Layer:
@@ -107,7 +110,7 @@ class ParameterLayer(Layer):
         self.dbias: Array | None = None
         self._x_shape: Shape = ()
         self._z_shape: Shape | None = None  # of the last forward pass
-        self.left_out: Callable[[], object] | None = None  # that pass, where folding left it out
+        self.left_out: Callable[[Any], object] | None = None  # that pass, where folding left it out
 
     def backward(self, dout: Array) -> Array:
         """Leave `dweights` and `dbias` on the layer and return `dx` in the shape of `x`."""
@@ -158,7 +161,7 @@ class ParameterLayer(Layer):
     def _catch_up(self) -> None:
         """Run the forward pass that folding left out, for a `backward` that needs it after all."""
         if self.left_out is not None:
-            self.left_out()
+            self.left_out(self)
 
     def _check_parameters(self) -> None:
         """Check what may have been assigned; anything but float32 and float64 becomes float64."""
@@ -202,9 +205,6 @@ class Conv2D(ParameterLayer):
 
         z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
 
-    The window under each output position is copied into a column of one matrix ("im2col":
-    Chellapilla, Puri and Simard, 2006), which turns the sum over c,u,v into a matrix product.
-
     Args:
         in_channels: C.
         out_channels: F.
@@ -242,96 +242,54 @@ class Conv2D(ParameterLayer):
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
-        self._patches: Array | None = None
         super().__init__(learning_rate, rng, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return z (N, F, OH, OW) for images `x` (N, C, H, W)."""
-        z_shape = self.prepare(np.shape(x))
-        self._patches = self._gather(np.asarray(x, self.weights.dtype))  # (N, C*k*k, OH*OW)
-        z = self._kernels @ self._patches  # (N, F, OH*OW)
-        z += self.bias
-        return z.reshape(z_shape)
+        p = self.padding
+        self.prepare(np.shape(x))
+        x = np.asarray(x, self.weights.dtype)
+        self._xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))  # (N, C, Hp, Wp)
+        z = correlate(self._xpad, self.weights, self.stride)
+        z += self.bias[:, :, None]
+        return z
 
     def parameter_gradients(self, dout: Array) -> Array:
-        """Leave `dweights` and `dbias`; return dz (N, F, OH*OW), which is `dout` flattened.
+        """Leave `dweights` and `dbias`; return dz (N, F, OH, OW), which is `dout`.
 
         dweights[f,c,u,v] = sum over n,i,j of dout[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]: the input
         correlated with `dout`, without any rotation.
         """
         self._catch_up()
         dz = self.check_gradient(dout)
-        dz = dz.reshape(*dz.shape[:2], prod(dz.shape[2:]))  # (N, F, OH*OW)
-        # Transposed, because BLAS takes half the time for the product in this order.
-        patches = cast(Array, self._patches)
-        dkernels = (patches @ dz.transpose(0, 2, 1)).sum(axis=0).T  # (F, C*k*k)
-        self.dweights = dkernels.reshape(self.weights.shape)
-        self.dbias = dz.sum(axis=(0, 2)).reshape(self.bias.shape)
+        f, c, k, _ = self.weights.shape
+        dkernels = np.zeros((k * c * k, f), dz.dtype)
+        for images, windows in windows_by_row(self._xpad, k, self.stride):
+            dz_by_row = dz[images].transpose(2, 1, 0, 3).reshape(len(windows), f, -1)
+            dkernels += (windows @ dz_by_row.swapaxes(1, 2)).sum(axis=0)
+        dweights = dkernels.reshape(k, c, k, f).transpose(3, 1, 0, 2)
+        self.dweights = np.ascontiguousarray(dweights)  # (F, C, k, k)
+        self.dbias = dz.sum(axis=(0, 2, 3)).reshape(self.bias.shape)
         return dz
 
     def input_gradient(self, dz: Array) -> Array:
-        """Return dx (N, C, H, W): `dz` dilated by s, fully correlated with the rotated kernels.
+        """Return dx (N, C, H, W): `dz`, dilated by s, fully correlated with the rotated kernels.
 
-        The rotation by 180 degrees is in the addressing: what output (i, j) took from pixel
-        (i*s+u, j*s+v) in `_gather` goes back to that pixel in `_scatter`, so pixel (y, x) meets
-        tap (u, v) of output ((y-u)/s, (x-v)/s): the taps run backwards.
+        dx[n,c,y,x] = sum over f,u,v of wide[n,f,y+u,x+v] * weights[f,c,k-1-u,k-1-v], where `wide`
+        is `dz` with s - 1 zeros between its entries and k - 1 - p around them.
         """
-        dpatches = self._kernels.T @ dz  # (N, C*k*k, OH*OW)
-        return self._scatter(dpatches)
+        (n, f, oh, ow), (_, _, h, w) = dz.shape, self._x_shape
+        k, s, p = self.kernel_size, self.stride, self.padding
+        wide = np.zeros((n, f, h + 2 * p + k - 1, w + 2 * p + k - 1), dz.dtype)
+        wide[:, :, k - 1 : k - 1 + s * oh : s, k - 1 : k - 1 + s * ow : s] = dz
+        wide = wide[:, :, p : p + h + k - 1, p : p + w + k - 1]
+        rotated = self.weights[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, F, k, k)
+        return correlate(wide, rotated, 1)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (F, OH, OW) for one image of shape (C, H, W)."""
         self._check_shape(("N", *input_shape))
         return self.out_channels, *self._positions(input_shape)
-
-    @property
-    def _kernels(self) -> Array:
-        """The weights as a matrix, a row for each filter: (F, C*k*k)."""
-        return self.weights.reshape(self.out_channels, -1)
-
-    def _gather(self, x: Array) -> Array:
-        """Copy the window under every output position into a column: (N, C*k*k, OH*OW)."""
-        k, p = self.kernel_size, self.padding
-        n, c, _, _ = x.shape
-        oh, ow = self._positions(x.shape)
-        xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-        patches = self._buffer((n, c, k, k, oh, ow), x.dtype)
-        for u, v, rows, columns in self._taps(oh, ow):
-            patches[:, :, u, v] = xpad[:, :, rows, columns]
-        return patches.reshape(n, c * k * k, oh * ow)
-
-    def _buffer(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return the patches of the last pass to be overwritten, or new ones of another shape.
-
-        So large an array, were it made anew in each step, would cost more to make than to fill.
-        """
-        former = self._patches
-        if former is None or former.size != prod(shape) or former.dtype != dtype:
-            return np.empty(shape, dtype)
-        return former.reshape(shape)
-
-    def __copy__(self) -> "Conv2D":
-        """Return a copy with the same parameters, but not the same patches to write into."""
-        twin = object.__new__(type(self))
-        twin.__dict__ = self.__dict__ | {"_patches": None}
-        return twin
-
-    def _scatter(self, dpatches: Array) -> Array:
-        """Add every column back to the window it was copied from: (N, C, H, W)."""
-        k, p = self.kernel_size, self.padding
-        n, c, h, w = self._x_shape
-        oh, ow = self._positions(self._x_shape)
-        dpatches = dpatches.reshape(n, c, k, k, oh, ow)
-        dxpad = np.zeros((n, c, h + 2 * p, w + 2 * p), dpatches.dtype)
-        for u, v, rows, columns in self._taps(oh, ow):
-            dxpad[:, :, rows, columns] += dpatches[:, :, u, v]
-        return dxpad[:, :, p : p + h, p : p + w]
-
-    def _taps(self, oh: int, ow: int) -> Iterator[tuple[int, int, slice, slice]]:
-        """Yield each tap (u, v) of the kernel with the rows and columns of xpad that it meets."""
-        s = self.stride
-        for u, v in np.ndindex(self.kernel_size, self.kernel_size):
-            yield u, v, slice(u, u + s * oh, s), slice(v, v + s * ow, s)
 
     def _positions(self, shape: Shape) -> Shape:
         """Return (OH, OW) for images whose last two axes are H and W."""
@@ -374,6 +332,48 @@ class Conv2D(ParameterLayer):
         return f"Conv2D({self.in_channels} -> {self.out_channels}, {k}x{k})"
 
 
+def correlate(x: Array, kernels: Array, stride: int) -> Array:
+    """Return padded x (N, C, H, W) correlated with kernels (F, C, k, k): (N, F, OH, OW)."""
+    (n, _, h, w), (f, _, k, _) = x.shape, kernels.shape
+    oh, ow = (h - k) // stride + 1, (w - k) // stride + 1
+    matrix = kernels.transpose(0, 2, 1, 3).reshape(f, -1)  # (F, k*C*k)
+    z = np.empty((n, f, oh, ow), x.dtype)
+    for images, windows in windows_by_row(x, k, stride):
+        by_row = (matrix @ windows).reshape(oh, f, -1, ow)  # (OH, F, n, OW)
+        z[images] = by_row.transpose(2, 1, 0, 3)
+    return z
+
+
+def windows_by_row(x: Array, k: int, stride: int) -> Iterator[tuple[slice, Array]]:
+    """Yield for a few images at a time their k x k windows, as a matrix for each output row.
+
+    A window as a column turns the sum over c,u,v into a matrix product ("im2col": Chellapilla,
+    Puri and Simard, 2006), but holds every pixel k*k times. With the rows of the image outermost,
+    k times is enough: the k rows under an output row lie together in memory.
+
+    Args:
+        x: padded images (N, C, H, W).
+        k: side of the windows.
+        stride: between windows.
+
+    Yields:
+        The images as a slice, and their windows (OH, k*C*k, n*OW), the rows in the order u, c, v.
+        They are overwritten when the next ones are asked for.
+    """
+    n, c, h, w = x.shape
+    ow = (w - k) // stride + 1
+    count = min(n, max(1, WINDOW_BYTES // (h * c * k * ow * x.itemsize)))
+    for start in range(0, n, max(count, 1)):
+        images = slice(start, min(start + count, n))
+        if start == 0 or images.stop - start < count:
+            rows = np.empty((h, c, k, images.stop - start, ow), x.dtype)
+            windows = sliding_window_view(rows.reshape(h * c * k, -1), k * c * k, axis=0)
+            windows = windows[:: stride * c * k].swapaxes(1, 2)  # (OH, k*C*k, n*OW), a view
+        for v in range(k):
+            rows[:, :, v] = x[images, :, :, v : v + stride * ow : stride].transpose(2, 1, 0, 3)
+        yield images, windows
+
+
 class DenseLayer(ParameterLayer):
     """The part that hidden and output layer share: `z = x W + b`, and the way back from dz.
 
@@ -407,13 +407,13 @@ class DenseLayer(ParameterLayer):
     def forward(self, x: Array) -> Array:
         """Return a (N, M) for `x` (N, D) or (N, C, H, W)."""
         self.prepare(np.shape(x))
-        return self.activate(self.keep_input(x) @ self.weights + self.bias)
+        self.keep_input(x)
+        return self.activate(self._x @ self.weights + self.bias)
 
-    def keep_input(self, x: Array) -> Array:
-        """Keep `x` for the way back, and return it as (N, D)."""
+    def keep_input(self, x: Array) -> None:
+        """Keep `x` for the way back, as (N, D)."""
         self.left_out = None
         self._x = np.asarray(x, self.weights.dtype).reshape(len(x), self.input_size)
-        return self._x
 
     def parameter_gradients(self, dout: Array) -> Array:
         """Leave dweights = x^T dz and dbias = the column sums of dz; return dz (N, M)."""

@@ -142,7 +142,7 @@ class Network:
 
     def with_parameters(self, arrays: Mapping[str, Array]) -> "Network":
         """Return a network of the same layers with `arrays`, named as `parameters` names them."""
-        net = Network([copy.copy(layer) for layer in self.layers], self.input_shape)
+        net = Network([copy.copy(layer) for layer in self.layers], self.input_shape, self.fold)
         for full_name, array in arrays.items():
             layer, name = full_name.split(".")
             setattr(net.layers[int(layer.removeprefix("layer"))], name, array)

@@ -1,6 +1,6 @@
 """The documentation: its links lead somewhere, and its numbers are those the code computes.
 
-Oracles: the files linked to, and Python itself, which runs every example of docs/backprop.md.
+Oracles: the files linked to, and Python itself, which runs every example in docs/.
 
 A link to a line of code is written [`name`](../handcnn/layers.py#L1), where `name` is the full name
 of a class, method or function (`Conv2D.forward`), or a piece of code that stands on one line of the
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if page.exists()]
-BACKPROP = ROOT / "docs" / "backprop.md"
+EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "folding.md")]
 # Code in fences is taken as a whole, so that f[x](y) in it is not mistaken for a link.
 LINK = re.compile(r"(?s:```.*?```)|(?:`([^`]+)`)?\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 
@@ -112,12 +112,13 @@ def write_example(folder: Path, text: str) -> Path:
     return folder / "page.md"
 
 
-def test_examples_of_backprop_are_true() -> None:
-    text = BACKPROP.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
+def test_examples_are_true(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     starts = re.findall(r"^```python\n(....)", text, re.MULTILINE)
     assert set(starts) == {">>> "}  # a block without prompts would not be run
     unfenced = re.sub(r"^```.*$", "", text, flags=re.MULTILINE)  # a fence is not expected output
-    examples = doctest.DocTestParser().get_doctest(unfenced, {}, "backprop", str(BACKPROP), 0)
+    examples = doctest.DocTestParser().get_doctest(unfenced, {}, page.stem, str(page), 0)
     report: list[str] = []
     doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
     assert not report, "".join(report)
