@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## show one training step on two images, with its gradient ch
 	$(BIN)/python -m handcnn
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
 

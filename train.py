@@ -11,8 +11,8 @@ checkpoint after every epoch, the history and five pictures. Ctrl-C loses nothin
 """
 
 import argparse
+import math
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from data import TRAINING_IMAGES, Batches, Dataset, Split, load_dataset
 from handcnn import HandcnnError, Network, __version__, cli, documented_network, runs
 from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from handcnn.layers import Array, ParameterLayer
-from handcnn.stopping import Stopped, StopRequests
+from handcnn.stopping import StopRequests, resume_command
 from handcnn.training import Batch, Score, confusion_matrix, evaluate, train_epoch
 
 DEFAULTS: dict[str, Any] = {
@@ -41,9 +41,20 @@ DEFAULTS: dict[str, Any] = {
     "limit": None,
     "threads": 1,
 }
+COUNT = cli.whole_number(1, 1_000_000)
+CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "learning_rate": cli.number(0, 1000),
+    "seed": cli.whole_number(0, 2**32 - 1),
+    "dataset": cli.one_of("auto", "mnist", "digits"),
+    "limit": COUNT,
+    "threads": cli.whole_number(1, 256),
+}
 # Resuming with another value of these would not continue the run but make up a new past for it.
 FIXED = ("batch_size", "seed", "dataset", "limit")
 EVALUATION_BATCH = 500
+LARGEST_LOSS = 35  # -log 1e-15, rounded up: where `loss_function` clips
 TITLES = {"mnist": "MNIST", "digits": "scikit-learn digits (NOT MNIST)"}
 
 
@@ -69,7 +80,8 @@ class Run:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     given = parse_options(arguments)
-    return cli.run("train.py", lambda: train(given))
+    with StopRequests() as stop:
+        return cli.run("train.py", lambda: train(given, stop))
 
 
 # Options -----------------------------------------------------------------------------------------
@@ -77,24 +89,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse_options(arguments: list[str] | None) -> dict[str, Any]:
     """Return the options that were given; those that were not are absent."""
-    count = cli.whole_number(1, 1_000_000)
     parser = cli.Parser(prog="train.py", description=__doc__, argument_default=argparse.SUPPRESS)
 
     def option(name: str, text: str, **kwargs: Any) -> None:
-        default = DEFAULTS.get(name.lstrip("-").replace("-", "_"))
-        parser.add_argument(
-            name, help=f"{text} (default: {default})" if default else text, **kwargs
-        )
+        key = name.lstrip("-").replace("-", "_")
+        if key in CONVERTERS:
+            kwargs["type"] = CONVERTERS[key]
+        default = DEFAULTS.get(key)
+        text += "" if default is None else f" (default: {default})"
+        parser.add_argument(name, help=text, **kwargs)
 
-    option("--epochs", "passes over the training images", type=count, metavar="N")
-    option("--batch-size", "images in a step", type=count, metavar="N")
-    option("--learning-rate", "step size", type=cli.number(0, 1000), metavar="R")
-    option("--seed", "of weights and shuffling", type=cli.whole_number(0, 2**32 - 1), metavar="N")
-    option("--limit", "use only N training images", type=count, metavar="N")
+    option("--epochs", "passes over the training images", metavar="N")
+    option("--batch-size", "images in a step", metavar="N")
+    option("--learning-rate", "step size", metavar="R")
+    option("--seed", "of weights and shuffling", metavar="N")
+    option("--limit", "use only N training images", metavar="N")
     option(
         "--dataset",
         "auto takes MNIST, or the digits of scikit-learn where MNIST cannot be had",
-        choices=("auto", "mnist", "digits"),
+        metavar="{auto,mnist,digits}",
     )
     option("--data-home", "scikit-learn's folder for downloads", type=cli.folder, metavar="FOLDER")
     option(
@@ -107,7 +120,7 @@ def parse_options(arguments: list[str] | None) -> dict[str, Any]:
         type=cli.folder,
         metavar="RUN",
     )
-    option("--threads", "threads for matrix products", type=cli.whole_number(1, 256), metavar="N")
+    option("--threads", "threads for matrix products", metavar="N")
     option("--quiet", "print only warnings and the result", action="store_true")
     option(
         "--target-accuracy",
@@ -115,53 +128,97 @@ def parse_options(arguments: list[str] | None) -> dict[str, Any]:
         type=cli.number(0, 100),
         metavar="P",
     )
-    given = vars(parser.parse_args(arguments))
-    if "resume" in given and "name" in given:
-        parser.error(f"--name {given['name']} cannot be given with --resume: the run has its name")
-    largest = TRAINING_IMAGES.get(given.get("dataset", ""), max(TRAINING_IMAGES.values()))
-    if given.get("limit", 0) > largest:
-        parser.error(f"--limit: {given['limit']:,} is more than the {largest:,} training images")
+    given = vars(parser.parse(arguments))
+    refuse_contradictions(parser, given)
     return given
 
 
-def train(given: dict[str, Any]) -> int:
+def refuse_contradictions(parser: cli.Parser, given: dict[str, Any]) -> None:
+    """Exit with 2 if an option does not go with another one."""
+    resume: Path | None = given.get("resume")
+    output_dir: Path | None = given.get("output_dir")
+    if resume is not None and "name" in given:
+        parser.error(f"--name: {given['name']!r} cannot be given with --resume, which has a name")
+    if resume not in (None, runs.LATEST) and output_dir not in (None, Path(resume).parent):
+        parser.error(
+            f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
+            "where it is; it goes with --resume latest only"
+        )
+    largest = TRAINING_IMAGES.get(given.get("dataset", ""), max(TRAINING_IMAGES.values()))
+    if given.get("limit", 0) > largest:
+        parser.error(f"--limit: {given['limit']} is more than the {largest:,} training images")
+
+
+def train(given: dict[str, Any], stop: StopRequests) -> int:
     """Train as the options say, write the results, return the exit code."""
     if "resume" in given:
         folder = runs.find(given["resume"], given.get("output_dir", runs.OUTPUTS))
         with runs.locked(folder):
-            return train_run(resume_run(folder, given), given)
+            return train_run(resume_run(folder, given), given, stop)
     options = DEFAULTS | {name: given[name] for name in DEFAULTS if name in given}
     dataset = load(options, given)
     folder = runs.create_run_folder(
         given.get("output_dir", runs.OUTPUTS), dataset.name, given.get("name"), datetime.now()
     )
-    with runs.locked(folder):
-        return train_run(start_run(folder, dataset, options), given)
+    try:
+        with runs.locked(folder):
+            return train_run(start_run(folder, dataset, options), given, stop)
+    finally:
+        runs.remove_if_empty(folder)
 
 
-def train_run(run: Run, given: dict[str, Any]) -> int:
-    """Train the epochs that are left, write the results, return the exit code."""
-    from threadpoolctl import threadpool_limits
-
-    if run.epochs_left <= 0 and runs.is_finished(run.folder):
+def train_run(run: Run, given: dict[str, Any], stop: StopRequests) -> int:
+    """Train what is left to train, if anything is, and return the exit code."""
+    accuracy = runs.tested_accuracy(run.folder) if run.epochs_left == 0 else None
+    if accuracy is None:
+        accuracy = train_on(run, stop, Screen(quiet="quiet" in given))
+    else:
         done = len(run.state.history)
         print(f"{run.folder} is finished after {done} epochs; --epochs N with N > {done} goes on")
-        return 0
-    screen = Screen(quiet="quiet" in given)
-    introduce(run, screen)
-    with threadpool_limits(run.state.options["threads"], "blas"):
-        try:
-            with StopRequests() as stop:
-                while run.epochs_left > 0:
-                    run_epoch(run, stop, screen)
-        except Stopped as stopped:
-            print(f"stopped, nothing is lost; go on with: python train.py --resume {run.folder}")
-            return stopped.exit_code
-        accuracy = 100 * finish(run, screen).accuracy
     target = given.get("target_accuracy", 0)
-    if accuracy < target:
-        raise HandcnnError(f"test accuracy {accuracy:.2f} % is below the target of {target:g} %")
+    if 100 * accuracy < target:
+        raise HandcnnError(
+            f"test accuracy {100 * accuracy:.2f} % is below the target of {target:g} %"
+        )
     return 0
+
+
+def train_on(run: Run, stop: StopRequests, screen: "Screen") -> float:
+    """Train the epochs that are left, write the results, return the accuracy on the test set."""
+    from threadpoolctl import threadpool_limits
+
+    stop.check()
+    stop.folder = run.folder
+    # What overflows shows in the loss, which is looked at.
+    with explained_failures(run, stop), np.errstate(all="ignore"):
+        save_state(run)
+        introduce(run, screen)
+        with threadpool_limits(run.state.options["threads"], "blas"):
+            while run.epochs_left > 0:
+                run_epoch(run, stop, screen)
+                stop.check()
+            return finish(run, stop, screen).accuracy
+
+
+@contextmanager
+def explained_failures(run: Run, stop: StopRequests) -> Iterator[None]:
+    """Turn what the machine refuses into a sentence that says how to go on."""
+    go_on = f"go on with: {resume_command(run.folder)}"
+    try:
+        yield
+    except MemoryError:
+        raise HandcnnError(
+            f"out of memory; close other programs and {go_on}, or start a new run with a "
+            f"--batch-size below {run.state.options['batch_size']}"
+        ) from None
+    except OSError as error:
+        stop.check()  # Ctrl-C ends whoever reads our output as well
+        if not run.folder.is_dir():
+            raise HandcnnError(
+                f"{run.folder} has vanished, and with it what was saved there; start a new run"
+            ) from error
+        has_begun = (run.folder / runs.CHECKPOINT).is_file()
+        raise HandcnnError(cli.describe(error) + (f"; {go_on}" if has_begun else "")) from error
 
 
 class Screen:
@@ -169,7 +226,8 @@ class Screen:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.shows_bars = not quiet and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.shows_bars = not quiet and (terminal or "ipykernel" in sys.modules)
 
     def say(self, line: str) -> None:
         """Print a line, unless everything but warnings and the result is unwanted."""
@@ -199,42 +257,84 @@ class Screen:
 
 
 def start_run(folder: Path, dataset: Dataset, options: dict[str, Any]) -> Run:
-    """Make the network and save the state before the first epoch; a failure leaves no folder."""
+    """Return a run before its first epoch."""
     # What `auto` turned out to be is what resuming asks for.
-    options = options | {"dataset": dataset.name}
+    options = options | {"dataset": dataset.name, "sha256": dataset.record["sha256"]}
     rng = np.random.default_rng(options["seed"])
     net = documented_network(options["learning_rate"], rng=rng)
-    run = Run(folder, dataset, Checkpoint(net, copies(net.parameters()), rng, [], options))
-    try:
-        save_checkpoint(folder / runs.CHECKPOINT, run.state)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return run
+    return Run(folder, dataset, Checkpoint(net, copies(net.parameters()), rng, [], options))
 
 
 def resume_run(folder: Path, given: dict[str, Any]) -> Run:
     """Read a run's last checkpoint, with those options changed that may change.
+
+    Nothing is written.
 
     Raises:
         HandcnnError: the checkpoint is damaged, an option would change the past, or the data of
             the run are not to be had.
     """
     state = load_checkpoint(folder / runs.CHECKPOINT)
+    check_state(folder / runs.CHECKPOINT, state)
+    changes = {name: given[name] for name in DEFAULTS if name in given and given[name] != "auto"}
     for name in FIXED:
-        if name in given and given[name] != state.options[name]:
+        if changes.get(name, state.options[name]) != state.options[name]:
             raise HandcnnError(
                 f"{folder} was trained with {_flag(name)} {state.options[name]}, which cannot "
-                f"become {given[name]} on resuming; leave the option out or start a new run"
+                f"become {changes[name]} on resuming; leave the option out or start a new run"
             )
-    state.options |= {name: given[name] for name in DEFAULTS if name in given}
+    done = len(state.history)
+    if changes.get("epochs", done) < done:
+        raise HandcnnError(
+            f"{folder} has trained {done} epochs, which --epochs {changes['epochs']} cannot undo; "
+            "leave the option out or start a new run"
+        )
+    state.options |= changes
     for layer in state.net.layers:
         if isinstance(layer, ParameterLayer):
             layer.learning_rate = state.options["learning_rate"]
-    run = Run(folder, load(state.options, given), state)
-    if state.history:
-        save_best(run)  # a stop between two writes may have left those of an epoch not recorded
-    return run
+    dataset = load(state.options, given)
+    if dataset.record["sha256"] != state.options["sha256"]:
+        raise HandcnnError(
+            f"{folder} was trained on other {dataset.name} data than what is there now (their "
+            "SHA-256 differ); bring back the former data or start a new run"
+        )
+    return Run(folder, dataset, state)
+
+
+def check_state(path: Path, state: Checkpoint) -> None:
+    """Refuse a checkpoint that `train.py` cannot have written.
+
+    Raises:
+        HandcnnError: it holds another network, an option that cannot be given, or a history that
+            cannot have been.
+    """
+
+    def refuse(fault: str) -> NoReturn:
+        raise HandcnnError(f"{path} cannot be used: {fault}")
+
+    options = state.options
+    if options.keys() != {*DEFAULTS, "sha256"}:
+        refuse("its options are not those of train.py")
+    for name, convert in CONVERTERS.items():
+        if name == "limit" and options[name] is None:
+            continue
+        try:
+            good = convert(str(options[name])) == options[name]
+        except argparse.ArgumentTypeError:
+            good = False
+        if not good:
+            refuse(f"its {_flag(name)} is none that can be given")
+    if state.net.architecture() != documented_network(options["learning_rate"]).architecture():
+        refuse("it holds another network than train.py trains")
+    plausible = all(
+        max(row["loss"], row["val_loss"]) <= LARGEST_LOSS
+        and max(row["accuracy"], row["val_accuracy"]) <= 1
+        and min(row.values()) >= 0
+        for row in state.history
+    )
+    if not plausible or len(state.history) > options["epochs"]:
+        refuse("it tells of epochs that cannot have been")
 
 
 def load(options: dict[str, Any], given: dict[str, Any]) -> Dataset:
@@ -251,7 +351,7 @@ def load(options: dict[str, Any], given: dict[str, Any]) -> Dataset:
 def introduce(run: Run, screen: Screen) -> None:
     """Say what is going to happen, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in run.dataset.record["sizes"].items()]
-    settings = [f"{_flag(name)} {value}" for name, value in run.state.options.items()]
+    settings = [f"{_flag(name)} {run.state.options[name]}" for name in DEFAULTS]
     screen.say(f"data     {TITLES[run.dataset.name]}: {', '.join(sizes)} images")
     screen.say(f"options  {' '.join(settings)}")
     screen.say(f"folder   {run.folder}\n")
@@ -278,13 +378,12 @@ def run_epoch(run: Run, stop: StopRequests, screen: Screen) -> None:
         try:
             training = train_epoch(state.net, shown_batches, after_step)
         except HandcnnError as error:
-            raise HandcnnError(
-                f"epoch {epoch}: {error}; {run.folder} keeps the state after epoch {epoch - 1}, "
-                f"go on with: python train.py --resume {run.folder} "
-                f"--learning-rate {options['learning_rate'] / 10:g}"
-            ) from error
+            raise diverged(run, f"{error}") from error
         seconds = time.perf_counter() - start
     validation, _ = evaluate(state.net, make_batches(run, run.dataset.validation))
+    if not math.isfinite(validation.loss):
+        cause = "most likely because the learning rate is too large; try a tenth of it"
+        raise diverged(run, f"the validation loss is not finite after the last step, {cause}")
     row = {
         "epoch": epoch,
         "learning_rate": options["learning_rate"],
@@ -296,8 +395,19 @@ def run_epoch(run: Run, stop: StopRequests, screen: Screen) -> None:
         "images_per_second": round(len(run.dataset.train.labels) / seconds),
     }
     state.history.append(row)
-    keep(run)
+    if run.best_row is row:
+        state.best = copies(state.net.parameters())
+    save_state(run)
     screen.say(epoch_line(row, options["epochs"]) + ("  best" if run.best_row is row else ""))
+
+
+def diverged(run: Run, cause: str) -> HandcnnError:
+    """Return the error for an epoch that came to nothing: why, and how to go on."""
+    done, rate = len(run.state.history), run.state.options["learning_rate"]
+    return HandcnnError(
+        f"epoch {done + 1}: {cause}; {run.folder} keeps the state after epoch {done}, go on with: "
+        f"{resume_command(run.folder)} --learning-rate {rate / 10:g}"
+    )
 
 
 def make_batches(
@@ -307,14 +417,16 @@ def make_batches(
     return Batches(*split, size, rng, classes=run.dataset.record["classes"])
 
 
-def keep(run: Run) -> None:
-    """Write weights (if they are the best so far), checkpoint and history."""
-    state = run.state
-    if run.best_row is state.history[-1]:
-        state.best = copies(state.net.parameters())
+def save_state(run: Run) -> None:
+    """Write weights, checkpoint and history.
+
+    On resuming, too: a stop between two of these leaves weights newer than the checkpoint, or a
+    history that is older.
+    """
+    if run.state.history:
         save_best(run)
-    save_checkpoint(run.folder / runs.CHECKPOINT, state)
-    runs.write_history(run.folder, state.history)
+    save_checkpoint(run.folder / runs.CHECKPOINT, run.state)
+    runs.write_history(run.folder, run.state.history)
 
 
 def save_best(run: Run) -> None:
@@ -346,12 +458,13 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
 # Results -----------------------------------------------------------------------------------------
 
 
-def finish(run: Run, screen: Screen) -> Score:
+def finish(run: Run, stop: StopRequests, screen: Screen) -> Score:
     """Read the test set, for the first and only time, with the best weights; draw and record."""
     net = run.state.net.with_parameters(run.state.best)
     test = run.dataset.test
-    score, probabilities = evaluate(net, make_batches(run, test))
-    draw(run, net, score, probabilities)
+    score, probabilities = evaluate(net, stop.checked(make_batches(run, test)))
+    for name, plot in stop.checked(pictures(run, net, score, probabilities).items()):
+        plot(run.folder / name)
     runs.write_record(run.folder, record(run, score))
 
     row, count = run.best_row, len(test.labels)
@@ -369,18 +482,24 @@ def finish(run: Run, screen: Screen) -> Score:
     return score
 
 
-def draw(run: Run, net: Network, score: Score, probabilities: Array) -> None:
-    """Write the five pictures."""
+def pictures(
+    run: Run, net: Network, score: Score, probabilities: Array
+) -> dict[str, Callable[[Path], None]]:
+    """Return the five pictures: for each name of a file, what draws it."""
     from handcnn import plots
 
-    folder, history, title = run.folder, run.state.history, TITLES[run.dataset.name]
+    history, title = run.state.history, TITLES[run.dataset.name]
     images, labels = run.dataset.test
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    plots.plot_accuracy(folder / "accuracy.png", history, title, score.accuracy)
-    plots.plot_loss(folder / "loss.png", history, title, score.loss)
-    plots.plot_confusion_matrix(folder / "confusion_matrix.png", counts, title)
-    plots.plot_mistakes(folder / "mistakes.png", images, labels, probabilities, title)
-    plots.plot_filters(folder / "filters.png", net, images[0], title)
+    return {
+        "accuracy.png": lambda path: plots.plot_accuracy(path, history, title, score.accuracy),
+        "loss.png": lambda path: plots.plot_loss(path, history, title, score.loss),
+        "confusion_matrix.png": lambda path: plots.plot_confusion_matrix(path, counts, title),
+        "mistakes.png": lambda path: plots.plot_mistakes(
+            path, images, labels, probabilities, title
+        ),
+        "filters.png": lambda path: plots.plot_filters(path, net, images[0], title),
+    }
 
 
 def record(run: Run, test: Score | None = None) -> dict[str, Any]:
@@ -389,7 +508,7 @@ def record(run: Run, test: Score | None = None) -> dict[str, Any]:
 
     packages = ("numpy", "scikit-learn", "matplotlib")
     result = {
-        "options": run.state.options,
+        "options": {name: run.state.options[name] for name in DEFAULTS},
         "data": run.dataset.record,
         "architecture": run.state.net.architecture()["layers"],
         "parameters": sum(array.size for array in run.state.net.parameters().values()),

@@ -29,6 +29,15 @@ class Parser(argparse.ArgumentParser):
         # By itself argparse takes -5 for a value, but -1e5 and -inf for options it does not know.
         self._negative_number_matcher = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
+    def parse(self, arguments: list[str] | None) -> argparse.Namespace:
+        """Return the options in `arguments`, by default those of the command line."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        for argument in arguments:
+            # argparse would take it for no value at all, and check nothing.
+            if re.fullmatch("--[a-z-]+=--", argument):
+                self.error(f"{argument.removesuffix('=--')}: '--' is not a value")
+        return self.parse_args(arguments)
+
     def error(self, message: str) -> NoReturn:
         """Print `message` on one line of stderr and exit with 2."""
         line = " ".join(message.removeprefix("argument ").split())
@@ -95,7 +104,7 @@ def folder(text: str) -> Path:
 
 
 def file(text: str) -> Path:
-    """Convert an option value that names a file, which need not exist yet, in a folder that does."""
+    """Convert an option value that names a file, there or still to be made in its folder."""
     if not text or _is_folder(text, Path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
     if not _is_folder(text, Path(text).parent):

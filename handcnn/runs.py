@@ -14,6 +14,7 @@ from handcnn.errors import HandcnnError
 from handcnn.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")
+LATEST = Path("latest")  # in the place of a run's folder: the newest one
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
@@ -103,7 +104,7 @@ def find(run: Path, output_dir: Path) -> Path:
     Raises:
         HandcnnError: there is none, or it holds no checkpoint.
     """
-    if run == Path("latest"):
+    if run == LATEST:
         return newest_run(output_dir, CHECKPOINT)
     if not (run / CHECKPOINT).is_file():
         raise HandcnnError(
@@ -113,13 +114,12 @@ def find(run: Path, output_dir: Path) -> Path:
     return run
 
 
-def is_finished(folder: Path) -> bool:
-    """Return whether the run's record holds its test result, which is written last."""
+def tested_accuracy(folder: Path) -> float | None:
+    """Return the accuracy in the run's record; None before the end, as it is written last."""
     try:
-        record = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and "test" in record
+        return float(json.loads((folder / RECORD).read_text())["test"]["accuracy"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -15,6 +15,19 @@ settings.register_profile("handcnn", deadline=None, print_blob=True)
 settings.load_profile("handcnn")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kills", type=int, default=50, metavar="N", help="kill N trainings at random (default 50)"
+    )
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many trainings test_reliability.py kills at random instants."""
+    count: int = request.config.getoption("--kills")
+    return count
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_blas_thread() -> Iterator[None]:
     with threadpool_limits(1, "blas"):

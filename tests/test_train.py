@@ -1,19 +1,24 @@
 """train.py from the options to the files, on the small bundled data set.
 
+What happens when something goes wrong is in test_reliability.py and test_options.py.
+
 Oracles: the files read back with NumPy, csv and json alone; a run compared with itself; and for
 the failures the exact sentence a user sees.
 """
 
 import csv
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import data.dataset
 import train
 from data import load_dataset
 from handcnn import load_network
@@ -31,7 +36,17 @@ FILES = {
     "weights.npz",
 }
 # Large steps, so that the network learns something in the few steps a test can afford.
-FAST = ["--dataset", "digits", "--limit", "320", "--epochs", "3", "--learning-rate", "0.01"]
+# The best of the four epochs is the third.
+FAST = ["--dataset", "digits", "--limit", "320", "--batch-size", "32", "--epochs", "4"]
+FAST += ["--learning-rate", "0.01"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _digits_drawn_once() -> Iterator[None]:
+    once = functools.cache(data.dataset.load_digits_like_mnist)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data.dataset, "load_digits_like_mnist", once)
+        yield
 
 
 def run(tmp_path: Path, *options: str) -> Path:
@@ -61,7 +76,7 @@ def test_a_run_leaves_every_file_of_the_table_and_nothing_else(finished: Path) -
 
 def test_the_history_has_a_row_per_epoch_and_the_network_learns(finished: Path) -> None:
     rows = history(finished)
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert all(0 <= row["val_accuracy"] <= 1 for row in rows)
 
@@ -72,7 +87,7 @@ def test_the_weights_are_those_of_the_best_epoch_and_the_record_is_about_them(
     record = json.loads((finished / "run.json").read_text())
     rows = history(finished)
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-    assert record["best_epoch"] == best["epoch"]
+    assert record["best_epoch"] == best["epoch"] < 4
 
     net = load_network(finished / "weights.npz")
     dataset = load_dataset("digits", seed=0, limit=320)
@@ -96,26 +111,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
         assert (again / name).read_bytes() == (finished / name).read_bytes(), name
 
 
-def test_two_runs_in_the_same_second_get_two_folders(tmp_path: Path) -> None:
-    assert run(tmp_path, "--epochs", "1") != run(tmp_path, "--epochs", "1")
-
-
-def test_a_resumed_run_ends_like_one_that_never_stopped(finished: Path, tmp_path: Path) -> None:
-    folder = run(tmp_path, "--epochs", "1")
-    for epochs in ("2", "3"):
-        assert train.main(["--resume", str(folder), "--epochs", epochs]) == 0
-    assert history(folder) == history(finished)
-    for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
-        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
-
-
 def test_latest_is_the_run_that_started_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, "--epochs", "1")
     last = run(tmp_path, "--epochs", "1", "--name", "second")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    assert f"{last} is finished, 1 epochs" in capsys.readouterr().out
+    assert f"{last} is finished after 1 epochs" in capsys.readouterr().out
 
 
 def test_the_target_accuracy_decides_the_exit_code(
@@ -136,22 +138,10 @@ def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["", "best", "test", ""]
 
 
-def test_a_learning_rate_that_is_too_large_is_named_as_the_cause(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train.main([*FAST, "--output-dir", str(tmp_path), "--learning-rate", "1000"]) == 1
-    (folder,) = tmp_path.iterdir()
-    error = capsys.readouterr().err
-    assert error.startswith("train.py: epoch 1: ")
-    assert "most likely because the learning rate is too large" in error
-    assert error.endswith(f"--resume {folder} --learning-rate 100\n")
-    assert error.count("\n") == 1
-
-
 OPTIONS_THAT_CHANGE_THE_PAST = [
     ("--seed", "1", "--seed 0, which cannot become 1"),
     ("--limit", "100", "--limit 320, which cannot become 100"),
-    ("--batch-size", "32", "--batch-size 64, which cannot become 32"),
+    ("--batch-size", "64", "--batch-size 32, which cannot become 64"),
     ("--dataset", "mnist", "--dataset digits, which cannot become mnist"),
 ]
 

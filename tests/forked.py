@@ -1,0 +1,132 @@
+"""Training processes that start in milliseconds, to be killed, limited and signalled by the dozen.
+
+Half of a short training is Python importing libraries and scikit-learn's digits being enlarged.
+A server process does both once and forks for every training: a process of its own that runs
+train.main as `python train.py` does, with files, locks, signals and limits of its own. Its clock
+ticks once a look, so that even the columns of the history that depend on it come out the same.
+"""
+
+import functools
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Self
+
+ROOT = Path(__file__).parent.parent
+
+
+class Result(NamedTuple):
+    """How a training ended (-9: by SIGKILL), what it printed, and after how many seconds."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class Forks:
+    """The server, used from a test."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def train(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
+        """Run train.main(options) in a new process, after the Python code `setup`."""
+        task = json.dumps({"options": options, "setup": setup, "kill_after": kill_after})
+        print(task, file=self.process.stdin, flush=True)
+        return Result(*json.loads(self.process.stdout.readline()))
+
+
+def serve() -> None:
+    import numpy as np
+
+    import data.dataset
+    import handcnn.plots
+    import train
+
+    # What the first use would load: numbers here are of no interest.
+    data.dataset.load_digits_like_mnist = functools.cache(data.dataset.load_digits_like_mnist)
+    data.dataset.load_digits_like_mnist()
+    handcnn.plots.draw_confusion_matrix(np.eye(10, dtype=int), "").savefig(os.devnull, format="png")
+    train.time = SimpleNamespace(perf_counter=itertools.count().__next__)
+    for line in sys.stdin:
+        task = json.loads(line)
+        start = time.perf_counter()
+        # Pipes hold more than a training prints, and no limit on files applies to them.
+        (out, out_of_child), (err, err_of_child) = os.pipe(), os.pipe()
+        if not (pid := os.fork()):
+            os.dup2(out_of_child, 1)
+            os.dup2(err_of_child, 2)
+            os._exit(train_here(task))
+        os.close(out_of_child)
+        os.close(err_of_child)
+        if task["kill_after"] is not None:
+            time.sleep(task["kill_after"])
+            os.kill(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        seconds = time.perf_counter() - start
+        texts = [os.fdopen(file).read() for file in (out, err)]
+        print(json.dumps([code, *texts, seconds]), flush=True)
+
+
+def train_here(task: dict[str, Any]) -> int:
+    import train
+
+    try:
+        exec(task["setup"], globals())
+        code = train.main(task["options"])
+    except BaseException:
+        traceback.print_exc()
+        code = 99
+    sys.stdout.flush()
+    return code
+
+
+def at_call(number: int, target: str, action: Callable[[], object]) -> None:
+    """Do something when `target`, the full name of a function, is called for that time."""
+    module, name = target.rsplit(".", 1)
+    original = getattr(sys.modules[module], name)
+    calls = itertools.count(1)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            action()
+        return original(*args, **kwargs)
+
+    setattr(sys.modules[module], name, replacement)
+
+
+def send(*signals: int) -> Callable[[], object]:
+    """Return an action: the process gets these signals."""
+    return lambda: [os.kill(os.getpid(), number) for number in signals]
+
+
+def limit_files(size: int) -> Callable[[], object]:
+    """Return an action: from now on no file can grow beyond `size` bytes, as on a full disk."""
+    import resource
+
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+if __name__ == "__main__":
+    serve()

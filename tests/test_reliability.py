@@ -1,0 +1,740 @@
+"""Whatever happens to a training, nothing is lost, and one sentence says what to do.
+
+Oracle: one training that nothing happened to. Every other one here is killed, stopped, starved of
+disk or memory, and resumed, and must end with the same bytes in every file. The files are judged
+by NumPy, csv, json and Pillow.
+
+Most trainings run in forks (see forked.py), where a fault can be placed at an exact spot; some are
+`python train.py` itself. `--kills N` sets how many are killed at random instants.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forked import ROOT, Forks, Result
+from PIL import Image
+
+import predict
+import train
+from handcnn import Conv2D, HandcnnError, archive, load_network, runs
+from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from handcnn.layers import OutputLayer
+from handcnn.network import Network
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
+
+# The best of the four epochs is the third, so that the best weights are not the last ones.
+SHORT = ("--dataset", "digits", "--limit", "320", "--batch-size", "32", "--learning-rate", "0.01")
+OPTIONS = (*SHORT, "--epochs", "4")
+PICTURES = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
+FILES = PICTURES | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
+CLOCK = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as forks:
+        yield forks
+
+
+class Outputs:
+    """A folder of runs, with one run in it."""
+
+    def __init__(self, forks: Forks, path: Path) -> None:
+        self.forks, self.path = forks, path
+
+    def start(self, *options: str, **fault: Any) -> Result:
+        return self.forks.train(*OPTIONS, "--output-dir", str(self.path), *options, **fault)
+
+    def resume(self, *options: str, **fault: Any) -> Result:
+        return self.forks.train(
+            "--resume", "latest", "--output-dir", str(self.path), *options, **fault
+        )
+
+    @property
+    def run(self) -> Path:
+        (folder,) = self.path.iterdir()
+        return folder
+
+
+@pytest.fixture
+def outputs(forks: Forks, tmp_path: Path) -> Outputs:
+    return Outputs(forks, tmp_path / "outputs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Train the oracle; return its folder and how many seconds it took."""
+    outputs = Outputs(forks, tmp_path_factory.mktemp("undisturbed"))
+    result = outputs.start()
+    assert (result.code, result.err) == (0, "")
+    assert json.loads((outputs.run / "run.json").read_text())["best_epoch"] == 3
+    return outputs.run, result.seconds
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file that a user sees."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+
+
+def litter(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name not in {*FILES, runs.LOCK}]
+
+
+def assert_equal(folder: Path, undisturbed: tuple[Path, float]) -> None:
+    found, expected = contents(folder), contents(undisturbed[0])
+    assert found.keys() == expected.keys() == FILES
+    assert [name for name in FILES if found[name] != expected[name]] == []
+    assert litter(folder) == []
+
+
+def assert_all_complete(folder: Path) -> None:
+    """Check that each file that is there can be read to its end."""
+    for path in folder.glob("[!.]*"):
+        match path.name:
+            case "checkpoint.npz":
+                load_checkpoint(path)
+            case "weights.npz":
+                load_network(path)
+            case "history.csv":
+                rows = list(csv.reader(path.read_text().splitlines()))
+                assert path.read_text().endswith("\n")
+                assert {len(row) for row in rows} == {len(runs.HISTORY_COLUMNS)}
+            case "run.json":
+                assert json.loads(path.read_text())["parameters"] == 1_606_666
+            case name:
+                assert name in PICTURES
+                with Image.open(path) as image:
+                    image.load()
+
+
+def assert_one_line(result: Result, code: int, *parts: str) -> None:
+    assert result.code == code, result
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.startswith("train.py: ")
+    for part in parts:
+        assert part in result.err
+
+
+# Killed ------------------------------------------------------------------------------------------
+
+
+def test_killed_at_random_instants(
+    forks: Forks, undisturbed: tuple[Path, float], tmp_path: Path, kills: int
+) -> None:
+    rng = np.random.default_rng(0)
+    done = trainings = 0
+    while done < kills:
+        trainings += 1
+        outputs = Outputs(forks, tmp_path / str(trainings))
+        left = min(17, kills - done)
+        code = -9
+        while code == -9:
+            # Short waits are the more frequent, or most kills would hit the drawing.
+            after = undisturbed[1] * rng.random() ** 2 if left else None
+            go_on = outputs.resume if list(outputs.path.glob("*/checkpoint.npz")) else outputs.start
+            result = go_on(kill_after=after)
+            code, left = result.code, left - 1
+            assert code in (0, -9), result
+            done += code == -9
+            for folder in outputs.path.glob("*"):
+                assert_all_complete(folder)
+                assert len(litter(folder)) <= 1  # the write it was killed in
+        (folder,) = (path.parent for path in outputs.path.glob("*/checkpoint.npz"))
+        assert_equal(folder, undisturbed)
+        shutil.rmtree(outputs.path)
+
+
+SPOTS = {
+    "between best weights and checkpoint": (4, "train.save_checkpoint"),
+    "between checkpoint and history": (4, "handcnn.runs.write_history"),
+    "between the last checkpoint and its history": (5, "handcnn.runs.write_history"),
+    "between the last epoch and the results": (1, "train.finish"),
+    "before the last picture": (1, "handcnn.plots.plot_filters"),
+    "before the record of the end": (2, "handcnn.runs.write_record"),
+}
+
+
+@pytest.mark.parametrize("spot", SPOTS)
+def test_killed_at_the_worst_spots(
+    outputs: Outputs, undisturbed: tuple[Path, float], spot: str
+) -> None:
+    number, function = SPOTS[spot]
+    kill = f"at_call({number}, {function!r}, send(signal.SIGKILL))"
+    assert outputs.start(setup=kill).code == -9
+    assert_all_complete(outputs.run)
+    assert outputs.resume().code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+def test_killed_before_anything_was_trained(outputs: Outputs) -> None:
+    assert outputs.start(setup="at_call(2, 'os.fsync', send(signal.SIGKILL))").code == -9
+    assert contents(outputs.run) == {}
+    advice = "holds checkpoint.npz; train one first with: python train.py\n"
+    assert_one_line(outputs.resume(), 1, advice)
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *options]
+
+
+def without_clock(folder: Path) -> list[dict[str, str]]:
+    rows = csv.DictReader((folder / "history.csv").read_text().splitlines())
+    return [{key: row[key] for key in row if key not in CLOCK} for row in rows]
+
+
+def test_python_train_py_stopped_in_three_ways(
+    undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    """The programs a user starts, and the signals a user, a system and a power cut send."""
+    options = [*OPTIONS, "--output-dir", str(tmp_path)]
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with subprocess.Popen(
+            command(*options), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            for line in process.stdout:
+                if re.match(r" +\d/4 ", line):  # an epoch is over
+                    break
+            process.send_signal(number)
+            _, err = process.communicate()
+        assert process.returncode == code
+        assert ("--resume" in err) == (code > 0)
+        options = ["--resume", "latest", "--output-dir", str(tmp_path)]
+    assert subprocess.run(command(*options), check=False, capture_output=True).returncode == 0
+    (folder,) = tmp_path.iterdir()
+    assert without_clock(folder) == without_clock(undisturbed[0])
+    for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
+        assert (folder / name).read_bytes() == (undisturbed[0] / name).read_bytes(), name
+    assert litter(folder) == []
+
+
+# Stopped -----------------------------------------------------------------------------------------
+
+MOMENTS = {
+    "the first step": (1, "train.train_epoch", 0),
+    "a later step": (3, "train.train_epoch", 2),
+    "validation": (2, "train.evaluate", 2),
+    "the write of a checkpoint": (3, "train.save_checkpoint", 2),
+    "the evaluation on the test set": (5, "train.evaluate", 4),
+    "drawing": (1, "handcnn.plots.plot_loss", 4),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_step_and_says_how_to_go_on(
+    outputs: Outputs, undisturbed: tuple[Path, float], moment: str, name: str
+) -> None:
+    number, function, epochs = MOMENTS[moment]
+    result = outputs.start(setup=f"at_call({number}, {function!r}, send(signal.{name}))")
+    assert result.code == {"SIGINT": 130, "SIGTERM": 143}[name]
+    assert result.err.splitlines() == [
+        "",
+        "stopping after this step; once more to leave at once",
+        f"train.py: stopped by {name}, nothing is lost; "
+        f"go on with: python train.py --resume {outputs.run}",
+    ]
+    assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == epochs
+    assert litter(outputs.run) == []
+    if name == "SIGINT":
+        assert outputs.resume().code == 0
+        assert_equal(outputs.run, undisturbed)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_data_are_loaded_ends_it_at_once(
+    outputs: Outputs, name: str, code: int
+) -> None:
+    stop = f"at_call(1, 'data.dataset.load_digits_like_mnist', send(signal.{name}))"
+    result = outputs.start(setup=stop)
+    assert (result.code, result.err) == (code, f"train.py: stopped by {name}, nothing is lost\n")
+    assert not outputs.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "function"),
+    [(6, "os.fsync"), (2, "train.train_epoch"), (1, "handcnn.plots.plot_mistakes")],
+    ids=["in the middle of a write", "training", "drawing"],
+)
+def test_a_second_signal_ends_it_at_once(
+    outputs: Outputs, undisturbed: tuple[Path, float], number: int, function: str
+) -> None:
+    twice = f"at_call({number}, {function!r}, send(signal.SIGINT, signal.SIGINT))"
+    result = outputs.start(setup=twice)
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert_all_complete(outputs.run)
+    assert litter(outputs.run) == []
+    assert outputs.resume().code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+# Resumed -----------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_says_so_and_is_left_alone(
+    forks: Forks, undisturbed: tuple[Path, float]
+) -> None:
+    folder = undisturbed[0]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    result = forks.train("--resume", str(folder))
+    assert result.code == 0
+    assert result.out == f"{folder} is finished after 4 epochs; --epochs N with N > 4 goes on\n"
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert_one_line(
+        forks.train("--resume", str(folder), "--target-accuracy", "99.9"),
+        1,
+        "is below the target of 99.9 %",
+    )
+
+
+def test_more_epochs_on_resuming_are_as_good_as_from_the_start(
+    outputs: Outputs, undisturbed: tuple[Path, float]
+) -> None:
+    assert outputs.start("--epochs", "2").code == 0
+    # Raised, stopped at once, and resumed without saying the number again.
+    stop = "at_call(1, 'train.train_epoch', send(signal.SIGINT))"
+    assert outputs.resume("--epochs", "4", setup=stop).code == 130
+    assert outputs.resume("--dataset", "auto").code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+def test_epochs_cannot_be_undone(forks: Forks, undisturbed: tuple[Path, float]) -> None:
+    assert_one_line(
+        forks.train("--resume", str(undisturbed[0]), "--epochs", "3"),
+        1,
+        f"{undisturbed[0]} has trained 4 epochs, which --epochs 3 cannot undo",
+    )
+
+
+def test_a_new_learning_rate_is_recorded(outputs: Outputs) -> None:
+    assert outputs.start("--epochs", "1").code == 0
+    assert outputs.resume("--epochs", "2", "--learning-rate", "0.005").code == 0
+    rates = [row["learning_rate"] for row in without_clock(outputs.run)]
+    assert rates == ["0.01", "0.005"]
+    assert load_checkpoint(outputs.run / "checkpoint.npz").options["learning_rate"] == 0.005
+    record = json.loads((outputs.run / "run.json").read_text())
+    assert record["options"]["learning_rate"] == 0.005
+
+
+def test_a_run_being_trained_is_not_trained_twice(
+    undisturbed: tuple[Path, float], tmp_path: Path, forks: Forks
+) -> None:
+    """And the lock of a process that is dead, here by SIGKILL, is none."""
+    options = command(*OPTIONS, "--epochs", "1000", "--output-dir", str(tmp_path))
+    with subprocess.Popen(options, text=True, stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if re.match(r" +1/", line):
+                break
+        (folder,) = tmp_path.iterdir()
+        result = forks.train("--resume", str(folder))
+        process.kill()
+    assert_one_line(result, 1, f"{folder} is being trained by another process; wait until it ends")
+    done = len(load_checkpoint(folder / "checkpoint.npz").history)
+    assert forks.train("--resume", str(folder), "--epochs", str(done)).code == 0
+
+
+def test_trainings_started_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    now, folders = datetime(2024, 1, 2, 3, 4, 5), []
+
+    def create() -> None:
+        folders.append(runs.create_run_folder(tmp_path / "outputs", "digits", None, now))
+
+    threads = [threading.Thread(target=create) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(folders) == len(set(folders)) == 20
+    assert tmp_path / "outputs" / "20240102-030405-digits" in folders
+
+
+# The disk ----------------------------------------------------------------------------------------
+
+FULL = {
+    "weights": (3, "train.train_epoch", 1_000_000, "weights.npz", 2),
+    "checkpoint": (3, "train.train_epoch", 10_000_000, "checkpoint.npz", 2),
+    # The next one is longer, by a row of the history.
+    "the end of the checkpoint": (3, "train.train_epoch", "former", "checkpoint.npz", 2),
+    "history": (4, "handcnn.runs.write_history", 100, "history.csv", 3),
+    "picture": (1, "handcnn.plots.plot_loss", 30_000, "loss.png", 4),
+    "record": (2, "handcnn.runs.write_record", 100, "run.json", 4),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_no_space_left(outputs: Outputs, undisturbed: tuple[Path, float], what: str) -> None:
+    """A limit on the size of files stands in for the full disk."""
+    number, function, size, name, epochs = FULL[what]
+    if size == "former":
+        size = f"next(Path({str(outputs.path)!r}).glob('*/checkpoint.npz')).stat().st_size"
+    result = outputs.start(setup=f"at_call({number}, {function!r}, lambda: limit_files({size})())")
+    assert_one_line(
+        result,
+        1,
+        f"{outputs.run / name}: File too large; make room on the disk; what was saved before is "
+        f"unharmed; go on with: python train.py --resume {outputs.run}",
+    )
+    assert_all_complete(outputs.run)
+    assert litter(outputs.run) == []
+    assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == epochs
+    if epochs == 4:  # quickly done
+        assert outputs.resume().code == 0
+        assert_equal(outputs.run, undisturbed)
+
+
+def test_no_space_for_a_first_checkpoint_leaves_no_folder(outputs: Outputs) -> None:
+    result = outputs.start(setup="limit_files(10_000_000)()")
+    assert_one_line(result, 1, "checkpoint.npz: File too large; make room on the disk")
+    assert list(outputs.path.iterdir()) == []
+
+
+def test_python_train_py_on_a_full_disk_makes_no_noise(tmp_path: Path) -> None:
+    """What Python itself says while it ends is seen only here."""
+    limited = ["sh", "-c", 'ulimit -f 5000; exec "$@"', "sh"]  # in blocks of 512 or 1024 bytes
+    result = subprocess.run(
+        [*limited, *command(*OPTIONS, "--output-dir", str(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_one_line(Result(result.returncode, "", result.stderr, 0), 1, "File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Mount a small disk at `tmp_path / "outputs"`; return what mounts it with other options."""
+    place = tmp_path / "outputs"
+    place.mkdir()
+
+    def mount(options: str) -> None:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True
+        ).returncode:
+            pytest.skip("a small disk can be mounted by root only")
+
+    try:
+        mount("size=28m")
+        yield mount
+    finally:
+        subprocess.run(["umount", place], capture_output=True)
+
+
+def test_a_disk_that_fills_up_and_is_given_more_room(
+    small_disk: Callable[[str], None], outputs: Outputs, undisturbed: tuple[Path, float]
+) -> None:
+    """A checkpoint of 12.9 MB beside its successor and 6.4 MB of weights: 28 MB are too little."""
+    assert_one_line(outputs.start(), 1, "checkpoint.npz: No space left on device; make room")
+    assert_all_complete(outputs.run)
+    assert litter(outputs.run) == []
+    small_disk("remount,size=100m")
+    assert outputs.resume().code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+def test_a_disk_that_can_only_be_read(
+    small_disk: Callable[[str], None], outputs: Outputs, undisturbed: tuple[Path, float]
+) -> None:
+    small_disk("remount,size=100m")
+    assert outputs.start("--epochs", "1").code == 0
+    before = contents(outputs.run)
+    small_disk("remount,ro")
+    advice = "Read-only file system; choose a folder that you may write to"
+    assert_one_line(outputs.resume("--epochs", "4"), 1, advice)
+    assert_one_line(outputs.start(), 1, advice)
+    assert contents(outputs.run) == before
+    small_disk("remount,rw")
+    assert outputs.resume("--epochs", "4").code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+def test_a_folder_that_may_not_be_written_to(outputs: Outputs) -> None:
+    outputs.path.mkdir()
+    outputs.path.chmod(0o500)
+    if os.access(outputs.path, os.W_OK):
+        pytest.skip("root may write anywhere")
+    assert_one_line(outputs.start(), 1, "Permission denied; choose a folder that you may write to")
+    outputs.path.chmod(0o700)
+    assert list(outputs.path.iterdir()) == []
+
+
+def test_a_folder_that_vanishes(outputs: Outputs) -> None:
+    remove = f"__import__('shutil').rmtree({str(outputs.path)!r})"
+    result = outputs.start(setup=f"at_call(2, 'train.evaluate', lambda: {remove})")
+    assert_one_line(
+        result, 1, "-digits has vanished, and with it what was saved there; start a new run"
+    )
+    assert not outputs.path.exists()
+
+
+# Memory, screen, numbers -------------------------------------------------------------------------
+
+
+def test_out_of_memory(outputs: Outputs, undisturbed: tuple[Path, float]) -> None:
+    petabytes = "at_call(2, 'train.train_epoch', lambda: __import__('numpy').empty(10**15))"
+    assert_one_line(
+        outputs.start(setup=petabytes),
+        1,
+        "out of memory; close other programs and go on with: python train.py --resume ",
+        "or start a new run with a --batch-size below 32",
+    )
+    assert outputs.resume().code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("/dev/full", "the output: No space left on device; make room on the disk; "),
+        ("a pipe", "nobody reads the output any longer; "),
+    ],
+)
+def test_a_screen_that_is_gone(tmp_path: Path, output: str, sentence: str) -> None:
+    if output == "a pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        if not Path(output).exists():
+            pytest.skip(f"there is no {output}")
+        writer = os.open(output, os.O_WRONLY)
+    result = subprocess.run(
+        command(*OPTIONS, "--output-dir", str(tmp_path)),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert_one_line(Result(result.returncode, "", result.stderr, 0), 1, sentence, "--resume")
+    (folder,) = tmp_path.iterdir()
+    assert load_checkpoint(folder / "checkpoint.npz").history == []
+
+
+def test_a_screen_that_cannot_show_a_name(
+    undisturbed: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(undisturbed[0], tmp_path / "größe")
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, "ascii"))
+    assert train.main(["--resume", str(tmp_path / "größe")]) == 0
+    assert rb"/gr\xf6\xdfe is finished after 4 epochs" in screen.getvalue()
+
+
+def test_a_screen_that_ctrl_c_ended_as_well(outputs: Outputs) -> None:
+    """As in `python train.py | tee log`."""
+    both = "(send(signal.SIGINT)(), os.dup2(os.open('/dev/full', os.O_WRONLY), 1))"
+    result = outputs.start(setup=f"at_call(2, 'train.evaluate', lambda: {both})")
+    assert result.code == 130
+    assert f"go on with: python train.py --resume {outputs.run}" in result.err
+    assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == 2
+
+
+def test_a_training_that_diverges(outputs: Outputs, undisturbed: tuple[Path, float]) -> None:
+    assert outputs.start("--epochs", "2").code == 0
+    former = {name: contents(outputs.run)[name] for name in ("weights.npz", "history.csv")}
+    result = outputs.resume("--epochs", "4", "--learning-rate", "1000")
+    assert_one_line(result, 1)
+    assert re.fullmatch(
+        r"train\.py: epoch 3: [\w.]+ is no longer finite at step \d+, most likely because the "
+        r"learning rate is too large \(the gradient is a sum over the batch, so larger batches "
+        rf"need smaller rates\); try a tenth of it; {outputs.run} keeps the state after epoch 2, "
+        rf"go on with: python train\.py --resume {outputs.run} --learning-rate 100\n",
+        result.err,
+    )
+    assert former["history.csv"] == contents(outputs.run)["history.csv"]
+    assert_all_complete(outputs.run)
+    assert outputs.resume("--learning-rate", "0.01").code == 0
+    assert_equal(outputs.run, undisturbed)
+
+
+def test_a_validation_loss_that_is_not_finite(outputs: Outputs) -> None:
+    """The last update of an epoch can ruin what no training step looks at any more."""
+    ruin = (
+        "import train; train.evaluate = lambda net, batches: (train.Score(float('nan'), 0.1), None)"
+    )
+    assert_one_line(
+        outputs.start(setup=ruin),
+        1,
+        "epoch 1: the validation loss is not finite after the last step, most likely because the "
+        "learning rate is too large; try a tenth of it; ",
+        "--learning-rate 0.001",
+    )
+    assert load_checkpoint(outputs.run / "checkpoint.npz").history == []
+
+
+# Checkpoints that are not to be trusted ----------------------------------------------------------
+
+
+def other_network(state: Checkpoint) -> None:
+    state.net = Network([OutputLayer(784, 10)], (1, 28, 28))
+    state.best = state.net.parameters()
+
+
+FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
+    "another network": (other_network, "it holds another network than train.py trains"),
+    "an option too many": (
+        lambda state: state.options.update(shell="rm"),
+        "its options are not those of train.py",
+    ),
+    "an option too few": (
+        lambda state: state.options.pop("seed"),
+        "its options are not those of train.py",
+    ),
+    **{
+        f"{name} {value!r}": (
+            lambda state, name=name, value=value: state.options.update({name: value}),
+            f"its --{name.replace('_', '-')} is none that can be given",
+        )
+        for name, value in (
+            ("epochs", 0),
+            ("epochs", "4"),
+            ("epochs", 10**18),
+            ("epochs", True),
+            ("batch_size", -1),
+            ("batch_size", 1.5),
+            ("batch_size", None),
+            ("learning_rate", -1.0),
+            ("learning_rate", 1e9),
+            ("learning_rate", [0.1]),
+            ("seed", -1),
+            ("seed", {}),
+            ("dataset", "/etc/passwd"),
+            ("limit", 0),
+            ("threads", 10**6),
+        )
+    },
+    "fewer epochs than done": (
+        lambda state: state.options.update(epochs=3),
+        "it tells of epochs that cannot have been",
+    ),
+    **{
+        f"{name} {value} in the history": (
+            lambda state, name=name, value=value: state.history[1].update({name: value}),
+            "it tells of epochs that cannot have been",
+        )
+        for name, value in (
+            ("loss", 1e300),
+            ("val_loss", -1),
+            ("accuracy", 1.01),
+            ("val_accuracy", -0.1),
+            ("seconds", -1),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_checkpoint_is_refused(
+    undisturbed: tuple[Path, float],
+    tmp_path: Path,
+    forgery: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    forge, fault = FORGERIES[forgery]
+    path = tmp_path / "checkpoint.npz"
+    state = load_checkpoint(undisturbed[0] / "checkpoint.npz")
+    forge(state)
+    save_checkpoint(path, state)
+    before = path.read_bytes()
+    assert train.main(["--resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"train.py: {path} cannot be used: {fault}\n"
+    assert contents(tmp_path) == {"checkpoint.npz": before}
+
+
+def test_a_checkpoint_of_another_version(
+    undisturbed: tuple[Path, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "VERSION", 2)
+        save_checkpoint(path, load_checkpoint_of_version_1(undisturbed[0], patch))
+    assert train.main(["--resume", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        f"train.py: {path} cannot be used: it has format version 2, this handcnn reads 1\n"
+    )
+
+
+def load_checkpoint_of_version_1(folder: Path, patch: pytest.MonkeyPatch) -> Checkpoint:
+    with patch.context() as inner:
+        inner.setattr(archive, "VERSION", 1)
+        return load_checkpoint(folder / "checkpoint.npz")
+
+
+def test_other_data_than_those_of_the_run_are_refused(
+    undisturbed: tuple[Path, float], forks: Forks
+) -> None:
+    """One pixel of one image is another one now."""
+    change = (
+        "images, labels = data.dataset.load_digits_like_mnist()\n"
+        "images[5, 14, 14] ^= 1\n"
+        "data.dataset.load_digits_like_mnist = lambda: (images, labels)"
+    )
+    folder = undisturbed[0]
+    result = forks.train("--resume", str(folder), "--epochs", "5", setup=f"import data\n{change}")
+    assert_one_line(
+        result,
+        1,
+        f"{folder} was trained on other digits data than what is there now (their SHA-256 differ); "
+        "bring back the former data or start a new run",
+    )
+
+
+@pytest.mark.parametrize(
+    ("net", "fault"),
+    [
+        (
+            Network([OutputLayer(5, 3)]),
+            "holds a network for inputs of shape None, pictures of digits need one for (1, 28, 28)",
+        ),
+        (
+            Network([Conv2D(1, 2, 3)], (1, 28, 28)),
+            "holds a network whose output is no row of classes: (2, 26, 26)",
+        ),
+    ],
+)
+def test_weights_that_read_no_pictures(
+    tmp_path: Path, net: Network, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.npz"
+    net.save(path)
+    assert predict.main(["picture.png", "--weights", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"predict.py: {path} {fault}\n"
+
+
+def test_a_lock_that_is_held_is_told_from_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        runs.locked(tmp_path),
+        pytest.raises(HandcnnError, match="another process"),
+        runs.locked(tmp_path),
+    ):
+        pass
+
+    def no_locks(file: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(runs, "lock_file", no_locks)
+    with runs.locked(tmp_path), runs.locked(tmp_path):
+        pass
