@@ -42,8 +42,9 @@ DEFAULTS: dict[str, Any] = {
     "threads": 1,
 }
 COUNT = cli.whole_number(1, 1_000_000)
+EPOCHS = cli.whole_number(1, 10_000)  # as many as a checkpoint can tell of
 CONVERTERS: dict[str, Callable[[str], Any]] = {
-    "epochs": COUNT,
+    "epochs": EPOCHS,
     "batch_size": COUNT,
     "learning_rate": cli.number(0, 1000),
     "seed": cli.whole_number(0, 2**32 - 1),
@@ -53,7 +54,7 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
 }
 # Resuming with another value of these would not continue the run but make up a new past for it.
 FIXED = ("batch_size", "seed", "dataset", "limit")
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 1000
 LARGEST_LOSS = 35  # -log 1e-15, rounded up: where `loss_function` clips
 TITLES = {"mnist": "MNIST", "digits": "scikit-learn digits (NOT MNIST)"}
 
@@ -351,7 +352,8 @@ def load(options: dict[str, Any], given: dict[str, Any]) -> Dataset:
 def introduce(run: Run, screen: Screen) -> None:
     """Say what is going to happen, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in run.dataset.record["sizes"].items()]
-    settings = [f"{_flag(name)} {run.state.options[name]}" for name in DEFAULTS]
+    options = {name: run.state.options[name] for name in DEFAULTS}
+    settings = [f"{_flag(name)} {value}" for name, value in options.items() if value is not None]
     screen.say(f"data     {TITLES[run.dataset.name]}: {', '.join(sizes)} images")
     screen.say(f"options  {' '.join(settings)}")
     screen.say(f"folder   {run.folder}\n")

@@ -22,7 +22,7 @@ from handcnn.layers import (
     show_shape,
 )
 
-PREDICTION_BATCH = 256
+PREDICTION_BATCH = 1000
 
 
 def documented_network(

@@ -21,8 +21,12 @@ NO_NUMBERS = ("", " ", "x", "1x", "nan", "NaN", "-nan", "inf", "-inf", "1,5", "0
 
 # option: what the sentence says is allowed, and the values that are not
 NUMBERS = {
+    "--epochs": (
+        "is not a whole number from 1 to 10,000",
+        ("0", "-1", "1.5", "1e3", "1_000", " 5", "+5", "٣", "10001", HUGE, "-" + HUGE),
+    ),
     **dict.fromkeys(
-        ("--epochs", "--batch-size", "--limit"),
+        ("--batch-size", "--limit"),
         (
             "is not a whole number from 1 to 1,000,000",
             ("0", "-1", "1.5", "1e3", "1_000", " 5", "+5", "٣", "1000001", HUGE, "-" + HUGE),
@@ -203,7 +207,7 @@ def test_a_path_too_long_for_predict(complaint: Complaint, option: str) -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "sentence"),
     [
-        ("train.py", ["--epochs", "0"], "--epochs: '0' is not a whole number from 1 to 1,000,000"),
+        ("train.py", ["--epochs", "0"], "--epochs: '0' is not a whole number from 1 to 10,000"),
         ("predict.py", ["a.png", "--show", ""], "--show: '' is not a file"),
     ],
 )
