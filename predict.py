@@ -11,12 +11,20 @@ Exit code 1 if a picture could not be read; the others are read all the same.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+try:
+    import numpy as np
+    import numpy.typing as npt
 
-from handcnn import HandcnnError, Network, cli, load_network, runs
-from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
+    from handcnn import HandcnnError, Network, cli, runs
+    from handcnn.checkpoint import read_weights
+    from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"
+    )
+
 
 INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes named in an answer: the digit and its runners-up
@@ -51,7 +59,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 def predict(options: argparse.Namespace) -> int:
     """Answer for every picture in turn; return 1 if one of them could not be read."""
     weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
-    net = load_network(weights)
+    net, metadata = read_weights(weights)
     if net.input_shape != INPUT_SHAPE:
         raise HandcnnError(
             f"{weights} holds a network for inputs of shape {net.input_shape}, "
@@ -60,7 +68,7 @@ def predict(options: argparse.Namespace) -> int:
     output = net.output_shapes()[-1]
     if output is None or len(output) != 1:
         raise HandcnnError(f"{weights} holds a network whose output is no row of classes: {output}")
-    print(f"weights: {weights}")
+    print(f"weights: {weights}{origin(metadata)}")
     width = max(len(str(path)) for path in options.pictures)
     seen = []
     for path in options.pictures:
@@ -75,6 +83,14 @@ def predict(options: argparse.Namespace) -> int:
         save_sheet(options.show, seen)
         print(f"what the network saw: {options.show}")
     return 0 if len(seen) == len(options.pictures) else 1
+
+
+def origin(metadata: dict[str, Any]) -> str:
+    """Return what `train.py` wrote beside the weights: what they learned from, and how well."""
+    match metadata:
+        case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
+            return f" ({name}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
+    return ""
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
@@ -94,8 +110,17 @@ def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:
     """Return the digit with its probability, and the runners-up."""
     probabilities = net.predict_proba(to_batch([image]))[0]
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {100 * probabilities[digit]:.2f} %" for digit in others)
-    return f"{best}  {100 * probabilities[best]:6.2f} %   then {runners_up}"
+    runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
+    return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
+
+
+def per_cent(probability: float) -> str:
+    """Return a probability in per cent, never rounded to what would be certainty."""
+    if probability < 0.00005:
+        return "< 0.01 %"
+    if probability > 0.99995:
+        return "> 99.99 %"
+    return f"{100 * probability:.2f} %"
 
 
 if __name__ == "__main__":

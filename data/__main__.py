@@ -5,15 +5,26 @@ Exit code 1 if it is not to be had.
 
 import sys
 import time
+from pathlib import Path
 
 from data import load_dataset
 from handcnn import cli
 
 
 def main() -> int:
+    """Run the program and return its exit code."""
+    parser = cli.Parser(prog="python -m data", description=__doc__)
+    parser.add_argument(
+        "--data-home", type=cli.folder, metavar="FOLDER", help="scikit-learn's folder for downloads"
+    )
+    options = parser.parse(None)
+    return cli.run("data", lambda: fetch(options.data_home))
+
+
+def fetch(data_home: Path | None) -> int:
     """Put MNIST into the fast cache, unless it is there, and say how long loading took."""
     start = time.perf_counter()
-    dataset = load_dataset("mnist")
+    dataset = load_dataset("mnist", data_home=data_home)
     seconds = time.perf_counter() - start
     sizes = ", ".join(f"{size:,} {part}" for part, size in dataset.record["sizes"].items())
     print(f"MNIST is here and checked: {sizes} images, loaded in {seconds:.2f} s")
@@ -21,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run("data", main))
+    sys.exit(main())

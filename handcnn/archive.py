@@ -49,7 +49,8 @@ def write_archive(
         HandcnnError: `read_archive` would refuse the file; what is under `path` stays.
         OSError: the file cannot be written.
     """
-    text = np.array(json.dumps({**metadata, "format": FORMAT, "version": VERSION, "kind": kind}))
+    complete = {**metadata, "format": FORMAT, "version": VERSION, "kind": kind}
+    text = np.array(json.dumps(complete, default=_plain))
     if text.nbytes > MAX_METADATA_BYTES:
         raise HandcnnError(f"{path} was not written: its metadata is too long")
     for name, array in arrays.items():
@@ -77,6 +78,8 @@ def read_archive(
         HandcnnError: the file is missing, damaged, of another kind or version, or does not hold
             exactly the arrays that `layout` asks for, all finite.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe or a device may never end
+        raise HandcnnError(f"{path} is not a file")
     try:
         with (
             Path(path).open("rb") as file,
@@ -98,6 +101,13 @@ def read_archive(
 def _one_line(error: Exception) -> str:
     """Return the message on one line of bearable length, whatever a damaged file put into it."""
     return textwrap.shorten(str(error), 300, placeholder=" ...")
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as the number that JSON knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be kept as JSON")
 
 
 def _check_container(archive: zipfile.ZipFile, file_size: int) -> None:

@@ -7,21 +7,27 @@ and a checkpoint, which is everything that training needs to go on exactly where
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
 
 from handcnn.archive import Layout, read_archive, write_archive
 from handcnn.errors import HandcnnError
-from handcnn.layers import Array, Conv2D, HiddenLayer, InputLayer, Layer, OutputLayer, Shape
+from handcnn.layers import LAYERS, Array, Conv2D, Layer, Shape
 from handcnn.network import Network
-from handcnn.runs import HISTORY_COLUMNS
 
-LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (InputLayer, Conv2D, HiddenLayer, OutputLayer)
-}
-MAX_PADDING = 1000  # more costs memory and can only be a damaged file
+MOST_NUMBERS = 4_000_000  # that a layer may make of one image; the documented one makes 25,088
+HISTORY_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+)
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
@@ -33,7 +39,7 @@ class Checkpoint:
         net: the network as that epoch left it.
         best: the parameters, by name, of the epoch that was best on validation.
         rng: the generator that shuffles the next epoch.
-        history: a row per finished epoch, a number under each of `runs.HISTORY_COLUMNS`.
+        history: a row per finished epoch, a number under each of HISTORY_COLUMNS.
         options: what the run was asked for, plain JSON values.
     """
 
@@ -51,8 +57,17 @@ def load_network(path: str | os.PathLike[str]) -> Network:
         HandcnnError: the file is missing, damaged, not of handcnn, or holds other arrays than its
             architecture needs; the message names the file and the fault.
     """
+    return read_weights(path)[0]
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
+    """Return what `load_network` does, and whatever else `Network.save` was given to keep.
+
+    Raises:
+        HandcnnError: as `load_network`.
+    """
     arrays, metadata = read_archive(path, "weights", _parameter_layout)
-    return _build(path, metadata, arrays)
+    return _build(path, metadata, arrays), metadata
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -121,10 +136,25 @@ def _build(
     try:
         layers = [_build_layer(config) for config in metadata["layers"]]
         net = Network(layers, _check_input_shape(metadata["input_shape"]))
+        _check_memory(net)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = f"{path} cannot be used: its architecture is no network ({error})"
         raise HandcnnError(message) from None
     return net.with_parameters(arrays)
+
+
+def _check_memory(net: Network) -> None:
+    """Refuse a network that is small on disk but makes arrays of any size of a single image."""
+    shape = net.input_shape
+    for layer, output_shape in zip(net.layers, net.output_shapes(), strict=True):
+        numbers = prod(output_shape or ())
+        if isinstance(layer, Conv2D) and shape is not None and output_shape is not None:
+            c, h, _ = shape
+            windows = c * (h + 2 * layer.padding) * layer.kernel_size * output_shape[2]
+            numbers = max(numbers, windows)
+        if numbers > MOST_NUMBERS:
+            raise ValueError(f"{layer} makes {numbers:,} numbers of one image")
+        shape = output_shape
 
 
 def _check_input_shape(shape: Any) -> Shape | None:
@@ -141,6 +171,4 @@ def _build_layer(config: dict[str, Any]) -> Layer:
     arguments = {name: value for name, value in config.items() if name != "class"}
     if {"rng", "dtype"} & arguments.keys() or not isfinite(arguments.get("learning_rate", 0)):
         raise ValueError(f"the arguments of {config['class']} are damaged")
-    if arguments.get("padding", 0) > MAX_PADDING:
-        raise ValueError(f"a padding above {MAX_PADDING}")
     return LAYERS[config["class"]](**arguments)

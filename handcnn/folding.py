@@ -163,7 +163,7 @@ class FoldedPair(Layer):
         """Return what `dense.forward(conv.forward(x))` returns, to rounding."""
         conv, dense = self.conv, self.dense
         dense.prepare(conv.prepare(np.shape(x)))
-        self._x = np.asarray(x, conv.weights.dtype)
+        self._x = np.array(x, conv.weights.dtype)  # a copy, as the convolution would make
         self._then = copy.copy(conv)  # dW needs the convolution as it is now, whoever edits it
         self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
         if not self.frozen:  # there is a way back

@@ -232,16 +232,11 @@ class Conv2D(ParameterLayer):
         rng: np.random.Generator | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _check_size("Conv2D", "in_channels", in_channels)
-        _check_size("Conv2D", "out_channels", out_channels)
-        _check_size("Conv2D", "kernel_size", kernel_size)
-        _check_size("Conv2D", "stride", stride)
-        _check_size("Conv2D", "padding", padding, smallest=0)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
+        self.in_channels = _checked_size("Conv2D", "in_channels", in_channels)
+        self.out_channels = _checked_size("Conv2D", "out_channels", out_channels)
+        self.kernel_size = _checked_size("Conv2D", "kernel_size", kernel_size)
+        self.stride = _checked_size("Conv2D", "stride", stride)
+        self.padding = _checked_size("Conv2D", "padding", padding, smallest=0)
         super().__init__(learning_rate, rng, dtype)
 
     def forward(self, x: Array) -> Array:
@@ -318,7 +313,7 @@ class Conv2D(ParameterLayer):
             "kernel_size": self.kernel_size,
             "stride": self.stride,
             "padding": self.padding,
-            "learning_rate": self.learning_rate,
+            "learning_rate": float(self.learning_rate),
         }
 
     @staticmethod
@@ -398,10 +393,8 @@ class DenseLayer(ParameterLayer):
         rng: np.random.Generator | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _check_size(type(self).__name__, "input_size", input_size)
-        _check_size(type(self).__name__, "output_size", output_size)
-        self.input_size = input_size
-        self.output_size = output_size
+        self.input_size = _checked_size(type(self).__name__, "input_size", input_size)
+        self.output_size = _checked_size(type(self).__name__, "output_size", output_size)
         super().__init__(learning_rate, rng, dtype)
 
     def forward(self, x: Array) -> Array:
@@ -453,7 +446,7 @@ class DenseLayer(ParameterLayer):
         return {
             "input_size": self.input_size,
             "output_size": self.output_size,
-            "learning_rate": self.learning_rate,
+            "learning_rate": float(self.learning_rate),
         }
 
     @staticmethod
@@ -497,11 +490,19 @@ class OutputLayer(DenseLayer):
         return dout
 
 
-def _check_size(layer: str, name: str, value: int, smallest: int = 1) -> None:
-    if not isinstance(value, int | np.integer) or value < smallest:
+# By their names, as a saved architecture lists them.
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (InputLayer, Conv2D, HiddenLayer, OutputLayer)
+}
+
+
+def _checked_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < smallest:
         raise ValueError(
             f"{layer} expects {name} to be a whole number of at least {smallest}, got {value!r}"
         )
+    return int(value)
 
 
 def show_shape(shape: tuple[int | str, ...]) -> str:
@@ -511,6 +512,8 @@ def show_shape(shape: tuple[int | str, ...]) -> str:
 
 def _channel_hint(shape: tuple[int | str, ...], c: int) -> str:
     """Say how an array of this shape most likely becomes (N, C, H, W)."""
+    if len(shape) == 2 and c == 1:
+        return "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)"
     if len(shape) == 2:
         return f"reshape flat images with x.reshape(-1, {c}, H, W)"
     if len(shape) == 3 and c == 1:
@@ -526,4 +529,6 @@ def _dense_hint(shape: tuple[int | str, ...], d: int) -> str:
     """Say how an array of this shape most likely becomes (N, D)."""
     if shape == (d,):
         return "add the batch axis with x[None]"
-    return f"reshape it with x.reshape(N, {d}), or build the layer for the size of its input"
+    if len(shape) > 1 and prod(cast(Shape, shape[1:])) == d:
+        return f"flatten it with x.reshape(len(x), {d})"
+    return "build the layer for the size of its input, or give inputs of the size of the layer"

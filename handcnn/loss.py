@@ -6,9 +6,12 @@ what comes out). A step with learning rate 0.001 on a batch of 64 therefore move
 with 0.064 in a framework that averages. `docs/backprop.md`, section 1, derives both.
 """
 
-import numpy as np
+from typing import Any
 
-from handcnn.layers import Array
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 SMALLEST_PROBABILITY = 1e-15
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from handcnn.archive import write_archive
 from handcnn.folding import FoldedPair, is_worth_folding
 from handcnn.layers import (
+    LAYERS,
     Array,
     Conv2D,
     DenseLayer,
@@ -18,6 +19,7 @@ from handcnn.layers import (
     InputLayer,
     Layer,
     OutputLayer,
+    ParameterLayer,
     Shape,
     show_shape,
 )
@@ -91,12 +93,14 @@ class Network:
         Raises:
             RuntimeError: there was no forward pass yet.
         """
-        if not self._steps:
-            raise RuntimeError("Network: backward before forward; call forward(x) first")
-        first, *others = (step for step in self._steps if type(step) is not InputLayer)
+        steps = self._steps or self.layers
+        first, *others = (step for step in steps if type(step) is not InputLayer)
         for step in reversed(others):
             dout = step.backward(dout)
-        first.parameter_gradients(dout)
+        if isinstance(first, FoldedPair) or type(first).backward is ParameterLayer.backward:
+            first.parameter_gradients(dout)
+        else:
+            first.backward(dout)
 
     def update_params(self) -> None:
         """Take one step of gradient descent in every layer."""
@@ -162,11 +166,17 @@ class Network:
             metadata: anything JSON can say that should be kept with the weights.
 
         Raises:
-            ValueError: a name in `metadata` is one that the file itself uses.
+            ValueError: a layer is not one of handcnn's, or a name in `metadata` is one that the
+                file itself uses.
             HandcnnError: a parameter is not finite; what is under `path` stays as it is.
             OSError: the file cannot be written.
         """
         architecture = self.architecture()
+        if strangers := [layer for layer in self.layers if type(layer) not in LAYERS.values()]:
+            raise ValueError(
+                f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
+                "keep the parameters of other layers with numpy.savez"
+            )
         if taken := {"format", "version", "kind", *architecture} & metadata.keys():
             raise ValueError(
                 f"Network.save expects another name for the metadata {min(taken)!r}, "
@@ -197,7 +207,7 @@ class Network:
             steps.append(layer)
         return steps
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return a table: every layer with its output shape and number of parameters."""
         rows = [("layer", "output", "parameters")]
         total = 0

@@ -51,8 +51,10 @@ def parse_options(
         parser.add_argument(name, help=text, **kwargs)
 
     option("--epochs", "passes over the training images", metavar="N")
-    option("--batch-size", "images in a step", metavar="N")
-    option("--learning-rate", "step size", metavar="R")
+    option(
+        "--batch-size", "images in a step; twice as many want half the learning rate", metavar="N"
+    )
+    option("--learning-rate", "step size, for the gradient of the summed loss", metavar="R")
     option("--seed", "of weights and shuffling", metavar="N")
     option("--limit", "use only N training images", metavar="N")
     option(
@@ -71,7 +73,7 @@ def parse_options(
         type=cli.folder,
         metavar="RUN",
     )
-    option("--threads", "threads for matrix products", metavar="N")
+    option("--threads", "threads for matrix products; more than 1 hardly helps", metavar="N")
     option("--quiet", "print only warnings and the result", action="store_true")
     option(
         "--target-accuracy",

@@ -116,8 +116,8 @@ def _draw_curves(
         range(len(history)), key=lambda i: (history[i]["val_accuracy"], -history[i]["val_loss"])
     )
     remark = (
-        "Training and validation: values of the last epoch. "
-        "Weights kept: those of the best epoch, the most accurate on validation."
+        "Training is the mean while still learning, validation comes after each epoch. "
+        "Legend: the last epoch. Weights kept: the best epoch."
     )
     figure, page = _page(CURVES_WIDTH, CURVES_HEIGHT, heading, remark)
     axes = _curve_axes(figure, f"{key} (%)" if percent else f"{key} (mean cross-entropy)")

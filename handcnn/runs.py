@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from handcnn.checkpoint import HISTORY_COLUMNS
 from handcnn.errors import HandcnnError
 from handcnn.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
@@ -20,16 +21,6 @@ CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
 LOCK = ".lock"
-HISTORY_COLUMNS = (
-    "epoch",
-    "learning_rate",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-    "images_per_second",
-)
 STARTED = re.compile(r"\d{8}-\d{6}-")
 
 
@@ -114,10 +105,14 @@ def find(run: Path, output_dir: Path) -> Path:
     return run
 
 
-def tested_accuracy(folder: Path) -> float | None:
-    """Return the accuracy in the run's record; None before the end, as it is written last."""
+def tested_accuracy(folder: Path, epochs: int) -> float | None:
+    """Return the test accuracy in the run's record, if that is of a run of so many epochs.
+
+    The record is written last: None means that the results are still to be made.
+    """
     try:
-        return float(json.loads((folder / RECORD).read_text())["test"]["accuracy"])
+        record = json.loads((folder / RECORD).read_text())
+        return float(record["test"]["accuracy"]) if record["epochs"] == epochs else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from handcnn.training import Batch, Score
 
+BAR = "{desc} |{bar}| {percentage:3.0f} %{postfix}"  # fits a terminal of 80 columns
 HEADING = "   epoch  train loss  train acc    val loss    val acc  seconds  images/s"
 
 
@@ -32,10 +33,10 @@ class Screen:
             return
         from tqdm.auto import tqdm
 
-        with tqdm(batches, title, unit="batch", leave=False) as bar:
+        with tqdm(batches, title, leave=False, bar_format=BAR) as bar:
 
             def show(score: Score) -> None:
-                text = f"loss {score.loss:.4f}, accuracy {100 * score.accuracy:.2f} %"
+                text = f"loss {score.loss:.4f}, accuracy {100 * score.accuracy:5.2f} %"
                 bar.set_postfix_str(text, refresh=False)
 
             yield bar, show

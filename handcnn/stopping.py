@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,17 @@ class StopRequests:
 
 def resume_command(folder: Path) -> str:
     """Return what to type to go on with the run in `folder`."""
-    return f"python train.py --resume {shlex.quote(str(folder))}"
+    return f"{python_command()} train.py --resume {shlex.quote(str(folder))}"
+
+
+def python_command() -> str:
+    """Return what to type for this very Python, which `make` runs without activating it."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    path = Path(sys.executable)
+    return shlex.quote(
+        str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    )
 
 
 def _write(text: str) -> None:

@@ -494,7 +494,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a padding of terabytes": (
         with_metadata(layer1={"padding": 10**7, "stride": 10**7}),
-        NO_NETWORK + "(a padding above 1000)",
+        NO_NETWORK + "(Conv2D(1 -> 2, 3x3) makes 180,000,045 numbers of one image)",
     ),
     "a learning rate that is no number": (
         with_metadata(layer1={"learning_rate": float("nan")}),
@@ -519,8 +519,8 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "layers that do not fit together": (
         with_metadata(input_shape=[1, 9, 9]),
         NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
-        "C*H*W = 18, got (N, 2, 5, 5); reshape it with x.reshape(N, 18), or build the layer for "
-        "the size of its input)",
+        "C*H*W = 18, got (N, 2, 5, 5); "
+        "build the layer for the size of its input, or give inputs of the size of the layer)",
     ),
     "an input of text": (
         with_metadata(input_shape="abc"),
@@ -650,7 +650,7 @@ def test_one_kind_of_file_in_the_place_of_the_other(
 def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     missing = tmp_path / "none.npz"
     assert refusal(kind, missing) == f"cannot read {missing}: No such file or directory"
-    assert refusal(kind, tmp_path) == f"cannot read {tmp_path}: Is a directory"
+    assert refusal(kind, tmp_path) == f"{tmp_path} is not a file"
 
 
 # --- thousands of damages ------------------------------------------------------------------------
@@ -818,3 +818,21 @@ for path in sys.argv[1:]:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [word for word, _ in lines] == ["refused"] * len(bombs)
     assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+
+
+def test_a_small_file_cannot_ask_for_memory_without_end(tmp_path: Path) -> None:
+    """Padding costs no parameters, but what it surrounds may be of any size."""
+
+    def save(filters: int, padding: int) -> Path:
+        first = Conv2D(1, filters, 1, padding=padding)
+        layers = [first, Conv2D(filters, 1, 1, stride=3000), OutputLayer(1, 3)]
+        Network(layers, (1, 28, 28)).save(tmp_path / "a.npz")
+        return tmp_path / "a.npz"
+
+    assert len(load_network(save(2, 100)).layers) == 3
+    with pytest.raises(HandcnnError) as caught:
+        load_network(save(60, 1000))
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.npz'} cannot be used: its architecture is no network "
+        "(Conv2D(1 -> 60, 1x1) makes 246,767,040 numbers of one image)"
+    )

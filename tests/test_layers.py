@@ -571,7 +571,7 @@ def refused(action: Callable[[], object], error: type[Exception] = ValueError) -
             Conv2D(1, 32, 3),
             (64, 784),
             "Conv2D(1 -> 32, 3x3) expects x of shape (N, 1, H, W), got (64, 784); "
-            "reshape flat images with x.reshape(-1, 1, H, W)",
+            "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)",
         ),
         (
             Conv2D(3, 8, 5),
@@ -607,15 +607,14 @@ def refused(action: Callable[[], object], error: type[Exception] = ValueError) -
             HiddenLayer(40, 3),
             (2, 2, 4, 6),
             "HiddenLayer(40 -> 3) expects x of shape (N, 40) or (N, C, H, W) with C*H*W = 40, "
-            "got (2, 2, 4, 6); reshape it with x.reshape(N, 40), "
-            "or build the layer for the size of its input",
+            "got (2, 2, 4, 6); "
+            "build the layer for the size of its input, or give inputs of the size of the layer",
         ),
         (
             HiddenLayer(40, 3),
             (2, 5, 8),
             "HiddenLayer(40 -> 3) expects x of shape (N, 40) or (N, C, H, W) with C*H*W = 40, "
-            "got (2, 5, 8); reshape it with x.reshape(N, 40), "
-            "or build the layer for the size of its input",
+            "got (2, 5, 8); flatten it with x.reshape(len(x), 40)",
         ),
         (
             OutputLayer(40, 3),

@@ -21,6 +21,7 @@ from handcnn import (
     Network,
     OutputLayer,
     documented_network,
+    load_network,
     loss_function,
     loss_gradient,
 )
@@ -426,8 +427,8 @@ def refused(layers: list, input_shape: tuple[int, ...] | None = None) -> str:
 def test_layers_that_do_not_fit_together_are_refused_at_once() -> None:
     assert refused([Conv2D(1, 2, 3), HiddenLayer(50, 4)], (1, 6, 5)) == (
         "HiddenLayer(50 -> 4) expects x of shape (N, 50) or (N, C, H, W) with C*H*W = 50, "
-        "got (N, 2, 4, 3); reshape it with x.reshape(N, 50), "
-        "or build the layer for the size of its input"
+        "got (N, 2, 4, 3); "
+        "build the layer for the size of its input, or give inputs of the size of the layer"
     )
     assert refused([Conv2D(3, 2, 3)], (1, 28, 28)) == (
         "Conv2D(3 -> 2, 3x3) expects x of shape (N, 3, H, W), got (N, 1, 28, 28); "
@@ -470,3 +471,47 @@ def test_import_loads_numpy_and_nothing_slower() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout == "numpy\n"
+
+
+def test_a_first_layer_with_a_backward_of_its_own_is_asked() -> None:
+    class Clipped(Conv2D):
+        def backward(self, dout: np.ndarray) -> np.ndarray:
+            dx = super().backward(dout)
+            self.dbias = np.clip(self.dbias, -1e-6, 1e-6)
+            return dx
+
+    net = Network([Clipped(1, 2, 3), HiddenLayer(32, 4), OutputLayer(4, 3)])
+    x = np.random.default_rng(0).random((5, 1, 6, 6))
+    net.backward(loss_gradient(net.forward(x), np.eye(3)[[0, 1, 2, 0, 1]]))
+    assert np.abs(net.layers[0].dbias).max() <= 1e-6
+
+
+def test_backward_after_a_forward_pass_layer_by_layer() -> None:
+    net, again = (network(SMALL) for _ in range(2))
+    x, y = batch(SMALL, 3)
+    a = x
+    for layer in net.layers:
+        a = layer.forward(a)
+    net.backward(loss_gradient(a, y))
+    again.backward(loss_gradient(again.forward(x), y))
+    for name, gradient in again.gradients().items():
+        np.testing.assert_array_equal(net.gradients()[name], gradient)
+
+
+def test_numpy_numbers_make_a_network_that_can_be_saved(tmp_path: Path) -> None:
+    net = Network([OutputLayer(np.prod((2, 3)), np.int64(4), np.float32(0.5))])
+    net.save(tmp_path / "a.npz", accuracy=np.float32(0.25), epoch=np.int64(3))
+    x = np.random.default_rng(0).random((3, 6))
+    np.testing.assert_array_equal(
+        load_network(tmp_path / "a.npz").predict_proba(x), net.predict_proba(x)
+    )
+
+
+def test_layers_of_the_readers_own_are_not_saved_for_nothing(tmp_path: Path) -> None:
+    class Scale(InputLayer):
+        pass
+
+    with pytest.raises(ValueError, match="expects layers of InputLayer, Conv2D, ") as e:
+        Network([Scale(), OutputLayer(6, 4)]).save(tmp_path / "a.npz")
+    assert "got Scale(); keep the parameters of other layers with numpy.savez" in str(e.value)
+    assert list(tmp_path.iterdir()) == []

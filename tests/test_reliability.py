@@ -34,6 +34,7 @@ from handcnn import Conv2D, HandcnnError, archive, load_network, runs
 from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
+from handcnn.stopping import python_command, resume_command
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
@@ -245,8 +246,7 @@ def test_a_signal_ends_the_step_and_says_how_to_go_on(
     assert result.err.splitlines() == [
         "",
         "stopping after this step; once more to leave at once",
-        f"train.py: stopped by {name}, nothing is lost; "
-        f"go on with: python train.py --resume {outputs.run}",
+        f"train.py: stopped by {name}, nothing is lost; go on with: {resume_command(outputs.run)}",
     ]
     assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == epochs
     assert litter(outputs.run) == []
@@ -387,7 +387,7 @@ def test_no_space_left(outputs: Outputs, undisturbed: tuple[Path, float], what: 
         result,
         1,
         f"{outputs.run / name}: File too large; make room on the disk; what was saved before is "
-        f"unharmed; go on with: python train.py --resume {outputs.run}",
+        f"unharmed; go on with: {resume_command(outputs.run)}",
     )
     assert_all_complete(outputs.run)
     assert litter(outputs.run) == []
@@ -490,7 +490,8 @@ def test_out_of_memory(outputs: Outputs, undisturbed: tuple[Path, float]) -> Non
     assert_one_line(
         outputs.start(setup=petabytes),
         1,
-        "out of memory; close other programs and go on with: python train.py --resume ",
+        "out of memory; close other programs and go on with: "
+        f"{python_command()} train.py --resume ",
         "or start a new run with a --batch-size below 32",
     )
     assert outputs.resume().code == 0
@@ -540,7 +541,7 @@ def test_a_screen_that_ctrl_c_ended_as_well(outputs: Outputs) -> None:
     both = "(send(signal.SIGINT)(), os.dup2(os.open('/dev/full', os.O_WRONLY), 1))"
     result = outputs.start(setup=f"at_call(2, 'train.evaluate', lambda: {both})")
     assert result.code == 130
-    assert f"go on with: python train.py --resume {outputs.run}" in result.err
+    assert f"go on with: {resume_command(outputs.run)}" in result.err
     assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == 2
 
 

@@ -10,6 +10,7 @@ import csv
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixt
     run(tmp_path, "--quiet")
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["", "best", "test", ""]
+    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["best", "test", ""]
 
 
 OPTIONS_THAT_CHANGE_THE_PAST = [
@@ -174,3 +175,25 @@ def test_help_is_quick_to_load_and_names_every_option() -> None:
         *("--output-dir", "--name", "--limit", "--resume", "--threads", "--quiet"),
         "--target-accuracy",
     }
+
+
+def test_a_target_that_is_exactly_reached_is_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tmp_path, "--epochs", "1")
+    record = json.loads((folder / "run.json").read_text())
+    record["test"]["accuracy"] = 0.9601  # times 100 it is 96.00999...
+    (folder / "run.json").write_text(json.dumps(record))
+    assert train.main(["--resume", str(folder), "--target-accuracy", "96.01"]) == 0
+    assert train.main(["--resume", str(folder), "--target-accuracy", "96.02"]) == 1
+
+
+def test_a_run_that_cannot_go_on_keeps_the_results_it_has(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    before = (folder / "run.json").read_bytes()
+    more = ["--resume", str(folder), "--epochs", "5", "--learning-rate", "1000"]
+    assert train.main(more) == 1
+    assert (folder / "run.json").read_bytes() == before
+    assert train.main(["--resume", str(folder), "--learning-rate", "0.01"]) == 0
+    assert json.loads((folder / "run.json").read_text())["epochs"] == 5
