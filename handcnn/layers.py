@@ -80,16 +80,6 @@ class InputLayer(Layer):
         return input_shape
 
 
-class Factors(Protocol):
-    """A gradient still in factors, as `handcnn.folding` leaves it; most are never multiplied."""
-
-    def compute(self) -> Array:
-        """Return the gradient."""
-
-    def descend(self, weights: Array, learning_rate: float) -> None:
-        """Subtract learning rate times the gradient from `weights`, in place."""
-
-
 class ParameterLayer(Layer):
     """A layer with `weights` and `bias`: their initial values, their gradients, their update.
 
@@ -142,26 +132,10 @@ class ParameterLayer(Layer):
             self._dweights.descend(self.weights, self.learning_rate)
         self.bias -= self.learning_rate * self.dbias
 
-    @property
-    def dweights(self) -> Array | None:
-        """The gradient that the last `backward` left, in the shape of `weights`."""
-        if self._dweights is not None and not isinstance(self._dweights, np.ndarray):
-            self._dweights = self._dweights.compute()
-        return self._dweights
-
-    @dweights.setter
-    def dweights(self, gradient: Array | Factors | None) -> None:
-        self._dweights = gradient
-
     def parameters(self) -> dict[str, Array]:
         """Return `weights` and `bias` by name."""
         self._check_parameters()
         return {"weights": self.weights, "bias": self.bias}
-
-    def _catch_up(self) -> None:
-        """Run the forward pass that folding left out, for a `backward` that needs it after all."""
-        if self.left_out is not None:
-            self.left_out(self)
 
     def _check_parameters(self) -> None:
         """Check what may have been assigned; anything but float32 and float64 becomes float64."""
@@ -198,6 +172,34 @@ class ParameterLayer(Layer):
 
     def _check_shape(self, shape: tuple[int | str, ...]) -> None:
         raise NotImplementedError
+
+    # The rest serves `handcnn.folding`, and is of no interest to whoever reads about gradients.
+
+    @property
+    def dweights(self) -> Array | None:
+        """The gradient that the last `backward` left, in the shape of `weights`."""
+        if self._dweights is not None and not isinstance(self._dweights, np.ndarray):
+            self._dweights = self._dweights.compute()
+        return self._dweights
+
+    @dweights.setter
+    def dweights(self, gradient: "Array | Factors | None") -> None:
+        self._dweights = gradient
+
+    def _catch_up(self) -> None:
+        """Run the forward pass that folding left out, for a `backward` that needs it after all."""
+        if self.left_out is not None:
+            self.left_out(self)
+
+
+class Factors(Protocol):
+    """A gradient still in factors, as `handcnn.folding` leaves it; most are never multiplied."""
+
+    def compute(self) -> Array:
+        """Return the gradient."""
+
+    def descend(self, weights: Array, learning_rate: float) -> None:
+        """Subtract learning rate times the gradient from `weights`, in place."""
 
 
 class Conv2D(ParameterLayer):
@@ -353,20 +355,17 @@ def windows_by_row(x: Array, k: int, stride: int) -> Iterator[tuple[slice, Array
 
     Yields:
         The images as a slice, and their windows (OH, k*C*k, n*OW), the rows in the order u, c, v.
-        They are overwritten when the next ones are asked for.
     """
     n, c, h, w = x.shape
     ow = (w - k) // stride + 1
-    count = min(n, max(1, WINDOW_BYTES // (h * c * k * ow * x.itemsize)))
-    for start in range(0, n, max(count, 1)):
+    count = max(1, WINDOW_BYTES // (h * c * k * ow * x.itemsize))
+    for start in range(0, n, count):
         images = slice(start, min(start + count, n))
-        if start == 0 or images.stop - start < count:
-            rows = np.empty((h, c, k, images.stop - start, ow), x.dtype)
-            windows = sliding_window_view(rows.reshape(h * c * k, -1), k * c * k, axis=0)
-            windows = windows[:: stride * c * k].swapaxes(1, 2)  # (OH, k*C*k, n*OW), a view
+        rows = np.empty((h, c, k, images.stop - start, ow), x.dtype)
         for v in range(k):
             rows[:, :, v] = x[images, :, :, v : v + stride * ow : stride].transpose(2, 1, 0, 3)
-        yield images, windows
+        windows = sliding_window_view(rows.reshape(h * c * k, -1), k * c * k, axis=0)
+        yield images, windows[:: stride * c * k].swapaxes(1, 2)  # a view: no pixel is copied again
 
 
 class DenseLayer(ParameterLayer):
