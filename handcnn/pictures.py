@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from scipy import ndimage
 
 from handcnn.errors import HandcnnError
@@ -31,6 +31,9 @@ Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]  # rows, columns
 
 MAX_PIXELS = 100_000_000
+HUNGRY_FORMATS = ("JPEG2000", "WEBP", "AVIF")  # whose decoders need several copies of a picture
+MAX_HUNGRY_PIXELS = 20_000_000
+STRIP_PIXELS = 500_000
 WORKING_SIDE = 1000  # larger pictures are averaged down to this: noise goes, strokes stay
 FIELD, BOX, CENTRE = 28, 20, 14  # MNIST: the picture, the ink's longer side, its centre of mass
 FINE_BOX = 5 * BOX  # strokes are thickened on a grid five times as fine
@@ -47,20 +50,18 @@ def load_picture(path: str | os.PathLike[str]) -> Grey:
     dark ink, and pictures much larger than 1000 pixels are reduced.
 
     Raises:
-        HandcnnError: the file cannot be read, is no complete picture or has over 100 megapixels.
+        HandcnnError: the file cannot be read, is no complete picture or has too many pixels, which
+            is more than would be decoded within 500 MB.
     """
     name = Path(path)
+    former = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit, in icons as well
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata; sizes are checked below
-            with Image.open(name) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if image.format == "EPS":
-                    raise OSError("PostScript is a program")  # which Pillow would have run
-                image.draft(None, (WORKING_SIDE, WORKING_SIDE))
-                return _grey(_reduced(ImageOps.exif_transpose(image)))
+            warnings.simplefilter("ignore")  # damaged metadata; sizes are checked
+            return _grey(_opened(name))
+    except HandcnnError:
+        raise
     except Image.DecompressionBombError:
         message = "has more than 100 megapixels; crop it or make it smaller"
     except FileNotFoundError:
@@ -73,6 +74,8 @@ def load_picture(path: str | os.PathLike[str]) -> Grey:
         message = "does not fit in memory; make it smaller"
     except Exception:  # Pillow's decoders raise nearly everything on damaged files
         message = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
+    finally:
+        Image.MAX_IMAGE_PIXELS = former
     raise HandcnnError(f"{name} {message}") from None
 
 
@@ -119,15 +122,48 @@ def save_sheet(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.u
         Image.fromarray(sheet.repeat(6, axis=0).repeat(6, axis=1)).save(file, format="PNG")
 
 
+def _opened(path: Path) -> Image.Image:
+    """Return the picture upright and not much larger than needed; the rest is forgotten."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("a pipe or a device may never end")
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.format in HUNGRY_FORMATS and width * height > MAX_HUNGRY_PIXELS:
+            raise HandcnnError(
+                f"{path} has more than 20 megapixels, too many to read as {image.format}; "
+                "save it as PNG or JPEG, or smaller"
+            )
+        if image.format == "EPS":
+            raise OSError("PostScript is a program")  # which Pillow would have run
+        image.draft(None, (WORKING_SIDE, WORKING_SIDE))
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        small = _reduced(image)
+        small.getexif()[ExifTags.Base.Orientation] = orientation
+        return ImageOps.exif_transpose(small)
+
+
 def _reduced(image: Image.Image) -> Image.Image:
+    """Return the picture averaged down towards the working side, a strip at a time.
+
+    Pillow converts and reduces by way of copies: of all of a large picture they would not fit.
+    """
     factor = max(image.size) // WORKING_SIDE
     if factor < 2:
         return image
-    if image.mode.startswith("I;"):
-        image = image.convert("I")
-    elif image.mode in ("1", "P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image.reduce(factor)
+    width, height = image.size
+    rows = factor * max(1, STRIP_PIXELS // (width * factor))
+    strips = []
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        if strip.mode.startswith("I;"):
+            strip = strip.convert("I")
+        elif strip.mode in ("1", "P", "PA"):
+            strip = strip.convert("RGBA" if image.has_transparency_data else "RGB")
+        strips.append(strip.reduce(factor))
+    small = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+    for i, strip in enumerate(strips):
+        small.paste(strip, (0, i * (rows // factor)))
+    return small
 
 
 def _grey(image: Image.Image) -> Grey:
