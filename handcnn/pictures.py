@@ -95,7 +95,7 @@ def prepare_picture(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     for candidate in (picture, 255 - picture):
         if _is_mnist_like(candidate):
             return candidate.astype(np.uint8)
-    ink = _denoised(_ink(picture))
+    ink = _denoised(_ink(_sheet(picture)))
     mask = _digit(_strokes(ink))
     return _centred(_fitted(_drawn(ink, mask)))
 
@@ -205,6 +205,69 @@ def _is_mnist_like(picture: Grey) -> bool:
     return BOX - 1 <= side <= BOX and bool(np.abs(np.subtract(centre, CENTRE)).max() < 0.53)
 
 
+def _sheet(picture: Grey) -> Grey:
+    """Return the sheet of light paper (h, w) if it lies on something dark, else the picture.
+
+    A sheet is a large region of paper that fills its rectangle, as far as that is in the picture,
+    and has ink inside. What is left of the surroundings in a slanting one's corners gets the
+    paper's grey: as dark as the ink, it would be taken for the background or for a stroke.
+    """
+    coarse = _shrunk(picture, 128)
+    threshold = _otsu(coarse)
+    light = coarse > threshold
+    if light.all() or not light.any():
+        return picture
+    dark, paper = coarse[~light].mean(), coarse[light].mean()
+    light = coarse > dark + 0.35 * (paper - dark)  # not the shadows
+    labels, _ = ndimage.label(light)
+    light = labels == np.bincount(labels[light]).argmax()
+    sheet = ndimage.binary_fill_holes(light)
+    inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
+    near, rim = (ndimage.binary_dilation(sheet, EIGHT_NEIGHBOURS, n) for n in (1, 3))
+    outside = rim & ~near
+    written = inner & (coarse < threshold)
+    if (
+        not outside.any()
+        or np.mean([*sheet[0], *sheet[-1], *sheet[:, 0], *sheet[:, -1]]) > 0.8
+        or sheet.sum() < 0.2 * sheet.size
+        or light.sum() < 0.75 * sheet.sum()
+        or not written.any()
+        or max(_size(_box(written))) < 0.1 * max(_size(_box(sheet)))
+        or sheet.sum() < 0.9 * _rectangle(sheet).sum()
+    ):
+        return picture
+    # A desk is as dark as ink, right up to the sheet: shadows are not.
+    desk = np.percentile(coarse[outside], 80)
+    beside = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
+    edge = np.median(coarse[beside])
+    ink = coarse[written].min()
+    if desk > min(ink + 0.3 * (edge - ink), edge - 0.5 * (paper - dark)):
+        return picture
+    nearest = ndimage.distance_transform_edt(
+        ~(inner & light), return_distances=False, return_indices=True
+    )
+    filled = _resized(coarse[tuple(nearest)], picture.shape, Image.Resampling.BILINEAR)
+    kept = _resized(inner, picture.shape, Image.Resampling.BILINEAR) > 0.5
+    sheet_only: Grey = np.where(kept, picture, filled)[_box(kept)]
+    return sheet_only
+
+
+def _rectangle(mask: Mask) -> Mask:
+    """Return the smallest rectangle around a mask (H, W), in any position, cut at the border."""
+    grid = np.indices(mask.shape)
+    best = np.ones_like(mask)
+    for angle in np.radians(np.arange(0, 90, 2)):
+        u, v = np.tensordot(
+            [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], grid, 1
+        )
+        inside = np.ones_like(mask)
+        for w in (u, v):
+            inside &= (w >= w[mask].min()) & (w <= w[mask].max())
+        if inside.sum() < best.sum():
+            best = inside
+    return best
+
+
 def _ink(picture: Grey) -> Grey:
     """Return how far each pixel (H, W) lies on the ink's side of the background around it."""
     # A stroke is narrower than what lies between strokes, so ink is what the median of the
@@ -255,13 +318,17 @@ def _strokes(ink: Grey) -> Mask:
             "the picture is blank: no stroke stands out from the background; "
             "draw one digit, dark on light or light on dark"
         )
-    visible = np.log(ink[ink > max(low + 2 * noise, 0.05 * ink.max())])
-    span = (visible.min() - 0.01, visible.max())  # never empty: all ink may be of one strength
-    counts, edges = np.histogram(visible, 256, span)
+    mask: Mask = ink > np.exp(_otsu(np.log(ink[ink > max(low + 2 * noise, 0.05 * ink.max())])))
+    return mask
+
+
+def _otsu(values: Grey) -> Any:
+    """Return the threshold that parts the values into the two groups furthest apart."""
+    span = (values.min() - 0.01, values.max())  # never empty: all may be the same
+    counts, edges = np.histogram(values, 256, span)
     n, total = counts.cumsum(), (counts * edges[:-1]).cumsum()
     spread = (total[-1] * n - total * n[-1]) ** 2 / np.maximum(n * (n[-1] - n), 1)
-    mask: Mask = ink > np.exp(edges[spread.argmax() + 1])
-    return mask
+    return edges[spread.argmax() + 1]
 
 
 def _digit(mask: Mask) -> Mask:

@@ -7,6 +7,7 @@ digit is stored, lit or turned in another way, the oracle is the plain picture o
 
 import contextlib
 import io
+import os
 import re
 import struct
 import zlib
@@ -19,6 +20,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from handcnn import pictures
 from handcnn.errors import HandcnnError
 from handcnn.pictures import MAX_PIXELS, load_picture, prepare_picture, to_batch
 
@@ -462,3 +464,45 @@ def test_damaged_files_load_or_are_refused(
     assert np.isfinite(grey).all()
     with contextlib.suppress(HandcnnError):  # nothing may be left to see
         assert prepare_picture(grey).shape == (28, 28)
+
+
+@pytest.mark.parametrize("border", [0.02, 0.08, 0.15])
+def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(border: float) -> None:
+    """The desk is darker than the ink and goes all around, so that no border shows the paper."""
+    grey = drawn("5", 400, 24, (600, 800), (170, 200)) * (130 / 255) + 70  # ink 70, paper 200
+    sheet = np.random.default_rng(0).normal(grey, 4)
+    desk = np.random.default_rng(1).normal(60, 4, sheet.shape)
+    b = round(border * sheet.shape[1])
+    desk[b:-b, b:-b] = sheet[b:-b, b:-b]
+    assert_alike(prepare_picture(desk), prepare_picture(sheet), 0.9)
+
+
+@pytest.mark.parametrize("kind", ["webp", "jp2"])
+def test_pictures_whose_decoders_are_hungry_may_have_fewer_pixels(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_HUNGRY_PIXELS", 100)
+    path = tmp_path / f"a.{kind}"
+    Image.new("RGB", (20, 20), "white").save(path)
+    name = {"webp": "WEBP", "jp2": "JPEG2000"}[kind]
+    assert refusal(path) == (
+        f"{path} has more than 20 megapixels, too many to read as {name}; "
+        "save it as PNG or JPEG, or smaller"
+    )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "is not a complete picture" in refusal(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "L"])
+def test_strips_make_no_seams(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = np.add.outer(np.arange(4100), np.arange(2050)) // 25
+    picture = Image.fromarray(grey.astype(np.uint8))
+    if mode == "I;16":
+        picture = Image.fromarray((grey * 250).astype(np.uint16))
+    picture.convert(mode).save(tmp_path / "a.png", compress_level=1)
+    in_strips = load_picture(tmp_path / "a.png")
+    monkeypatch.setattr(pictures, "STRIP_PIXELS", 10**9)
+    np.testing.assert_array_equal(in_strips, load_picture(tmp_path / "a.png"))
