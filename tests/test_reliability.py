@@ -554,7 +554,7 @@ def test_a_training_that_diverges(outputs: Outputs, undisturbed: tuple[Path, flo
         r"train\.py: epoch 3: [\w.]+ is no longer finite at step \d+, most likely because the "
         r"learning rate is too large \(the gradient is a sum over the batch, so larger batches "
         rf"need smaller rates\); try a tenth of it; {outputs.run} keeps the state after epoch 2, "
-        rf"go on with: python train\.py --resume {outputs.run} --learning-rate 100\n",
+        rf"go on with: {re.escape(resume_command(outputs.run))} --learning-rate 100\n",
         result.err,
     )
     assert former["history.csv"] == contents(outputs.run)["history.csv"]
