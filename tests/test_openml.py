@@ -23,7 +23,7 @@ from openml_server import OpenML, arff, serving
 import data.dataset
 from data import load_dataset
 from data.line import THREAD, Line, Patience
-from data.mnist import FILE, Published, load_mnist
+from data.mnist import FILE, Published, _read, load_mnist
 from handcnn import HandcnnError
 from handcnn.archive import write_archive
 
@@ -439,6 +439,36 @@ def test_bad_fast_cache_is_named_set_aside_and_fetched_again(
     assert (machine.cache / "mnist.npz.bad").read_bytes() == content
     machine.start()
     assert machine.said == []
+
+
+def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
+    """Bytes changed, cut off or doubled: what is read is the original, or nothing is."""
+    fill(tmp_path, PIXELS, LABELS)
+    path = tmp_path / FILE
+    original = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refusals = []
+    for _ in range(1000):
+        content = bytearray(original)
+        match rng.integers(3):
+            case 0:
+                for place in rng.integers(len(content), size=rng.integers(1, 5)):
+                    content[place] ^= int(rng.integers(1, 256))
+            case 1:
+                del content[int(rng.integers(len(content))) :]
+            case _:
+                first, last = sorted(rng.integers(len(content), size=2).tolist())
+                content[first:last] = content[first:last] * 2
+        path.write_bytes(content)
+        try:
+            read = _read(path, SMALL)
+        except HandcnnError as error:
+            refusals.append(str(error))
+        else:
+            np.testing.assert_array_equal(read.images, PIXELS.reshape(-1, 28, 28))
+            np.testing.assert_array_equal(read.labels, LABELS)
+    assert len(refusals) > 900  # what lies between the entries may change unseen
+    assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
 
 
 def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
