@@ -16,7 +16,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +35,7 @@ try:
     from handcnn.options import DEFAULTS, FIXED, find_bad_option, flag, parse_options
     from handcnn.screen import HEADING, Screen, epoch_line
     from handcnn.stopping import StopRequests, python_command, resume_command
-    from handcnn.training import Score, confusion_matrix, evaluate, train_epoch
+    from handcnn.training import Score, best_epoch, confusion_matrix, evaluate, train_epoch
 except ModuleNotFoundError as error:
     sys.exit(f"train.py: {error.name} is not installed in this Python; use make, or see README.md")
 
@@ -59,9 +59,9 @@ class Run:
         return int(self.state.options["epochs"]) - len(self.state.history)
 
     @property
-    def best_row(self) -> dict[str, float]:
-        """The epoch that was best on validation; between equals, the one with the lower loss."""
-        return max(self.state.history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    def best_row(self) -> Mapping[str, float]:
+        """The epoch whose weights are kept."""
+        return best_epoch(self.state.history)
 
 
 def main(arguments: list[str] | None = None) -> int:

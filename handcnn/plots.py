@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from handcnn.files import atomic_write
 from handcnn.layers import Array, Conv2D, Layer
 from handcnn.network import Network
+from handcnn.training import best_epoch
 
 History = Sequence[Mapping[str, float]]
 
@@ -112,9 +113,7 @@ def _draw_curves(
         np.array([row[name] for row in history]) * (100 if percent else 1)
         for name in (key, f"val_{key}")
     )
-    best = max(
-        range(len(history)), key=lambda i: (history[i]["val_accuracy"], -history[i]["val_loss"])
-    )
+    best = history.index(best_epoch(history))
     remark = (
         "Training is the mean while still learning, validation comes after each epoch. "
         "Legend: the last epoch. Weights kept: the best epoch."

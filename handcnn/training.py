@@ -4,7 +4,7 @@ Everything comes in as an argument; batches are any iterable of pairs (x, y), x 
 y one-hot (n, K). Accuracies are fractions, 0.5 for one half.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +83,11 @@ def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Score, Array]:
     y_true = np.concatenate([y for _, y in pairs])
     accuracy = float((y_pred.argmax(axis=1) == y_true.argmax(axis=1)).mean())
     return Score(loss_function(y_pred, y_true), accuracy), y_pred
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return the row that is best on validation; between equals, the one with the lower loss."""
+    return max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
 def confusion_matrix(
