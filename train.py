@@ -26,15 +26,17 @@ from typing import Any, NoReturn
 
 try:
     import numpy as np
-    from threadpoolctl import threadpool_info, threadpool_limits
+    from threadpoolctl import threadpool_info
 
     from data import TRAINING_IMAGES, Batches, Dataset, Split, load_dataset
     from handcnn import HandcnnError, Network, __version__, cli, documented_network, runs
     from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from handcnn.layers import Array, ParameterLayer
+    from handcnn.layers import ParameterLayer
     from handcnn.options import DEFAULTS, FIXED, find_bad_option, flag, parse_options
+    from handcnn.products import Array
     from handcnn.screen import HEADING, Screen, epoch_line
     from handcnn.stopping import StopRequests, python_command, resume_command
+    from handcnn.threads import use_threads
     from handcnn.training import Score, best_epoch, confusion_matrix, evaluate, train_epoch
 except ModuleNotFoundError as error:
     sys.exit(f"train.py: {error.name} is not installed in this Python; use make, or see README.md")
@@ -113,7 +115,7 @@ def train_on(run: Run, stop: StopRequests, screen: Screen) -> float:
     with explained_failures(run, stop), np.errstate(all="ignore"):
         save_state(run)
         introduce(run, screen)
-        with threadpool_limits(run.state.options["threads"], "blas"):
+        with use_threads(run.state.options["threads"]):
             while run.epochs_left > 0:
                 run_epoch(run, stop, screen)
                 stop.check()

@@ -28,7 +28,8 @@ from handcnn import (
     documented_network,
     loss_gradient,
 )
-from handcnn.layers import Array, ParameterLayer
+from handcnn.layers import ParameterLayer
+from handcnn.products import Array
 from handcnn.training import train_epoch
 
 # The largest difference allowed between two arrays, as a part of the largest absolute value in

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from handcnn.threads import cores, use_threads
+
 INSTALL = "PyTorch is not installed, so there is no rival; to get it: pip install -e '.[bench]'"
 
 Times = list[list[float]]  # seconds: a list for each turn, in it a number for each call
@@ -59,7 +61,7 @@ class Threads:
         """Give both libraries this many threads."""
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(threads)
-        with self.blas.limit(limits=threads):
+        with use_threads(threads):
             yield
 
 
@@ -208,13 +210,6 @@ def load_average() -> float | None:
 def show_load(load: float | None) -> str:
     """Return a load average for reading."""
     return "unknown" if load is None else f"{load:.2f}"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def torch_is_there() -> bool:

@@ -6,8 +6,8 @@ written down first; under each window NumPy sums. The dense layers are matrix pr
 
 import numpy as np
 
-from handcnn.layers import Array
 from handcnn.network import Network
+from handcnn.products import Array
 
 
 def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:

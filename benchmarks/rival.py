@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (this is what everybody calls it)
 
-from handcnn.layers import Array, Conv2D, InputLayer, Layer, OutputLayer, ParameterLayer
+from handcnn.layers import Conv2D, InputLayer, Layer, OutputLayer, ParameterLayer
+from handcnn.products import Array
 
 # Four ways to write the same update. Which one is the fastest depends on sizes and threads.
 UPDATES = ("p -= lr * p.grad", "p.add_(p.grad, alpha=-lr)", "SGD(foreach)", "SGD(fused)")

@@ -7,16 +7,16 @@ training. Exit code 1 if a gradient is wrong.
 import sys
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from handcnn.gradient_check import check_gradients
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import documented_network
+from handcnn.threads import use_threads
 
 
 def main() -> int:
     """Print the step and return the exit code."""
-    with threadpool_limits(1, "blas"):  # two images are too few to share between threads
+    with use_threads(1):  # two images are too few to share
         return show_step()
 
 

@@ -18,101 +18,48 @@ They cost the same whatever the batch. `docs/folding.md` derives the formulas.
 
 import copy
 from math import prod
-from typing import cast
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-from handcnn.layers import Array, Conv2D, DenseLayer, HiddenLayer, Layer, OutputLayer, Shape
+from handcnn.convolution import (
+    correlate,
+    kernels_and_bias,
+    padded,
+    spread,
+    tap_gradient,
+    tap_matrix,
+    windows_by_row,
+)
+from handcnn.layers import Conv2D, DenseLayer, HiddenLayer, Layer, OutputLayer, Shape
+from handcnn.products import Array, rows_times
+from handcnn.threads import share
 
 # So many output rows of W are updated at a time that the step is still in the cache when it is
 # subtracted.
-ROWS = 2
+ROWS = 5
 
 
-class Fold:
-    """The algebra for one convolution and one size of image, in buffers kept from step to step.
+def fold(conv: Conv2D, W: Array, image_shape: Shape) -> tuple[Array, Array]:
+    """Return M (C*H*W, M) and m (M,), still without the dense bias, for W (F*OH*OW, M)."""
+    A = tap_matrix(conv.weights, conv.bias)
+    by_position = W.reshape(*conv.output_shape(image_shape), -1)  # (F, OH, OW, M), a view
+    M, m = spread(A, by_position, image_shape, conv.kernel_size, conv.stride, conv.padding)
+    return M.reshape(-1, W.shape[1]), m
 
-    The taps of kernel row u are R = k*C + 1 rows: (v, c), and the bias, which belongs to u = 0.
-    `taps` (Hp, R, OW, M) is the padded M, or dM, as the horizontal taps see it, row by row. The k
-    kernel rows that meet output row i are then neighbours in memory, from row i*s on, and
-    `_windows` shows all of them without a copy.
-    """
 
-    def __init__(self, conv: Conv2D, image_shape: Shape, units: int) -> None:
-        k, p, dtype = conv.kernel_size, conv.padding, conv.weights.dtype
-        c, h, w = image_shape
-        _, oh, ow = conv.output_shape(image_shape)
-        r = k * c + 1
-        self.image_shape, self.dtype, self.stride, self.padding = image_shape, dtype, conv.stride, p
-        self.products = np.empty((oh, k, r, ow, units), dtype)
-        self.taps = np.empty((h + 2 * p, r, ow, units), dtype)
-        self.padded = np.empty((h + 2 * p, c, w + 2 * p, units), dtype)
-
-    def fold(self, conv: Conv2D, W: Array) -> tuple[Array, Array]:
-        """Return M (C*H*W, M) and m (M,), still without the dense bias, for W (F*OH*OW, M)."""
-        (oh, k, r, _, units), c, s = self.products.shape, conv.in_channels, self.stride
-        A = self._with_bias(conv)
-        np.matmul(A.T, self._by_row(W), out=self.products.reshape(oh, k * r, -1))
-        self.taps.fill(0)
-        for u in range(k):
-            self.taps[u : u + s * oh : s] += self.products[:, u]
-        self.padded.fill(0)
-        for v in range(k):
-            self.padded[:, :, self._columns(v)] += self.taps[:, v * c : v * c + c]
-        m = self.taps[:, -1].sum(axis=0).sum(axis=0)
-        return np.array(self._image(), order="C").reshape(-1, units), m
-
-    def gradients(
-        self, conv: Conv2D, W: Array, dM: Array, dm: Array
-    ) -> tuple["FoldedGradient", Array, Array]:
-        """Return dW in its factors, dK (F, C, k, k) and db (F, 1)."""
-        f, c, k, _ = conv.weights.shape
-        self.padded.fill(0)
-        self._image()[...] = dM.reshape(self._image().shape)
-        taps = np.empty_like(self.taps)  # not the buffer: dW is read when its reader likes
-        for v in range(k):
-            taps[:, v * c : v * c + c] = self.padded[:, :, self._columns(v)]
-        taps[:, -1] = dm
-        windows = self._windows(taps)
-        dA = (self._by_row(W) @ windows.swapaxes(1, 2)).sum(axis=0).reshape(f, k, -1)
-        dK = dA[:, :, :-1].reshape(f, k, k, c).transpose(0, 3, 1, 2)
-        dW = FoldedGradient(self._with_bias(conv), windows, W.shape)
-        return dW, np.ascontiguousarray(dK), dA[:, 0, -1:].copy()
-
-    def _with_bias(self, conv: Conv2D) -> Array:
-        """Return A (F, k*R): the kernels, their taps in the order of `taps`, and the bias."""
-        f, c, k, _ = conv.weights.shape
-        A = np.zeros((f, k, k * c + 1), self.dtype)
-        A[:, :, :-1] = conv.weights.transpose(0, 2, 3, 1).reshape(f, k, k * c)
-        A[:, 0, -1:] = conv.bias
-        return A.reshape(f, -1)
-
-    # Views are made when they are needed, since a deep copy of one would show the wrong array.
-
-    def _by_row(self, W: Array) -> Array:
-        """Return W with a matrix for each output row: (OH, F, OW*M), a view."""
-        oh, _, _, ow, _ = self.products.shape
-        return W.reshape(len(W) // (oh * ow), oh, -1).swapaxes(0, 1)
-
-    def _image(self) -> Array:
-        """Return what the border of `padded` surrounds: (C, H, W, M), a view."""
-        (_, h, w), p = self.image_shape, self.padding
-        return self.padded[p : p + h, :, p : p + w].swapaxes(0, 1)
-
-    def _windows(self, taps: Array) -> Array:
-        """Return for each output row the k rows of taps under it: (OH, k*R, OW*M), a view."""
-        _, k, r, ow, units = self.products.shape
-        rows = sliding_window_view(taps.reshape(-1, ow * units), k * r, axis=0)
-        return rows[:: self.stride * r].swapaxes(1, 2)
-
-    def _columns(self, v: int) -> slice:
-        """Return the columns of the padded image that tap v of a kernel row meets."""
-        return slice(v, v + self.stride * self.products.shape[3], self.stride)
+def unfold(
+    conv: Conv2D, W: Array, image_shape: Shape, dM: Array, dm: Array
+) -> tuple["FoldedGradient", Array, Array]:
+    """Return dW in its factors, dK (F, C, k, k) and db (F, 1)."""
+    images = padded(dM.reshape(*image_shape, -1), conv.padding)  # one for each unit
+    windows = windows_by_row(images, conv.kernel_size, conv.stride, constant=dm)
+    dA = tap_gradient(W.reshape(*conv.output_shape(image_shape)[:2], -1), windows)
+    dW = FoldedGradient(tap_matrix(conv.weights, conv.bias), windows, W.shape)
+    return dW, *kernels_and_bias(dA, conv.weights.shape)
 
 
 class FoldedGradient:
-    """dW (F*OH*OW, M) in its factors, A (F, k*R) and `windows` (OH, k*R, OW*M).
+    """dW (F*OH*OW, M) in its factors, A (F, k*R) and `windows` (blocks, OH, k*R, columns).
 
     The update subtracts their product a few rows at a time and never holds it as a whole.
     """
@@ -122,9 +69,7 @@ class FoldedGradient:
 
     def compute(self) -> Array:
         """Return dW."""
-        dW = np.empty((len(self.A), len(self.windows), self.windows.shape[2]), self.A.dtype)
-        np.matmul(self.A, self.windows, out=dW.swapaxes(0, 1))
-        return dW.reshape(self.shape)
+        return correlate(self.A, self.windows).reshape(self.shape)
 
     def descend(self, W: Array, learning_rate: float) -> None:
         """Subtract learning rate times dW from W, in place."""
@@ -132,12 +77,17 @@ class FoldedGradient:
             W -= learning_rate * self.compute()
             return
         A = self.A * self.A.dtype.type(learning_rate)
-        by_row = W.reshape(len(A), len(self.windows), -1)  # (F, OH, OW*M), a view
-        for start in range(0, len(self.windows), ROWS):
-            windows = self.windows[start : start + ROWS]
-            step = np.empty((len(A), len(windows), windows.shape[2]), A.dtype)
-            np.matmul(A, windows, out=step.swapaxes(0, 1))
-            by_row[:, start : start + ROWS] -= step
+        blocks, oh, _, columns = self.windows.shape
+        by_row = W.reshape(len(A), oh, blocks, columns)  # a view
+
+        def work(rows: slice) -> None:
+            for start in range(rows.start, rows.stop, ROWS):
+                few = slice(start, min(start + ROWS, rows.stop))
+                step = np.empty((len(A), few.stop - start, blocks, columns), A.dtype)
+                np.matmul(A, self.windows[:, few], out=step.transpose(2, 1, 0, 3))
+                by_row[:, few] -= step
+
+        share(work, oh, len(A) * self.windows.size)
 
 
 class FoldedPair(Layer):
@@ -156,7 +106,6 @@ class FoldedPair(Layer):
 
     def __init__(self, conv: Conv2D, dense: DenseLayer, frozen: bool = False) -> None:
         self.conv, self.dense, self.frozen = conv, dense, frozen
-        self._fold: Fold | None = None
         self._M: Array | None = None
 
     def forward(self, x: Array) -> Array:
@@ -168,19 +117,17 @@ class FoldedPair(Layer):
         self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
         if not self.frozen:  # there is a way back
             conv.left_out, dense.left_out = self._run_conv, self._run_dense
-        if self._fold is None or not self._fits(self._fold):
-            self._fold, self._M = Fold(conv, self._x.shape[1:], dense.output_size), None
         if self._M is None or not self.frozen:
-            self._M, m = self._fold.fold(conv, dense.weights)
+            self._M, m = fold(conv, dense.weights, self._x.shape[1:])
             self._m = dense.bias + m
-        return dense.activate(self._flat() @ self._M + self._m)
+        return dense.activate(rows_times(self._flat(), self._M) + self._m)
 
     def backward(self, dout: Array) -> Array:
         """Leave the gradients on both layers and return `dx` (N, C, H, W)."""
         if not self._was_last():
             return self.conv.backward(self.dense.backward(dout))
         dz = self.parameter_gradients(dout)
-        M, _ = cast(Fold, self._fold).fold(self.conv, self.dense.weights)  # as they are now
+        M, _ = fold(self.conv, self.dense.weights, self._x.shape[1:])  # as they are now
         return (dz @ M.T).reshape(self._x.shape)
 
     def parameter_gradients(self, dout: Array) -> Array:
@@ -189,14 +136,11 @@ class FoldedPair(Layer):
         if not self._was_last():
             return conv.parameter_gradients(dense.backward(dout))
         dz = dense.activation_gradient(dense.check_gradient(dout))
-        dM, dm = self._flat().T @ dz, dz.sum(axis=0)
-        gradients = cast(Fold, self._fold).gradients(self._then, dense.weights, dM, dm)
+        dM, dm = rows_times(self._flat().T, dz), dz.sum(axis=0)
+        gradients = unfold(self._then, dense.weights, self._x.shape[1:], dM, dm)
         dense.dweights, conv.dweights, conv.dbias = gradients
         dense.dbias = dm[None]
         return dz
-
-    def _fits(self, fold: Fold) -> bool:
-        return fold.image_shape == self._x.shape[1:] and fold.dtype == self._x.dtype
 
     def _flat(self) -> Array:
         return self._x.reshape(len(self._x), -1)  # (N, C*H*W)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handcnn.layers import Array
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network
+from handcnn.products import Array
 
 STEP = 1e-6
 TOLERANCE = 1e-6

@@ -11,18 +11,24 @@ written into. `docs/backprop.md` derives every formula; the shape letters are th
     D, M         inputs and units of a dense layer
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
-Array = npt.NDArray[Any]
+from handcnn.convolution import (
+    correlate,
+    kernels_and_bias,
+    padded,
+    tap_gradient,
+    tap_matrix,
+    windows_by_row,
+)
+from handcnn.products import Array, rows_times, sum_of_rows
+
 Shape = tuple[int, ...]
-
-WINDOW_BYTES = 1 << 20  # of the windows made at a time: they are used while still in the cache
 
 
 class Layer:
@@ -243,30 +249,24 @@ class Conv2D(ParameterLayer):
 
     def forward(self, x: Array) -> Array:
         """Return z (N, F, OH, OW) for images `x` (N, C, H, W)."""
-        p = self.padding
-        self.prepare(np.shape(x))
-        x = np.asarray(x, self.weights.dtype)
-        self._xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))  # (N, C, Hp, Wp)
-        z = correlate(self._xpad, self.weights, self.stride)
-        z += self.bias[:, :, None]
-        return z
+        z_shape = self.prepare(np.shape(x))
+        xpad = padded(batch_last(np.asarray(x, self.weights.dtype)), self.padding)
+        self._windows = windows_by_row(xpad, self.kernel_size, self.stride, constant=1)
+        z = correlate(tap_matrix(self.weights, self.bias), self._windows)
+        return batch_first(z, z_shape)
 
     def parameter_gradients(self, dout: Array) -> Array:
         """Leave `dweights` and `dbias`; return dz (N, F, OH, OW), which is `dout`.
 
         dweights[f,c,u,v] = sum over n,i,j of dout[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]: the input
-        correlated with `dout`, without any rotation.
+        correlated with `dout`, without any rotation; dbias is the same for the tap that is always
+        on.
         """
         self._catch_up()
         dz = self.check_gradient(dout)
-        f, c, k, _ = self.weights.shape
-        dkernels = np.zeros((k * c * k, f), dz.dtype)
-        for images, windows in windows_by_row(self._xpad, k, self.stride):
-            dz_by_row = dz[images].transpose(2, 1, 0, 3).reshape(len(windows), f, -1)
-            dkernels += (windows @ dz_by_row.swapaxes(1, 2)).sum(axis=0)
-        dweights = dkernels.reshape(k, c, k, f).transpose(3, 1, 0, 2)
-        self.dweights = np.ascontiguousarray(dweights)  # (F, C, k, k)
-        self.dbias = dz.sum(axis=(0, 2, 3)).reshape(self.bias.shape)
+        by_row = np.ascontiguousarray(batch_last(dz)).reshape(*dz.shape[1:3], -1)  # (F, OH, OW*N)
+        dA = tap_gradient(by_row, self._windows)
+        self.dweights, self.dbias = kernels_and_bias(dA, self.weights.shape)
         return dz
 
     def input_gradient(self, dz: Array) -> Array:
@@ -277,11 +277,12 @@ class Conv2D(ParameterLayer):
         """
         (n, f, oh, ow), (_, _, h, w) = dz.shape, self._x_shape
         k, s, p = self.kernel_size, self.stride, self.padding
-        wide = np.zeros((n, f, h + 2 * p + k - 1, w + 2 * p + k - 1), dz.dtype)
-        wide[:, :, k - 1 : k - 1 + s * oh : s, k - 1 : k - 1 + s * ow : s] = dz
-        wide = wide[:, :, p : p + h + k - 1, p : p + w + k - 1]
+        wide = np.zeros((f, h + 2 * p + k - 1, w + 2 * p + k - 1, n), dz.dtype)
+        wide[:, k - 1 : k - 1 + s * oh : s, k - 1 : k - 1 + s * ow : s] = batch_last(dz)
+        wide = wide[:, p : p + h + k - 1, p : p + w + k - 1]
         rotated = self.weights[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, F, k, k)
-        return correlate(wide, rotated, 1)
+        dx = correlate(tap_matrix(rotated), windows_by_row(wide, k, stride=1))
+        return batch_first(dx, self._x_shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (F, OH, OW) for one image of shape (C, H, W)."""
@@ -329,43 +330,15 @@ class Conv2D(ParameterLayer):
         return f"Conv2D({self.in_channels} -> {self.out_channels}, {k}x{k})"
 
 
-def correlate(x: Array, kernels: Array, stride: int) -> Array:
-    """Return padded x (N, C, H, W) correlated with kernels (F, C, k, k): (N, F, OH, OW)."""
-    (n, _, h, w), (f, _, k, _) = x.shape, kernels.shape
-    oh, ow = (h - k) // stride + 1, (w - k) // stride + 1
-    matrix = kernels.transpose(0, 2, 1, 3).reshape(f, -1)  # (F, k*C*k)
-    z = np.empty((n, f, oh, ow), x.dtype)
-    for images, windows in windows_by_row(x, k, stride):
-        by_row = (matrix @ windows).reshape(oh, f, -1, ow)  # (OH, F, n, OW)
-        z[images] = by_row.transpose(2, 1, 0, 3)
-    return z
+def batch_last(x: Array) -> Array:
+    """Return x (N, C, H, W) as (C, H, W, N): a view."""
+    return x.transpose(1, 2, 3, 0)
 
 
-def windows_by_row(x: Array, k: int, stride: int) -> Iterator[tuple[slice, Array]]:
-    """Yield for a few images at a time their k x k windows, as a matrix for each output row.
-
-    A window as a column turns the sum over c,u,v into a matrix product ("im2col": Chellapilla,
-    Puri and Simard, 2006), but holds every pixel k*k times. With the rows of the image outermost,
-    k times is enough: the k rows under an output row lie together in memory.
-
-    Args:
-        x: padded images (N, C, H, W).
-        k: side of the windows.
-        stride: between windows.
-
-    Yields:
-        The images as a slice, and their windows (OH, k*C*k, n*OW), the rows in the order u, c, v.
-    """
-    n, c, h, w = x.shape
-    ow = (w - k) // stride + 1
-    count = max(1, WINDOW_BYTES // (h * c * k * ow * x.itemsize))
-    for start in range(0, n, count):
-        images = slice(start, min(start + count, n))
-        rows = np.empty((h, c, k, images.stop - start, ow), x.dtype)
-        for v in range(k):
-            rows[:, :, v] = x[images, :, :, v : v + stride * ow : stride].transpose(2, 1, 0, 3)
-        windows = sliding_window_view(rows.reshape(h * c * k, -1), k * c * k, axis=0)
-        yield images, windows[:: stride * c * k].swapaxes(1, 2)  # a view: no pixel is copied again
+def batch_first(x: Array, shape: Shape) -> Array:
+    """Return x, (C, H, W, N) in memory, in the `shape` (N, C, H, W): a view."""
+    n, c, h, w = shape
+    return x.reshape(c, h, w, n).transpose(3, 0, 1, 2)
 
 
 class DenseLayer(ParameterLayer):
@@ -400,7 +373,7 @@ class DenseLayer(ParameterLayer):
         """Return a (N, M) for `x` (N, D) or (N, C, H, W)."""
         self.prepare(np.shape(x))
         self.keep_input(x)
-        return self.activate(self._x @ self.weights + self.bias)
+        return self.activate(sum_of_rows(self._x.T, self.weights) + self.bias)
 
     def keep_input(self, x: Array) -> None:
         """Keep `x` for the way back, as (N, D)."""
@@ -411,13 +384,14 @@ class DenseLayer(ParameterLayer):
         """Leave dweights = x^T dz and dbias = the column sums of dz; return dz (N, M)."""
         self._catch_up()
         dz = self.activation_gradient(self.check_gradient(dout))
-        self.dweights = self._x.T @ dz
+        self.dweights = rows_times(self._x.T, dz)
         self.dbias = dz.sum(axis=0, keepdims=True)
         return dz
 
     def input_gradient(self, dz: Array) -> Array:
         """Return dx = dz W^T in the shape that `x` came in."""
-        return (dz @ self.weights.T).reshape(self._x_shape)
+        by_input = rows_times(self.weights, np.ascontiguousarray(dz.T))  # (D, N)
+        return by_input.T.reshape(self._x_shape)
 
     def activate(self, z: Array) -> Array:
         """Return a (N, M), the activation of z, keeping what `activation_gradient` needs."""

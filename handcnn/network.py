@@ -12,7 +12,6 @@ from handcnn.archive import write_archive
 from handcnn.folding import FoldedPair, is_worth_folding
 from handcnn.layers import (
     LAYERS,
-    Array,
     Conv2D,
     DenseLayer,
     HiddenLayer,
@@ -23,6 +22,7 @@ from handcnn.layers import (
     Shape,
     show_shape,
 )
+from handcnn.products import Array
 
 PREDICTION_BATCH = 1000
 

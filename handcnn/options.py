@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handcnn import cli, runs
+from handcnn.threads import default_threads
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 20,
@@ -17,7 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "dataset": "auto",
     "limit": None,
-    "threads": 1,
+    "threads": default_threads(),
 }
 COUNT = cli.whole_number(1, 1_000_000)
 EPOCHS = cli.whole_number(1, 10_000)  # as many as a checkpoint can tell of
@@ -73,7 +74,7 @@ def parse_options(
         type=cli.folder,
         metavar="RUN",
     )
-    option("--threads", "threads for matrix products; more than 1 hardly helps", metavar="N")
+    option("--threads", "processor cores to compute on", metavar="N")
     option("--quiet", "print only warnings and the result", action="store_true")
     option(
         "--target-accuracy",

@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from handcnn.files import atomic_write
-from handcnn.layers import Array, Conv2D, Layer
+from handcnn.layers import Conv2D, Layer
 from handcnn.network import Network
+from handcnn.products import Array
 from handcnn.training import best_epoch
 
 History = Sequence[Mapping[str, float]]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.errors import HandcnnError
-from handcnn.layers import Array
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network
+from handcnn.products import Array
 
 Batch = tuple[Array, Array]
 

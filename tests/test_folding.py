@@ -15,9 +15,9 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
-from handcnn.folding import Fold, FoldedGradient, is_worth_folding
-from handcnn.layers import Layer
+from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, folding, loss_gradient
+from handcnn.folding import FoldedGradient, is_worth_folding
+from handcnn.layers import Layer, Shape
 
 Array = np.ndarray
 Geometry = tuple[int, ...]
@@ -101,25 +101,25 @@ def state(net: Network) -> list[Array]:
 
 
 @pytest.fixture
-def folds(monkeypatch: pytest.MonkeyPatch) -> list[Fold]:
+def folds(monkeypatch: pytest.MonkeyPatch) -> list[Conv2D]:
     return spied(monkeypatch)
 
 
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[Fold]:
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[Conv2D]:
     """Return a list that grows whenever something is folded."""
-    calls: list[Fold] = []
-    fold = Fold.fold
+    calls: list[Conv2D] = []
+    fold = folding.fold
 
-    def spy(self: Fold, *arguments: object) -> tuple[Array, Array]:
-        calls.append(self)
-        return fold(self, *arguments)
+    def spy(conv: Conv2D, W: Array, image_shape: Shape) -> tuple[Array, Array]:
+        calls.append(conv)
+        return fold(conv, W, image_shape)
 
-    monkeypatch.setattr(Fold, "fold", spy)
+    monkeypatch.setattr(folding, "fold", spy)
     return calls
 
 
 def compare(
-    folds: list[Fold],
+    folds: list[Conv2D],
     scenario: Scenario,
     make: Callable[[bool], Network] = network,
     rounding: dict[str, float] = ROUNDING,
@@ -157,7 +157,7 @@ def training(geometry: Geometry, classes: int, n: int, steps: int) -> Scenario:
 
 @pytest.mark.parametrize("last", [False, True], ids=["hidden", "output"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_twenty_steps(folds: list[Fold], geometry: Geometry, last: bool) -> None:
+def test_twenty_steps(folds: list[Conv2D], geometry: Geometry, last: bool) -> None:
     classes = geometry[-1] if last else 3
     scenario = training(geometry, classes, enough(geometry), 20)
     compare(folds, scenario, lambda fold: network(fold, geometry, last=last))
@@ -191,7 +191,7 @@ def test_any_shape(geometry: Geometry, last: bool, more: int) -> None:
         (1, 2, 2, 2, 4, 1, 1, 2),
     ],
 )
-def test_the_loops_agree(folds: list[Fold], geometry: Geometry) -> None:
+def test_the_loops_agree(folds: list[Conv2D], geometry: Geometry) -> None:
     net, (s, p) = network(True, geometry), geometry[5:7]
     x, y = batch(enough(geometry), geometry)
     parameters = {name: array.copy() for name, array in net.parameters().items()}
@@ -245,7 +245,7 @@ def two_pairs(fold: bool) -> Network:
 
 
 @pytest.mark.parametrize("make", [behind_another_convolution, two_pairs])
-def test_other_networks(folds: list[Fold], make: Callable[[bool], Network]) -> None:
+def test_other_networks(folds: list[Conv2D], make: Callable[[bool], Network]) -> None:
     compare(folds, training(SMALL, 3, N + 3, 5), make)
 
 
@@ -306,7 +306,7 @@ def edits_before_the_layers_go_back(net: Network) -> Iterable[Array]:
     ],
 )
 def test_edits_in_place_are_seen(
-    folds: list[Fold], scenario: Scenario, make: Callable[[bool], Network]
+    folds: list[Conv2D], scenario: Scenario, make: Callable[[bool], Network]
 ) -> None:
     compare(folds, scenario, make)
 
@@ -319,7 +319,7 @@ def transposed(array: Array) -> Array:
 @pytest.mark.parametrize("i", [1, 2])
 @pytest.mark.parametrize("between", ["steps", "forward and backward", "backward and update"])
 def test_replaced_weights(
-    folds: list[Fold], replace: Callable[[Array], Array], i: int, between: str
+    folds: list[Conv2D], replace: Callable[[Array], Array], i: int, between: str
 ) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         for step in range(3):
@@ -340,7 +340,9 @@ def test_replaced_weights(
 
 
 @pytest.mark.parametrize("which", [(1,), (2,), (1, 2)])
-def test_float64_weights_in_a_network_of_float32(folds: list[Fold], which: tuple[int, ...]) -> None:
+def test_float64_weights_in_a_network_of_float32(
+    folds: list[Conv2D], which: tuple[int, ...]
+) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         passes(net)
         folded = len(folds)
@@ -360,7 +362,7 @@ def test_float64_weights_in_a_network_of_float32(folds: list[Fold], which: tuple
     compare(folds, scenario, lambda fold: network(fold, dtype=np.float32), rounding)
 
 
-def test_a_pair_that_became_float64_computes_in_float64(folds: list[Fold]) -> None:
+def test_a_pair_that_became_float64_computes_in_float64(folds: list[Conv2D]) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         passes(net)
         for i, layer in enumerate(net.layers[1:]):
@@ -472,7 +474,7 @@ def a_layer_kept_for_later(net: Network) -> Iterable[Array]:
     ],
 )
 def test_gradients_belong_to_the_layers(
-    folds: list[Fold], scenario: Scenario, make: Callable[[bool], Network]
+    folds: list[Conv2D], scenario: Scenario, make: Callable[[bool], Network]
 ) -> None:
     compare(folds, scenario, make)
 
@@ -540,7 +542,7 @@ def other_images_by_hand_in_between(net: Network) -> Iterable[Array]:
     "scenario", [layers_go_back_after_the_network, other_images_by_hand_in_between]
 )
 def test_all_layers_may_be_run_by_themselves(
-    folds: list[Fold], scenario: Scenario, make: Callable[[bool], Network]
+    folds: list[Conv2D], scenario: Scenario, make: Callable[[bool], Network]
 ) -> None:
     compare(folds, scenario, make)
 
@@ -578,7 +580,7 @@ def a_copied_layer_goes_back(net: Network) -> Iterable[Array]:
         a_copied_layer_goes_back,
     ],
 )
-def test_one_layer_may_be_run_by_itself(folds: list[Fold], scenario: Scenario) -> None:
+def test_one_layer_may_be_run_by_itself(folds: list[Conv2D], scenario: Scenario) -> None:
     compare(folds, scenario)
 
 
@@ -634,11 +636,11 @@ def images_of_another_form(net: Network) -> Iterable[Array]:
         images_of_another_form,
     ],
 )
-def test_batches_and_images_may_change(folds: list[Fold], scenario: Scenario) -> None:
+def test_batches_and_images_may_change(folds: list[Conv2D], scenario: Scenario) -> None:
     compare(folds, scenario)
 
 
-def test_prediction_folds_once(folds: list[Fold]) -> None:
+def test_prediction_folds_once(folds: list[Conv2D]) -> None:
     network(True).predict_proba(batch(600)[0])  # three batches, the same weights
     assert len(folds) == 1
 
@@ -664,7 +666,7 @@ def test_only_the_layers_themselves_are_folded(conv: type, dense: type) -> None:
     assert is_worth_folding(Conv2D(1, 3, 3), HiddenLayer(12, 4), 1000)
 
 
-def test_it_is_folded_where_there_are_more_images_than_taps(folds: list[Fold]) -> None:
+def test_it_is_folded_where_there_are_more_images_than_taps(folds: list[Conv2D]) -> None:
     net = network(True)
     for n in (0, 1, N - 1):  # 3*3 taps of one channel, and the bias
         net.forward(batch(n)[0])
@@ -673,14 +675,14 @@ def test_it_is_folded_where_there_are_more_images_than_taps(folds: list[Fold]) -
     assert len(folds) == 1
 
 
-def test_weights_that_are_not_c_contiguous_are_not_folded(folds: list[Fold]) -> None:
+def test_weights_that_are_not_c_contiguous_are_not_folded(folds: list[Conv2D]) -> None:
     net = network(True)
     net.layers[2].weights = np.asfortranarray(net.layers[2].weights)
     net.forward(X)
     assert not folds
 
 
-def test_it_can_be_switched_off(folds: list[Fold]) -> None:
+def test_it_can_be_switched_off(folds: list[Conv2D]) -> None:
     for net in (network(False), network(False).with_parameters(network(True).parameters())):
         passes(net)
         net.update_params()
@@ -700,7 +702,7 @@ def arrays_in(thing: object, seen: set[int]) -> Iterable[Array]:
     elif isinstance(thing, list | tuple):
         for item in thing:
             yield from arrays_in(item, seen)
-    elif isinstance(thing, Network | Layer | Fold | FoldedGradient) and id(thing) not in seen:
+    elif isinstance(thing, Network | Layer | FoldedGradient) and id(thing) not in seen:
         seen.add(id(thing))
         yield from arrays_in(vars(thing), seen)
 
@@ -709,7 +711,7 @@ def arrays_in(thing: object, seen: set[int]) -> Iterable[Array]:
 @pytest.mark.parametrize("make", [network, behind_another_convolution])
 def test_float32_stays_float32(
     monkeypatch: pytest.MonkeyPatch,
-    folds: list[Fold],
+    folds: list[Conv2D],
     given: type,
     make: Callable[[bool], Network],
 ) -> None:
@@ -738,7 +740,7 @@ def test_float32_stays_float32(
     assert folds
 
 
-def test_float32_is_as_exact_as_float32_is(folds: list[Fold]) -> None:
+def test_float32_is_as_exact_as_float32_is(folds: list[Conv2D]) -> None:
     rounding = {"rtol": 1e-3, "atol": 1e-5}
     compare(
         folds,
@@ -768,7 +770,7 @@ def test_results_are_the_callers_own() -> None:
 @pytest.mark.parametrize("make", [network, behind_another_convolution, two_pairs])
 @pytest.mark.parametrize("spoil", ["gradients", "output"])
 def test_results_may_be_overwritten(
-    folds: list[Fold], spoil: str, make: Callable[[bool], Network]
+    folds: list[Conv2D], spoil: str, make: Callable[[bool], Network]
 ) -> None:
     """What the caller does with a result is no concern of the next step."""
 
@@ -792,7 +794,7 @@ def test_results_may_be_overwritten(
 
 @pytest.mark.parametrize("make", [network, behind_another_convolution, two_pairs])
 def test_x_and_dout_are_never_written_into(
-    folds: list[Fold], make: Callable[[bool], Network]
+    folds: list[Conv2D], make: Callable[[bool], Network]
 ) -> None:
     net, x = make(True), X.copy()
     dout = loss_gradient(net.forward(x), Y)
@@ -809,7 +811,7 @@ def test_x_and_dout_are_never_written_into(
 
 @pytest.mark.parametrize("spread", [np.asfortranarray, lambda x: np.repeat(x, 2, 3)[..., ::2]])
 def test_images_may_lie_in_memory_as_they_like(
-    folds: list[Fold], spread: Callable[[Array], Array]
+    folds: list[Conv2D], spread: Callable[[Array], Array]
 ) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         yield passes(net, spread(X))
@@ -819,7 +821,7 @@ def test_images_may_lie_in_memory_as_they_like(
 
 
 @pytest.mark.parametrize("name", ["layer1.weights", "layer1.bias", "layer2.weights", "layer2.bias"])
-def test_nan_in_a_parameter_shows(folds: list[Fold], name: str) -> None:
+def test_nan_in_a_parameter_shows(folds: list[Conv2D], name: str) -> None:
     net = network(True, last=True)
     y = batch(N, classes=4)[1]
     passes(net, X, y)
@@ -869,12 +871,12 @@ def a_deep_copy(moment: str) -> Scenario:
 @pytest.mark.parametrize("make", [network, behind_another_convolution])
 @pytest.mark.parametrize("moment", ["new", "forward", "backward", "update"])
 def test_deep_copies_go_their_own_way(
-    folds: list[Fold], moment: str, make: Callable[[bool], Network]
+    folds: list[Conv2D], moment: str, make: Callable[[bool], Network]
 ) -> None:
     compare(folds, a_deep_copy(moment), make)
 
 
-def test_a_shallow_copy_shares_the_layers(folds: list[Fold]) -> None:
+def test_a_shallow_copy_shares_the_layers(folds: list[Conv2D]) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         twin = copy.copy(net)
         passes(net)
@@ -885,7 +887,7 @@ def test_a_shallow_copy_shares_the_layers(folds: list[Fold]) -> None:
     compare(folds, scenario)
 
 
-def test_with_parameters_goes_its_own_way(folds: list[Fold]) -> None:
+def test_with_parameters_goes_its_own_way(folds: list[Conv2D]) -> None:
     def scenario(net: Network) -> Iterable[Array]:
         passes(net)
         twin = net.with_parameters({k: v / 2 for k, v in net.parameters().items()})

@@ -1,0 +1,108 @@
+"""One computation on several processor cores: each takes a part of it in a Python thread.
+
+NumPy lets other threads run while it computes, so a part that takes some tenths of a millisecond
+is worth handing over. The threads of BLAS are not used: they spin while they wait for work, and
+where another program wants the core, everybody waits for the one that cannot run. Those here sleep.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+Tasks = SimpleQueue[Callable[[], object] | None]
+
+# Multiplications; handing over fewer takes longer than the other core would save.
+WORTH_SHARING = 5_000_000
+
+_tasks: Tasks = SimpleQueue()
+_count = 1  # threads that share, the one that asks included
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return how many threads are known to be good here: 2, or 1 where there is one core only."""
+    return min(2, cores())
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Share what is worth it between `count` threads, for the length of a with block.
+
+    Meanwhile BLAS computes in the thread that calls it. Outside of this context nothing is shared,
+    and BLAS does as it likes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = _tasks, _count
+    tasks: Tasks = SimpleQueue()
+    helpers = [Thread(target=_help, args=(tasks,), daemon=True) for _ in range(count - 1)]
+    for helper in helpers:
+        helper.start()
+    _set(tasks, count)
+    try:
+        with threadpool_limits(1, "blas"):
+            yield
+    finally:
+        _set(*before)
+        for _ in helpers:
+            tasks.put(None)
+        for helper in helpers:
+            helper.join()
+
+
+def share(work: Callable[[slice], Result], length: int, multiplications: int) -> list[Result]:
+    """Cut range(length) into a part for each thread and return what `work` gives for the parts.
+
+    Args:
+        work: does one part; it must not share anything itself.
+        length: of what is cut.
+        multiplications: about how many it takes altogether; few are done in one part.
+    """
+    count = min(_count, length) if multiplications >= WORTH_SHARING else 1
+    if count == 1:
+        return [work(slice(0, length))]
+    cuts = [length * number // count for number in range(count + 1)]
+    results: list[Any] = [None] * count
+    errors: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def do(number: int) -> None:
+        try:
+            results[number] = work(slice(cuts[number], cuts[number + 1]))
+        except BaseException as error:
+            errors.put(error)
+        else:
+            errors.put(None)
+
+    for number in range(1, count):  # in this context: what numpy.errstate has set belongs to it
+        _tasks.put(partial(copy_context().run, do, number))
+    do(0)
+    for error in [errors.get() for _ in results]:
+        if error is not None:
+            raise error
+    return results
+
+
+def _help(tasks: Tasks) -> None:
+    while task := tasks.get():
+        task()
+
+
+def _set(tasks: Tasks, count: int) -> None:
+    global _tasks, _count
+    _tasks, _count = tasks, count
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no threads but the one that forked
+    os.register_at_fork(after_in_child=lambda: _set(SimpleQueue(), 1))
