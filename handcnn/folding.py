@@ -112,10 +112,10 @@ class FoldedPair(Layer):
         """Return what `dense.forward(conv.forward(x))` returns, to rounding."""
         conv, dense = self.conv, self.dense
         dense.prepare(conv.prepare(np.shape(x)))
-        self._x = np.array(x, conv.weights.dtype)  # a copy, as the convolution would make
-        self._then = copy.copy(conv)  # dW needs the convolution as it is now, whoever edits it
-        self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
-        if not self.frozen:  # there is a way back
+        self._x = np.asarray(x, conv.weights.dtype)
+        if not self.frozen:  # there is a way back, on which x and the kernels are as they are now
+            self._x, self._then = self._x.copy(), copy.copy(conv)
+            self._then.weights, self._then.bias = conv.weights.copy(), conv.bias.copy()
             conv.left_out, dense.left_out = self._run_conv, self._run_dense
         if self._M is None or not self.frozen:
             self._M, m = fold(conv, dense.weights, self._x.shape[1:])
