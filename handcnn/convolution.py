@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from handcnn.products import Array, equal_parts, total
-from handcnn.threads import share
+from handcnn.threads import MOVED, share
 
 # Bytes of the windows of a row that are multiplied at a time: in L2, with room for as much again.
 BLOCK = 1 << 18
@@ -77,10 +77,14 @@ def windows_by_row(
     blocks = equal_parts(ow, BLOCK // max(1, k * r * b * xpad.itemsize))
     width = ow // blocks
     taps = np.empty((blocks, h, r, width, b), xpad.dtype)
-    for block, v in product(range(blocks), range(k)):
-        first = block * width * stride + v
-        pixels = xpad[:, :, first : first + stride * width : stride]
-        taps[block, :, v * c : v * c + c] = pixels.swapaxes(0, 1)
+
+    def work(rows: slice) -> None:
+        for block, v in product(range(blocks), range(k)):
+            first = block * width * stride + v
+            pixels = xpad[:, rows, first : first + stride * width : stride]
+            taps[block, rows, v * c : v * c + c] = pixels.swapaxes(0, 1)
+
+    share(work, h, MOVED * taps.size)
     if constant is not None:
         taps[:, :, -1] = constant
     rows = taps.reshape(blocks, h * r, width * b)

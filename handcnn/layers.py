@@ -26,7 +26,7 @@ from handcnn.convolution import (
     tap_matrix,
     windows_by_row,
 )
-from handcnn.products import Array, rows_times, sum_of_rows
+from handcnn.products import Array, descend, rows_times, sum_of_rows
 
 Shape = tuple[int, ...]
 
@@ -133,7 +133,7 @@ class ParameterLayer(Layer):
         if self._dweights is None or self.dbias is None:
             raise RuntimeError(f"{self}: update_params before backward; call backward(dout) first")
         if isinstance(self._dweights, np.ndarray):
-            self.weights -= self.learning_rate * self._dweights
+            descend(self.weights, self._dweights, self.learning_rate)
         else:
             self._dweights.descend(self.weights, self.learning_rate)
         self.bias -= self.learning_rate * self.dbias

@@ -1,4 +1,4 @@
-"""Matrix products with one very long side, cut into products that BLAS does best.
+"""Products of arrays with one very long side, cut into pieces that stay in the cache.
 
 Large ones OpenBLAS packs first: it copies the operands into another order. Where two of the three
 sides are as short as a batch, packing takes as long as multiplying; small products are spared it.
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.threads import share
+from handcnn.threads import MOVED, share
 
 Array = npt.NDArray[Any]
 
 SMALL = 1_000_000  # multiplications, up to which OpenBLAS packs nothing
 SHORTEST = 64  # rows: shorter pieces do not pay
+STEP = 1 << 17  # numbers
 
 
 def rows_times(a: Array, b: Array) -> Array:
@@ -41,6 +42,18 @@ def sum_of_rows(a: Array, b: Array) -> Array:
         return sums
 
     return total(share(work, len(a), len(a) * each))
+
+
+def descend(a: Array, gradient: Array, learning_rate: float) -> None:
+    """Do a -= learning_rate * gradient, for so many numbers at a time that they stay in L2."""
+    count = max(1, STEP // max(1, a[:1].size))
+
+    def work(rows: slice) -> None:
+        for start in range(rows.start, rows.stop, count):
+            few = slice(start, min(start + count, rows.stop))
+            a[few] -= learning_rate * gradient[few]
+
+    share(work, len(a), MOVED * a.size)
 
 
 def total(parts: Iterable[Array]) -> Array:

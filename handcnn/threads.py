@@ -19,6 +19,7 @@ Tasks = SimpleQueue[Callable[[], object] | None]
 
 # Multiplications; handing over fewer takes longer than the other core would save.
 WORTH_SHARING = 5_000_000
+MOVED = 16  # so many multiplications take as long as moving a number through memory
 
 _tasks: Tasks = SimpleQueue()
 _count = 1  # threads that share, the one that asks included
