@@ -25,6 +25,8 @@ from handcnn.threads import MOVED, share
 BLOCK = 1 << 18
 # Columns over which `tap_gradient` sums at a time: the windows of a small kernel stay in L1.
 COLUMNS = 512
+# With more taps than that, it pays to copy dz into the order in which it is multiplied.
+MANY_TAPS = 64
 
 
 def tap_matrix(weights: Array, bias: Array | None = None) -> Array:
@@ -112,6 +114,8 @@ def tap_gradient(dz: Array, windows: Array) -> Array:
     length = columns // pieces
     windows = windows.reshape(blocks, oh, taps, pieces, length).swapaxes(2, 3)
     columns_of_dz = dz.reshape(len(dz), oh, blocks, pieces, length).transpose(2, 1, 3, 4, 0)
+    if taps > MANY_TAPS:
+        columns_of_dz = np.ascontiguousarray(columns_of_dz)
 
     def work(rows: slice) -> Array:
         blockwise = zip(windows[:, rows], columns_of_dz[:, rows], strict=True)

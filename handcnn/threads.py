@@ -71,7 +71,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         length: of what is cut.
         multiplications: about how many it takes altogether; few are done in one part.
     """
-    count = min(_count, length) if multiplications >= WORTH_SHARING else 1
+    count = max(1, min(_count, length)) if multiplications >= WORTH_SHARING else 1
     if count == 1:
         return [work(slice(0, length))]
     cuts = [length * number // count for number in range(count + 1)]
