@@ -1,11 +1,11 @@
 """Time taken fairly: contestants take turns, and none burns the processor time of the next.
 
-What makes a comparison of two libraries in one process wrong is their threads: those of OpenBLAS go
-on spinning for about 70 ms after the last matrix product, waiting for another one, those of OpenMP
-(PyTorch) for about 5 ms. On few cores the library whose turn is next would have to share a core
-with them. So each turn begins when the whole process has fallen silent, whichever libraries it has
-loaded, and both keep the settings they come with; after one or more warm-up calls the threads of
-the library whose turn it is are awake again.
+What makes a comparison of two libraries in one process wrong is their threads: those of OpenMP
+(PyTorch) go on spinning for about 5 ms after their last work, waiting for more, those of OpenBLAS,
+where they are used, for about 70 ms. On few cores the library whose turn is next would have to
+share a core with them. So each turn begins when the whole process has fallen silent, whichever
+libraries it has loaded, and the rival keeps the settings it comes with; after one or more warm-up
+calls the threads of the library whose turn it is are awake again.
 """
 
 import os
@@ -51,7 +51,7 @@ class Statistics(NamedTuple):
 
 
 class Threads:
-    """The thread pools of this process: NumPy's BLAS and, if it is loaded, PyTorch's."""
+    """How many threads each library gets: handcnn as in training, and PyTorch, if it is loaded."""
 
     def __init__(self) -> None:
         self.blas = ThreadpoolController().select(user_api="blas")

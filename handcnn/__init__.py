@@ -15,6 +15,7 @@ from handcnn.errors import HandcnnError
 from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network, documented_network
+from handcnn.threads import use_threads
 
 __version__ = "0.1.0"
 
@@ -29,4 +30,5 @@ __all__ = [
     "load_network",
     "loss_function",
     "loss_gradient",
+    "use_threads",
 ]

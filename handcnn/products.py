@@ -66,13 +66,15 @@ def equal_parts(length: int, longest: int) -> int:
 
     Where they would have to be much shorter, one part is the lesser evil.
     """
-    fewest = max(1, -(-length // max(1, longest)))
-    parts = next(n for n in range(fewest, max(fewest, length) + 1) if length % n == 0)
+    if length <= longest:
+        return 1
+    fewest = -(-length // max(1, longest))
+    parts = next(n for n in range(fewest, length + 1) if length % n == 0)
     return parts if parts < 8 * fewest else 1
 
 
 def _pieces(a: Array, multiplications: int) -> Array:
     """Return a view of `a` (L, K) as (pieces, rows, K), small at so many multiplications a row."""
-    rows = SMALL // max(1, multiplications)
-    pieces = equal_parts(len(a), rows) if rows >= SHORTEST else 1
+    is_small, would_pay = len(a) * multiplications <= SMALL, SHORTEST * multiplications <= SMALL
+    pieces = equal_parts(len(a), SMALL // multiplications) if would_pay and not is_small else 1
     return a.reshape(pieces, len(a) // pieces, a.shape[1])
