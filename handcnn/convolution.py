@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from handcnn.products import Array, equal_parts, total
+from handcnn.products import Array, total
 from handcnn.threads import MOVED, share
 
 # Bytes of the windows of a row that are multiplied at a time: in L2, with room for as much again.
@@ -76,7 +76,7 @@ def windows_by_row(
     c, h, w, b = xpad.shape
     oh, ow = (h - k) // stride + 1, (w - k) // stride + 1
     r = k * c + (constant is not None)
-    blocks = equal_parts(ow, BLOCK // max(1, k * r * b * xpad.itemsize))
+    blocks = _equal_parts(ow, BLOCK // max(1, k * r * b * xpad.itemsize))
     width = ow // blocks
     taps = np.empty((blocks, h, r, width, b), xpad.dtype)
 
@@ -110,7 +110,7 @@ def correlate(A: Array, windows: Array) -> Array:
 def tap_gradient(dz: Array, windows: Array) -> Array:
     """Return dA (F, k*R) for dz (F, OH, OW*B)."""
     blocks, oh, taps, columns = windows.shape
-    pieces = equal_parts(columns, COLUMNS)
+    pieces = _equal_parts(columns, COLUMNS)
     length = columns // pieces
     windows = windows.reshape(blocks, oh, taps, pieces, length).swapaxes(2, 3)
     columns_of_dz = dz.reshape(len(dz), oh, blocks, pieces, length).transpose(2, 1, 3, 4, 0)
@@ -159,3 +159,15 @@ def _overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice
     start = max(0, -(first // step))
     stop = max(start, min(count, (size - 1 - first) // step + 1))
     return slice(start, stop), slice(first + step * start, first + step * stop, step)
+
+
+def _equal_parts(length: int, longest: int) -> int:
+    """Return into how few equal parts `length` can be cut so that none is longer than `longest`.
+
+    Where they would have to be much shorter, one part is the lesser evil.
+    """
+    if length <= longest:
+        return 1
+    fewest = -(-length // max(1, longest))
+    parts = next(n for n in range(fewest, length + 1) if length % n == 0)
+    return parts if parts < 8 * fewest else 1

@@ -4,7 +4,7 @@ Large ones OpenBLAS packs first: it copies the operands into another order. Wher
 sides are as short as a batch, packing takes as long as multiplying; small products are spared it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import iadd
 from typing import Any
@@ -26,7 +26,8 @@ def rows_times(a: Array, b: Array) -> Array:
     out = np.empty((len(a), b.shape[1]), b.dtype)
 
     def work(rows: slice) -> None:
-        np.matmul(_pieces(a[rows], b.size), b, out=_pieces(out[rows], b.size))
+        for pieces in _pieces(rows, b.size, a, out):
+            np.matmul(pieces[0], b, out=pieces[1])
 
     share(work, len(a), a.size * b.shape[1])
     return out
@@ -37,9 +38,8 @@ def sum_of_rows(a: Array, b: Array) -> Array:
     each = a.shape[1] * b.shape[1]
 
     def work(rows: slice) -> Array:
-        products = _pieces(a[rows], each).swapaxes(1, 2) @ _pieces(b[rows], each)
-        sums: Array = products.sum(axis=0)
-        return sums
+        pieces = _pieces(rows, each, a, b)
+        return total((left.swapaxes(1, 2) @ right).sum(axis=0) for left, right in pieces)
 
     return total(share(work, len(a), len(a) * each))
 
@@ -61,20 +61,17 @@ def total(parts: Iterable[Array]) -> Array:
     return reduce(iadd, parts)
 
 
-def equal_parts(length: int, longest: int) -> int:
-    """Return into how few equal parts `length` can be cut so that none is longer than `longest`.
+def _pieces(rows: slice, multiplications: int, *arrays: Array) -> Iterator[list[Array]]:
+    """Cut some rows of the arrays (L, K) into pieces, small at so many multiplications a row.
 
-    Where they would have to be much shorter, one part is the lesser evil.
+    Yields:
+        Views (pieces, rows of a piece, K): all that are equally long, and what is left over.
     """
-    if length <= longest:
-        return 1
-    fewest = -(-length // max(1, longest))
-    parts = next(n for n in range(fewest, length + 1) if length % n == 0)
-    return parts if parts < 8 * fewest else 1
-
-
-def _pieces(a: Array, multiplications: int) -> Array:
-    """Return a view of `a` (L, K) as (pieces, rows, K), small at so many multiplications a row."""
-    is_small, would_pay = len(a) * multiplications <= SMALL, SHORTEST * multiplications <= SMALL
-    pieces = equal_parts(len(a), SMALL // multiplications) if would_pay and not is_small else 1
-    return a.reshape(pieces, len(a) // pieces, a.shape[1])
+    length, small = rows.stop - rows.start, SMALL // max(1, multiplications)
+    if length <= small or small < SHORTEST:
+        small = max(1, length)
+    rest = length % small
+    whole, left_over = slice(rows.start, rows.stop - rest), slice(rows.stop - rest, rows.stop)
+    yield [array[whole].reshape(length // small, small, array.shape[1]) for array in arrays]
+    if rest:
+        yield [array[None, left_over] for array in arrays]

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 Tasks = SimpleQueue[Callable[[], object] | None]
 
-# Multiplications; handing over fewer takes longer than the other core would save.
-WORTH_SHARING = 5_000_000
+# Multiplications that take as long as it takes another thread to wake up.
+WAKING = 2_500_000
 MOVED = 16  # so many multiplications take as long as moving a number through memory
 
 _tasks: Tasks = SimpleQueue()
@@ -66,15 +66,18 @@ def use_threads(count: int) -> Iterator[None]:
 def share(work: Callable[[slice], Result], length: int, multiplications: int) -> list[Result]:
     """Cut range(length) into a part for each thread and return what `work` gives for the parts.
 
+    The first part is the caller's, and larger, so that all end together: the others wake up first.
+
     Args:
         work: does one part; it must not share anything itself.
         length: of what is cut.
-        multiplications: about how many it takes altogether; few are done in one part.
+        multiplications: about how many it takes altogether; few are done in fewer parts, or in one.
     """
-    count = max(1, min(_count, length)) if multiplications >= WORTH_SHARING else 1
+    count = max(1, min(_count, length, multiplications // WAKING))
     if count == 1:
         return [work(slice(0, length))]
-    cuts = [length * number // count for number in range(count + 1)]
+    others = length * (multiplications - WAKING) / (count * multiplications)  # the length of one
+    cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
     results: list[Any] = [None] * count
     errors: SimpleQueue[BaseException | None] = SimpleQueue()
 

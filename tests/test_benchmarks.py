@@ -19,7 +19,7 @@ import reference
 from benchmarks import cases, measure, naive
 from benchmarks.__main__ import main
 from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
-from handcnn.threads import WORTH_SHARING, share
+from handcnn.threads import WAKING, share
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,8 +58,8 @@ def test_threads_are_limited_and_given_back() -> None:
     before = [pool["num_threads"] for pool in threads.blas.info()]
     with threads.limited(2):
         assert all(pool["num_threads"] == 1 for pool in threads.blas.info())
-        assert len(share(lambda part: part, 2, WORTH_SHARING)) == 2
-    assert len(share(lambda part: part, 2, WORTH_SHARING)) == 1
+        assert len(share(lambda part: part, 2, 9 * WAKING)) == 2
+    assert len(share(lambda part: part, 2, 9 * WAKING)) == 1
     assert [pool["num_threads"] for pool in threads.blas.info()] == before
 
 

@@ -64,7 +64,7 @@ def test_the_loops_agree(geometry: tuple[int, ...], sizes: dict[str, int], count
     last = dout.transpose(1, 2, 3, 0).copy()
     with (
         mock.patch.multiple(convolution, **sizes),
-        mock.patch.object(threads, "WORTH_SHARING", 0),
+        mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
         windows = windows_by_row(padded(x.transpose(1, 2, 3, 0), p), k, s, constant=1)
@@ -121,7 +121,7 @@ def test_long_products_are_products(
     b, c = rng.standard_normal((k, m)), rng.standard_normal((length, m))
     with (
         mock.patch.multiple(products, SMALL=small, SHORTEST=shortest, STEP=small),
-        mock.patch.object(threads, "WORTH_SHARING", 0),
+        mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
         found = products.rows_times(a, b), products.sum_of_rows(a, c), c.copy()
@@ -132,7 +132,7 @@ def test_long_products_are_products(
 
 @given(st.integers(0, 5000), st.integers(0, 600))
 def test_equal_parts(length: int, longest: int) -> None:
-    parts = products.equal_parts(length, longest)
+    parts = convolution._equal_parts(length, longest)
     assert parts >= 1
     assert length % parts == 0
     assert parts == 1 or length // parts <= max(1, longest)

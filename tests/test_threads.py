@@ -14,9 +14,10 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient, threads
-from handcnn.threads import WORTH_SHARING, default_threads, share, use_threads
+from handcnn.threads import WAKING, default_threads, share, use_threads
 
 RNG = np.random.default_rng(0)
+MUCH = 1000 * WAKING
 X, Y = RNG.random((30, 2, 9, 7)), np.eye(4)[RNG.integers(4, size=30)]
 
 
@@ -26,7 +27,7 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     counts = []
 
     def counting(work: Callable[[slice], object], length: int, _: int) -> list[object]:
-        parts = share(work, length, WORTH_SHARING)
+        parts = share(work, length, MUCH)
         counts.append(len(parts))
         return parts
 
@@ -89,11 +90,28 @@ def test_threads_change_nothing_but_rounding(
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_every_part_is_done_once_and_returned_in_order(length: int, count: int) -> None:
     with use_threads(count):
-        parts = share(lambda part: list(range(length))[part], length, WORTH_SHARING)
+        parts = share(lambda part: list(range(length))[part], length, MUCH)
     assert [number for part in parts for number in part] == list(range(length))
     assert len(parts) == min(count, length)
     sizes = {len(part) for part in parts}
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("waking_times", "count", "expected"),
+    [
+        (1.9, 4, [1000]),
+        (2, 4, [750, 250]),  # as long as one wakes up and does a quarter, the other does the rest
+        (4, 2, [625, 375]),
+        (10, 2, [550, 450]),
+        (10, 4, [325, 225, 225, 225]),
+        (1000, 4, [251, 249, 250, 250]),
+    ],
+)
+def test_who_has_to_wake_up_gets_less(waking_times: float, count: int, expected: list[int]) -> None:
+    with use_threads(count):
+        parts = share(lambda part: part, 1000, int(waking_times * WAKING))
+    assert [part.stop - part.start for part in parts] == expected
 
 
 def who(_: slice) -> int:
@@ -103,23 +121,23 @@ def who(_: slice) -> int:
 
 def test_each_part_has_a_thread_of_its_own() -> None:
     with use_threads(3):
-        idents = share(who, 3, WORTH_SHARING)
+        idents = share(who, 3, MUCH)
     assert idents[0] == threading.get_ident()
     assert len(set(idents)) == 3
 
 
 def test_little_work_is_not_shared() -> None:
     with use_threads(3):
-        assert share(who, 3, WORTH_SHARING - 1) == [threading.get_ident()]
+        assert share(who, 3, 2 * WAKING - 1) == [threading.get_ident()]
 
 
 def test_nothing_is_shared_unless_asked_for() -> None:
-    assert share(who, 3, WORTH_SHARING) == [threading.get_ident()]
+    assert share(who, 3, MUCH) == [threading.get_ident()]
     with use_threads(3):
         with use_threads(1):
-            assert len(share(who, 3, WORTH_SHARING)) == 1
-        assert len(share(who, 3, WORTH_SHARING)) == 3
-    assert len(share(who, 3, WORTH_SHARING)) == 1
+            assert len(share(who, 3, MUCH)) == 1
+        assert len(share(who, 3, MUCH)) == 3
+    assert len(share(who, 3, MUCH)) == 1
 
 
 def blas_threads() -> set[int]:
@@ -147,9 +165,9 @@ def test_an_error_in_any_part_is_raised_when_all_parts_have_ended(bad: int) -> N
 
     with use_threads(3):
         with pytest.raises(MemoryError, match="part"):
-            share(work, 3, WORTH_SHARING)
+            share(work, 3, MUCH)
         assert sorted(ended) == sorted({0, 1, 2} - {bad})
-        assert share(lambda part: part.start, 3, WORTH_SHARING) == [0, 1, 2]
+        assert share(lambda part: part.start, 3, MUCH) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("error", ["raise", "ignore"])
@@ -158,7 +176,7 @@ def test_the_error_handling_of_numpy_holds_in_every_thread(error: str) -> None:
         return np.geterr()["over"]
 
     with use_threads(2), np.errstate(over=error):
-        assert share(work, 2, WORTH_SHARING) == [error, error]
+        assert share(work, 2, MUCH) == [error, error]
 
 
 def test_several_threads_may_share_at_once() -> None:
@@ -166,9 +184,7 @@ def test_several_threads_may_share_at_once() -> None:
 
     def user(number: int) -> None:
         for _ in range(50):
-            results.setdefault(number, []).append(
-                share(lambda part: (number, part.start), 3, WORTH_SHARING)
-            )
+            results.setdefault(number, []).append(share(lambda part: (number, part.start), 3, MUCH))
 
     with use_threads(3):
         users = [threading.Thread(target=user, args=(number,)) for number in range(4)]
@@ -184,16 +200,16 @@ def test_several_threads_may_share_at_once() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_process_does_its_work_alone() -> None:
     with use_threads(2):
-        share(who, 2, WORTH_SHARING)
+        share(who, 2, MUCH)
         if not (pid := os.fork()):
-            os._exit(len(share(who, 2, WORTH_SHARING)))
+            os._exit(len(share(who, 2, MUCH)))
         deadline = time.monotonic() + 20
         while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
         assert os.waitstatus_to_exitcode(ended[1]) == 1  # part
-        assert len(share(who, 2, WORTH_SHARING)) == 2
+        assert len(share(who, 2, MUCH)) == 2
 
 
 def test_the_default_is_two_threads_where_there_are_two_cores(
