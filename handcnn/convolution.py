@@ -13,8 +13,6 @@ columns of A, (v, c) and the bias, which belongs to u = 0 and is zero elsewhere:
 R = k*C + 1, or k*C without a bias.
 """
 
-from itertools import product
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -81,10 +79,10 @@ def windows_by_row(
     taps = np.empty((blocks, h, r, width, b), xpad.dtype)
 
     def work(rows: slice) -> None:
-        for block, v in product(range(blocks), range(k)):
-            first = block * width * stride + v
-            pixels = xpad[:, rows, first : first + stride * width : stride]
-            taps[block, rows, v * c : v * c + c] = pixels.swapaxes(0, 1)
+        for v in range(k):
+            pixels = xpad[:, rows, v : v + stride * ow : stride]  # (C, rows, OW, B)
+            pixels = pixels.reshape(c, rows.stop - rows.start, blocks, width, b)
+            taps[:, rows, v * c : v * c + c] = pixels.transpose(2, 1, 0, 3, 4)
 
     share(work, h, MOVED * taps.size)
     if constant is not None:
