@@ -24,7 +24,8 @@ from handcnn.layers import (
 )
 from handcnn.products import Array
 
-PREDICTION_BATCH = 1000
+# Images in a batch of a prediction: folded, they only meet M; else their windows fill the cache.
+FOLDED_BATCH, UNFOLDED_BATCH = 1000, 64
 
 
 def documented_network(
@@ -115,9 +116,11 @@ class Network:
         """
         net = Network([copy.copy(layer) for layer in self.layers], fold=self.fold)
         steps = net._plan(len(x), frozen=True)
+        folded = any(isinstance(step, FoldedPair) for step in steps)
+        size = FOLDED_BATCH if folded else UNFOLDED_BATCH
         batches = []
-        for start in range(0, max(len(x), 1), PREDICTION_BATCH):
-            a = x[start : start + PREDICTION_BATCH]
+        for start in range(0, max(len(x), 1), size):
+            a = x[start : start + size]
             for step in steps:
                 a = step.forward(a)
             batches.append(a)
