@@ -137,15 +137,28 @@ def spread(
         np.matmul(A.T, by_row[rows], out=products[rows].reshape(-1, A.shape[1], ow * b))
 
     share(work, oh, A.size * ow * b * oh)
-    taps = np.zeros((h, k * c, ow, b), A.dtype)
-    for u in range(k):
-        outputs, ys = _overlap(u - padding, stride, oh, h)
-        taps[ys] += products[outputs, u, :-1]
-    dx = np.zeros((h, c, w, b), A.dtype)
-    for v in range(k):
-        outputs, xs = _overlap(v - padding, stride, ow, w)
-        dx[:, :, xs] += taps[:, v * c : v * c + c, outputs]
-    return dx.swapaxes(0, 1), products[:, 0, -1].sum(axis=0).sum(axis=0)
+    taps = _overlay([products[:, u, :-1] for u in range(k)], h, stride, padding)
+    columns = [taps[:, v * c : v * c + c].swapaxes(0, 2) for v in range(k)]  # (OW, C, H, B)
+    dx = _overlay(columns, w, stride, padding)
+    return dx.transpose(1, 2, 0, 3), products[:, 0, -1].sum(axis=0).sum(axis=0)
+
+
+def _overlay(parts: list[Array], size: int, stride: int, padding: int) -> Array:
+    """Return the sum of `parts`, where part t lies at t - padding + stride * (0, 1, ...).
+
+    These places run along the first axis, from 0 to size - 1; what lies outside is dropped. Where
+    one part covers them all, the others are added to it.
+    """
+    k, count = len(parts), len(parts[0])
+    if stride == 1 and padding < k and count == size:
+        total = parts[padding]
+    else:
+        total = np.zeros((size, *parts[0].shape[1:]), parts[0].dtype)
+    for t in range(k):
+        if parts[t] is not total:
+            numbers, places = _overlap(t - padding, stride, count, size)
+            total[places] += parts[t][numbers]
+    return total
 
 
 def _overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]:

@@ -36,7 +36,7 @@ from handcnn.threads import share
 
 # So many output rows of W are updated at a time that the step is still in the cache when it is
 # subtracted.
-ROWS = 5
+ROWS = 4
 
 
 def fold(conv: Conv2D, W: Array, image_shape: Shape) -> tuple[Array, Array]:
