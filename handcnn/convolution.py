@@ -112,11 +112,12 @@ def tap_gradient(dz: Array, windows: Array) -> Array:
     length = columns // pieces
     windows = windows.reshape(blocks, oh, taps, pieces, length).swapaxes(2, 3)
     columns_of_dz = dz.reshape(len(dz), oh, blocks, pieces, length).transpose(2, 1, 3, 4, 0)
-    if taps > MANY_TAPS:
-        columns_of_dz = np.ascontiguousarray(columns_of_dz)
 
     def work(rows: slice) -> Array:
-        blockwise = zip(windows[:, rows], columns_of_dz[:, rows], strict=True)
+        few = columns_of_dz[:, rows]
+        if taps > MANY_TAPS:
+            few = np.ascontiguousarray(few)
+        blockwise = zip(windows[:, rows], few, strict=True)
         return total((x @ d).sum(axis=(0, 1)) for x, d in blockwise)
 
     return total(share(work, oh, len(dz) * windows.size)).T
