@@ -25,6 +25,7 @@ BLOCK = 1 << 18
 COLUMNS = 512
 # With more taps than that, it pays to copy dz into the order in which it is multiplied.
 MANY_TAPS = 64
+MOST = 1 << 22  # numbers in the products of `tap_gradient` that are summed at a time
 
 
 def tap_matrix(weights: Array, bias: Array | None = None) -> Array:
@@ -110,6 +111,7 @@ def tap_gradient(dz: Array, windows: Array) -> Array:
     blocks, oh, taps, columns = windows.shape
     pieces = _equal_parts(columns, COLUMNS)
     length = columns // pieces
+    at_a_time = max(1, MOST // (pieces * taps * len(dz)))  # rows
     windows = windows.reshape(blocks, oh, taps, pieces, length).swapaxes(2, 3)
     columns_of_dz = dz.reshape(len(dz), oh, blocks, pieces, length).transpose(2, 1, 3, 4, 0)
 
@@ -117,8 +119,11 @@ def tap_gradient(dz: Array, windows: Array) -> Array:
         few = columns_of_dz[:, rows]
         if taps > MANY_TAPS:
             few = np.ascontiguousarray(few)
-        blockwise = zip(windows[:, rows], few, strict=True)
-        return total((x @ d).sum(axis=(0, 1)) for x, d in blockwise)
+        return total(
+            (x[i : i + at_a_time] @ d[i : i + at_a_time]).sum(axis=(0, 1))
+            for x, d in zip(windows[:, rows], few, strict=True)
+            for i in range(0, max(1, len(x)), at_a_time)
+        )
 
     return total(share(work, oh, len(dz) * windows.size)).T
 
@@ -152,14 +157,14 @@ def _overlay(parts: list[Array], size: int, stride: int, padding: int) -> Array:
     """
     k, count = len(parts), len(parts[0])
     if stride == 1 and padding < k and count == size:
-        total = parts[padding]
+        whole = parts[padding]
     else:
-        total = np.zeros((size, *parts[0].shape[1:]), parts[0].dtype)
+        whole = np.zeros((size, *parts[0].shape[1:]), parts[0].dtype)
     for t in range(k):
-        if parts[t] is not total:
+        if parts[t] is not whole:
             numbers, places = _overlap(t - padding, stride, count, size)
-            total[places] += parts[t][numbers]
-    return total
+            whole[places] += parts[t][numbers]
+    return whole
 
 
 def _overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]:

@@ -24,7 +24,7 @@ from handcnn.layers import (
 )
 from handcnn.products import Array
 
-# Images in a batch of a prediction: folded, they only meet M; else their windows fill the cache.
+# Images in a batch of a prediction: folded, they only meet M; else their windows have to fit L2.
 FOLDED_BATCH, UNFOLDED_BATCH = 1000, 64
 
 

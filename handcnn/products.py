@@ -46,6 +46,7 @@ def sum_of_rows(a: Array, b: Array) -> Array:
 
 def descend(a: Array, gradient: Array, learning_rate: float) -> None:
     """Do a -= learning_rate * gradient, for so many numbers at a time that they stay in L2."""
+    gradient = np.broadcast_to(gradient, a.shape)  # or say that it does not fit
     count = max(1, STEP // max(1, a[:1].size))
 
     def work(rows: slice) -> None:

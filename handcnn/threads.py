@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+from threading import Thread, local
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 Tasks = SimpleQueue[Callable[[], object] | None]
@@ -21,8 +21,22 @@ Tasks = SimpleQueue[Callable[[], object] | None]
 WAKING = 2_500_000
 MOVED = 16  # so many multiplications take as long as moving a number through memory
 
-_tasks: Tasks = SimpleQueue()
-_count = 1  # threads that share, the one that asks included
+
+class Pool(NamedTuple):
+    """Threads that wait for tasks."""
+
+    tasks: Tasks
+    threads: int  # the one that hands over included
+    process: int  # a fork leaves them behind
+
+
+class Own(local):
+    """What belongs to each thread: the pool it has opened."""
+
+    pool: Pool | None = None
+
+
+_own = Own()
 
 
 def cores() -> int:
@@ -41,22 +55,23 @@ def default_threads() -> int:
 def use_threads(count: int) -> Iterator[None]:
     """Share what is worth it between `count` threads, for the length of a with block.
 
-    Meanwhile BLAS computes in the thread that calls it. Outside of this context nothing is shared,
-    and BLAS does as it likes.
+    It holds for the thread that opens it: what others compute meanwhile is not shared. BLAS, which
+    knows no such difference, computes in the thread that calls it. Without this context nothing is
+    shared, and BLAS does as it likes.
     """
     from threadpoolctl import threadpool_limits
 
-    before = _tasks, _count
     tasks: Tasks = SimpleQueue()
+    before = _own.pool
     helpers = [Thread(target=_help, args=(tasks,), daemon=True) for _ in range(count - 1)]
     for helper in helpers:
         helper.start()
-    _set(tasks, count)
+    _own.pool = Pool(tasks, count, os.getpid())
     try:
         with threadpool_limits(1, "blas"):
             yield
     finally:
-        _set(*before)
+        _own.pool = before
         for _ in helpers:
             tasks.put(None)
         for helper in helpers:
@@ -69,12 +84,14 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     The first part is the caller's, and larger, so that all end together: the others wake up first.
 
     Args:
-        work: does one part; it must not share anything itself.
+        work: does one part, which may be empty; what it would share, its thread does alone.
         length: of what is cut.
         multiplications: about how many it takes altogether; few are done in fewer parts, or in one.
     """
-    count = max(1, min(_count, length, multiplications // WAKING))
-    if count == 1:
+    pool, count = _own.pool, 1
+    if pool is not None and pool.process == os.getpid():
+        count = min(pool.threads, length, multiplications // WAKING)
+    if pool is None or count <= 1:
         return [work(slice(0, length))]
     others = length * (multiplications - WAKING) / (count * multiplications)  # the length of one
     cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
@@ -90,7 +107,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
             errors.put(None)
 
     for number in range(1, count):  # in this context: what numpy.errstate has set belongs to it
-        _tasks.put(partial(copy_context().run, do, number))
+        pool.tasks.put(partial(copy_context().run, do, number))
     do(0)
     for error in [errors.get() for _ in results]:
         if error is not None:
@@ -101,12 +118,4 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
 def _help(tasks: Tasks) -> None:
     while task := tasks.get():
         task()
-
-
-def _set(tasks: Tasks, count: int) -> None:
-    global _tasks, _count
-    _tasks, _count = tasks, count
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has no threads but the one that forked
-    os.register_at_fork(after_in_child=lambda: _set(SimpleQueue(), 1))
+        del task  # and the arrays that it knows, before waiting for the next

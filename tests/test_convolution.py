@@ -8,6 +8,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
+import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ def cuts(draw: Callable[..., int]) -> dict[str, int]:
         "BLOCK": draw(st.integers(0, 2000)),  # bytes
         "COLUMNS": draw(st.integers(0, 12)),
         "MANY_TAPS": draw(st.sampled_from([0, 1000])),
+        "MOST": draw(st.sampled_from([0, 100, 10**6])),
     }
 
 
@@ -128,6 +130,19 @@ def test_long_products_are_products(
         products.descend(found[2], 2 * c, 0.25)
     for one, other in zip(found, (a @ b, a.T @ c, c / 2), strict=True):
         np.testing.assert_allclose(one, other, **ROUNDING)
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (7, 3), (8, 2), (3,)])
+def test_a_step_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    a = np.zeros((8, 3))
+    with mock.patch.object(products, "STEP", 6):
+        if shape == (3,):  # NumPy would broadcast it, and so it is
+            products.descend(a, np.ones(shape), 1.0)
+            assert (a == -1).all()
+        else:
+            with pytest.raises(ValueError, match="broadcast"):
+                products.descend(a, np.ones(shape), 1.0)
+            assert not a.any()
 
 
 @given(st.integers(0, 5000), st.integers(0, 600))

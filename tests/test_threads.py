@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -180,28 +181,59 @@ def test_the_error_handling_of_numpy_holds_in_every_thread(error: str) -> None:
 
 
 def test_several_threads_may_share_at_once() -> None:
+    """Each with a pool of its own, opened and closed while others use theirs."""
     results = {}
 
     def user(number: int) -> None:
-        for _ in range(50):
-            results.setdefault(number, []).append(share(lambda part: (number, part.start), 3, MUCH))
+        for _ in range(30):
+            with use_threads(3):
+                parts = share(lambda part: (number, part.start), 3, MUCH)
+            results.setdefault(number, []).append(parts)
 
-    with use_threads(3):
-        users = [threading.Thread(target=user, args=(number,)) for number in range(4)]
-        for thread in users:
-            thread.start()
-        for thread in users:
-            thread.join()
+    users = [threading.Thread(target=user, args=(number,), daemon=True) for number in range(4)]
+    for thread in users:
+        thread.start()
+    for thread in users:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
     for number in range(4):
-        assert results[number] == [[(number, 0), (number, 1), (number, 2)]] * 50
+        assert results[number] == [[(number, 0), (number, 1), (number, 2)]] * 30
+
+
+def test_a_pool_belongs_to_the_thread_that_opened_it() -> None:
+    seen = []
+    with use_threads(2):
+        other = threading.Thread(target=lambda: seen.extend(share(who, 2, MUCH)))
+        other.start()
+        other.join()
+    assert seen == [other.ident]
+
+
+def test_a_part_that_would_share_does_not_wait_for_others() -> None:
+    with use_threads(2):
+        assert share(lambda part: len(share(who, 2, MUCH)), 2, MUCH)[1] == 1
+
+
+def test_what_was_shared_is_let_go() -> None:
+    with use_threads(2):
+        array = np.zeros(10)
+        share(lambda part, array=array: array[part].sum(), 10, MUCH)
+        held = weakref.ref(array)
+        del array
+        deadline = time.monotonic() + 10
+        while held() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert held() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_process_does_its_work_alone() -> None:
     with use_threads(2):
-        share(who, 2, MUCH)
-        if not (pid := os.fork()):
+        with use_threads(2):
+            share(who, 2, MUCH)
+            pid = os.fork()
+        if not pid:
             os._exit(len(share(who, 2, MUCH)))
         deadline = time.monotonic() + 20
         while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
