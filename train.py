@@ -243,9 +243,8 @@ def introduce(run: Run, screen: Screen) -> None:
     screen.say(f"folder   {run.folder}\n")
     screen.say(f"{run.state.net}\n")
     screen.say(HEADING)
-    if not (
-        run.folder / runs.RECORD
-    ).exists():  # on resuming, the former results stay until the new
+    # On resuming, the former results stay until there are new ones.
+    if not (run.folder / runs.RECORD).exists():
         runs.write_record(run.folder, record(run))
 
 

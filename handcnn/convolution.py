@@ -16,7 +16,7 @@ R = k*C + 1, or k*C without a bias.
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from handcnn.products import Array, total
+from handcnn.products import Array, a_few_at_a_time, total
 from handcnn.threads import MOVED, share
 
 # Bytes of the windows of a row that are multiplied at a time: in L2, with room for as much again.
@@ -108,21 +108,21 @@ def correlate(A: Array, windows: Array) -> Array:
 
 def tap_gradient(dz: Array, windows: Array) -> Array:
     """Return dA (F, k*R) for dz (F, OH, OW*B)."""
-    blocks, oh, taps, columns = windows.shape
-    pieces = _equal_parts(columns, COLUMNS)
-    length = columns // pieces
+    blocks, oh, taps, width = windows.shape
+    pieces = _equal_parts(width, COLUMNS)
+    length = width // pieces
     at_a_time = max(1, MOST // (pieces * taps * len(dz)))  # rows
     windows = windows.reshape(blocks, oh, taps, pieces, length).swapaxes(2, 3)
     columns_of_dz = dz.reshape(len(dz), oh, blocks, pieces, length).transpose(2, 1, 3, 4, 0)
 
     def work(rows: slice) -> Array:
-        few = columns_of_dz[:, rows]
+        columns = columns_of_dz[:, rows]
         if taps > MANY_TAPS:
-            few = np.ascontiguousarray(few)
+            columns = np.ascontiguousarray(columns)
         return total(
-            (x[i : i + at_a_time] @ d[i : i + at_a_time]).sum(axis=(0, 1))
-            for x, d in zip(windows[:, rows], few, strict=True)
-            for i in range(0, max(1, len(x)), at_a_time)
+            (x[few] @ d[few]).sum(axis=(0, 1))
+            for x, d in zip(windows[:, rows], columns, strict=True)
+            for few in a_few_at_a_time(slice(0, max(1, len(x))), at_a_time)
         )
 
     return total(share(work, oh, len(dz) * windows.size)).T

@@ -31,7 +31,7 @@ from handcnn.convolution import (
     windows_by_row,
 )
 from handcnn.layers import Conv2D, DenseLayer, HiddenLayer, Layer, OutputLayer, Shape
-from handcnn.products import Array, rows_times
+from handcnn.products import Array, a_few_at_a_time, rows_times
 from handcnn.threads import share
 
 # So many output rows of W are updated at a time that the step is still in the cache when it is
@@ -77,15 +77,12 @@ class FoldedGradient:
             W -= learning_rate * self.compute()
             return
         A = self.A * self.A.dtype.type(learning_rate)
-        blocks, oh, _, columns = self.windows.shape
-        by_row = W.reshape(len(A), oh, blocks, columns)  # a view
+        oh = self.windows.shape[1]
+        by_row = W.reshape(len(A), oh, -1)  # (F, OH, OW*M), a view
 
         def work(rows: slice) -> None:
-            for start in range(rows.start, rows.stop, ROWS):
-                few = slice(start, min(start + ROWS, rows.stop))
-                step = np.empty((len(A), few.stop - start, blocks, columns), A.dtype)
-                np.matmul(A, self.windows[:, few], out=step.transpose(2, 1, 0, 3))
-                by_row[:, few] -= step
+            for few in a_few_at_a_time(rows, ROWS):
+                by_row[:, few] -= correlate(A, self.windows[:, few])
 
         share(work, oh, len(A) * self.windows.size)
 

@@ -50,11 +50,16 @@ def descend(a: Array, gradient: Array, learning_rate: float) -> None:
     count = max(1, STEP // max(1, a[:1].size))
 
     def work(rows: slice) -> None:
-        for start in range(rows.start, rows.stop, count):
-            few = slice(start, min(start + count, rows.stop))
+        for few in a_few_at_a_time(rows, count):
             a[few] -= learning_rate * gradient[few]
 
     share(work, len(a), MOVED * a.size)
+
+
+def a_few_at_a_time(rows: slice, count: int) -> Iterator[slice]:
+    """Yield so many of the rows after one another, the last time what is left."""
+    for start in range(rows.start, rows.stop, count):
+        yield slice(start, min(start + count, rows.stop))
 
 
 def total(parts: Iterable[Array]) -> Array:

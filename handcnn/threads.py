@@ -108,7 +108,9 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
 
     for number in range(1, count):  # in this context: what numpy.errstate has set belongs to it
         pool.tasks.put(partial(copy_context().run, do, number))
+    _own.pool = None
     do(0)
+    _own.pool = pool
     for error in [errors.get() for _ in results]:
         if error is not None:
             raise error

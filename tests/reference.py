@@ -10,6 +10,7 @@ from itertools import product
 from math import exp, log
 
 import numpy as np
+from hypothesis import strategies as st
 
 Array = np.ndarray
 
@@ -197,3 +198,14 @@ def central_difference(f: Callable[[], float], array: Array, step: float = 1e-6)
         array[index] = original
         slopes[index] = (above - below) / (2 * step)
     return slopes
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[int, ...]:
+    """Draw N, C, H, W, F, k, s, p of a small convolution."""
+    k = draw(st.integers(1, 4))
+    s = draw(st.integers(1, 4))
+    p = draw(st.integers(0, 3))
+    h, w = (draw(st.integers(max(1, k - 2 * p), 7)) for _ in "hw")
+    n, c, f = (draw(st.integers(1, 3)) for _ in "ncf")
+    return n, c, h, w, f, k, s, p

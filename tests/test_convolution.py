@@ -30,18 +30,6 @@ ROUNDING = {"rtol": 1e-10, "atol": 1e-10}
 
 
 @st.composite
-def geometries(draw: Callable[..., int]) -> tuple[int, ...]:
-    """N, C, H, W, F, k, s, p."""
-    k, p = draw(st.integers(1, 4)), draw(st.integers(0, 3))
-    side = st.integers(max(1, k - 2 * p), 7)
-    return (
-        *(draw(st.integers(1, 3)) for _ in range(2)),
-        *(draw(side) for _ in range(2)),
-        *(draw(st.integers(1, 3)), k, draw(st.integers(1, 3)), p),
-    )
-
-
-@st.composite
 def cuts(draw: Callable[..., int]) -> dict[str, int]:
     """Sizes at which things are cut: so small that there is something to cut."""
     return {
@@ -53,7 +41,7 @@ def cuts(draw: Callable[..., int]) -> dict[str, int]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(geometries(), cuts(), st.integers(1, 3))
+@given(reference.convolutions(), cuts(), st.integers(1, 3))
 def test_the_loops_agree(geometry: tuple[int, ...], sizes: dict[str, int], count: int) -> None:
     n, c, h, w, f, k, s, p = geometry
     rng = np.random.default_rng(0)
@@ -85,7 +73,7 @@ def test_the_loops_agree(geometry: tuple[int, ...], sizes: dict[str, int], count
 
 
 @settings(deadline=None, max_examples=100)
-@given(geometries())
+@given(reference.convolutions())
 def test_kernels_and_bias_come_out_as_they_went_in(geometry: tuple[int, ...]) -> None:
     _, c, _, _, f, k, _, _ = geometry
     rng = np.random.default_rng(0)

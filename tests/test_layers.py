@@ -127,18 +127,8 @@ def test_convolution_agrees_with_the_loops(case: tuple[int, ...]) -> None:
     compare_convolution(case)
 
 
-@st.composite
-def convolutions(draw: st.DrawFn) -> tuple[int, ...]:
-    k = draw(st.integers(1, 4))
-    s = draw(st.integers(1, 4))
-    p = draw(st.integers(0, 3))
-    h, w = (draw(st.integers(max(1, k - 2 * p), 7)) for _ in "hw")
-    n, c, f = (draw(st.integers(1, 3)) for _ in "ncf")
-    return n, c, h, w, f, k, s, p
-
-
 @settings(max_examples=60)
-@given(convolutions())
+@given(reference.convolutions())
 def test_any_convolution_agrees_with_the_loops(case: tuple[int, ...]) -> None:
     compare_convolution(case)
 
