@@ -29,15 +29,17 @@ try:
     from threadpoolctl import threadpool_info
 
     from data import TRAINING_IMAGES, Batches, Dataset, Split, load_dataset
-    from handcnn import HandcnnError, Network, __version__, cli, documented_network, runs
-    from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from handcnn import HandcnnError, Network, __version__, documented_network
+    from handcnn.app import command_line as cli
+    from handcnn.app.console import HEADING, Screen, epoch_line
+    from handcnn.app.interrupts import StopRequests, python_command, resume_command
+    from handcnn.app.options import DEFAULTS, FIXED, find_bad_option, flag, parse_options
+    from handcnn.kernels.threads import use_threads
     from handcnn.layers import ParameterLayer
-    from handcnn.options import DEFAULTS, FIXED, find_bad_option, flag, parse_options
-    from handcnn.products import Array
-    from handcnn.screen import HEADING, Screen, epoch_line
-    from handcnn.stopping import StopRequests, python_command, resume_command
-    from handcnn.threads import use_threads
+    from handcnn.storage import runs
+    from handcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from handcnn.training import Score, best_epoch, confusion_matrix, evaluate, train_epoch
+    from handcnn.types import Array
 except ModuleNotFoundError as error:
     sys.exit(f"train.py: {error.name} is not installed in this Python; use make, or see README.md")
 

@@ -35,8 +35,9 @@ from benchmarks.measure import (
     take_turns,
     torch_is_there,
 )
-from handcnn import cli, runs
-from handcnn.files import atomic_write
+from handcnn.app import command_line as cli
+from handcnn.storage import runs
+from handcnn.storage.files import atomic_write
 
 PAIR = f"{'minimum':>10}{'median':>10}"
 COLUMNS = (

@@ -29,8 +29,8 @@ from handcnn import (
     loss_gradient,
 )
 from handcnn.layers import ParameterLayer
-from handcnn.products import Array
 from handcnn.training import train_epoch
+from handcnn.types import Array
 
 # The largest difference allowed between two arrays, as a part of the largest absolute value in
 # them. Sums of thousands of float32 products differ by about 1e-6 of it from library to library.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from handcnn.threads import cores, use_threads
+from handcnn.kernels.threads import cores, use_threads
 
 INSTALL = "PyTorch is not installed, so there is no rival; to get it: pip install -e '.[bench]'"
 

@@ -7,7 +7,7 @@ written down first; under each window NumPy sums. The dense layers are matrix pr
 import numpy as np
 
 from handcnn.network import Network
-from handcnn.products import Array
+from handcnn.types import Array
 
 
 def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:

@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 from benchmarks.measure import INSTALL, Neighbours, load_average, show_load, torch_is_there
 from data.dataset import CACHE
 from data.mnist import FILE
-from handcnn import HandcnnError, cli, runs
+from handcnn import HandcnnError
+from handcnn.app import command_line as cli
+from handcnn.storage import runs
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--dataset", "digits", "--limit", "200")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (this is what everybody calls it)
 
 from handcnn.layers import Conv2D, InputLayer, Layer, OutputLayer, ParameterLayer
-from handcnn.products import Array
+from handcnn.types import Array
 
 # Four ways to write the same update. Which one is the fastest depends on sizes and threads.
 UPDATES = ("p -= lr * p.grad", "p.add_(p.grad, alpha=-lr)", "SGD(foreach)", "SGD(fused)")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from data import load_dataset
-from handcnn import cli
+from handcnn.app import command_line as cli
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from data.line import Patience
 from data.openml import PATIENCE, fetch_mnist
-from handcnn.archive import read_archive, write_archive
 from handcnn.errors import HandcnnError
+from handcnn.storage.archive import read_archive, write_archive
 
 UInt8 = npt.NDArray[np.uint8]
 Say = Callable[[str], None]

@@ -10,12 +10,12 @@ The letters used for shapes, everywhere in this package and its documentation:
 Importing the package loads NumPy and nothing slower.
 """
 
-from handcnn.checkpoint import load_network
 from handcnn.errors import HandcnnError
+from handcnn.kernels.threads import use_threads
 from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network, documented_network
-from handcnn.threads import use_threads
+from handcnn.storage.checkpoint import load_network
 
 __version__ = "0.1.0"
 

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 
 from handcnn.gradient_check import check_gradients
+from handcnn.kernels.threads import use_threads
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import documented_network
-from handcnn.threads import use_threads
 
 
 def main() -> int:

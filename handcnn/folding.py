@@ -21,7 +21,7 @@ from math import prod
 
 import numpy as np
 
-from handcnn.convolution import (
+from handcnn.kernels.im2col import (
     correlate,
     kernels_and_bias,
     padded,
@@ -30,9 +30,10 @@ from handcnn.convolution import (
     tap_matrix,
     windows_by_row,
 )
-from handcnn.layers import Conv2D, DenseLayer, HiddenLayer, Layer, OutputLayer, Shape
-from handcnn.products import Array, a_few_at_a_time, rows_times
-from handcnn.threads import share
+from handcnn.kernels.products import a_few_at_a_time, rows_times
+from handcnn.kernels.threads import share
+from handcnn.layers import Conv2D, DenseLayer, HiddenLayer, Layer, OutputLayer
+from handcnn.types import Array, Shape
 
 # So many output rows of W are updated at a time that the step is still in the cache when it is
 # subtracted.

@@ -12,7 +12,7 @@ import numpy as np
 
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network
-from handcnn.products import Array
+from handcnn.types import Array
 
 STEP = 1e-6
 TOLERANCE = 1e-6

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.convolution import (
+from handcnn.kernels.im2col import (
     correlate,
     kernels_and_bias,
     padded,
@@ -26,9 +26,8 @@ from handcnn.convolution import (
     tap_matrix,
     windows_by_row,
 )
-from handcnn.products import Array, descend, rows_times, sum_of_rows
-
-Shape = tuple[int, ...]
+from handcnn.kernels.products import descend, rows_times, sum_of_rows
+from handcnn.types import Array, Shape
 
 
 class Layer:

@@ -6,12 +6,9 @@ what comes out). A step with learning rate 0.001 on a batch of 64 therefore move
 with 0.064 in a framework that averages. `docs/backprop.md`, section 1, derives both.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from handcnn.types import Array
 
 SMALLEST_PROBABILITY = 1e-15
 

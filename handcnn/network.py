@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.archive import write_archive
 from handcnn.folding import FoldedPair, is_worth_folding
 from handcnn.layers import (
     LAYERS,
@@ -19,10 +18,10 @@ from handcnn.layers import (
     Layer,
     OutputLayer,
     ParameterLayer,
-    Shape,
     show_shape,
 )
-from handcnn.products import Array
+from handcnn.storage.archive import write_archive
+from handcnn.types import Array, Shape
 
 # Images in a batch of a prediction: folded, they only meet M; else their windows have to fit L2.
 FOLDED_BATCH, UNFOLDED_BATCH = 1000, 64

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from handcnn.errors import HandcnnError
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network
-from handcnn.products import Array
+from handcnn.types import Array
 
 Batch = tuple[Array, Array]
 

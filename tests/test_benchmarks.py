@@ -19,7 +19,7 @@ import reference
 from benchmarks import cases, measure, naive
 from benchmarks.__main__ import main
 from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
-from handcnn.threads import WAKING, share
+from handcnn.kernels.threads import WAKING, share
 
 ROOT = Path(__file__).parents[1]
 

@@ -29,8 +29,8 @@ from handcnn import (
     load_network,
     loss_gradient,
 )
-from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from handcnn.runs import HISTORY_COLUMNS
+from handcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from handcnn.storage.runs import HISTORY_COLUMNS
 
 Array = np.ndarray
 

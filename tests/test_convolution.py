@@ -13,8 +13,9 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handcnn import convolution, products, threads
-from handcnn.convolution import (
+from handcnn.kernels import im2col as convolution
+from handcnn.kernels import products, threads
+from handcnn.kernels.im2col import (
     correlate,
     kernels_and_bias,
     padded,
@@ -23,7 +24,7 @@ from handcnn.convolution import (
     tap_matrix,
     windows_by_row,
 )
-from handcnn.threads import use_threads
+from handcnn.kernels.threads import use_threads
 
 Array = np.ndarray
 ROUNDING = {"rtol": 1e-10, "atol": 1e-10}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from handcnn.files import atomic_write, lock_file, remove_temporary_files
+from handcnn.storage.files import atomic_write, lock_file, remove_temporary_files
 
 
 def listing(folder: Path) -> list[str]:
@@ -103,7 +103,7 @@ def write_in_a_process(path: Path, middle: str) -> subprocess.CompletedProcess[s
     """Write 100,000 bytes to `path` in another process, with `middle` happening on the way."""
     program = f"""
 import os, resource, signal, sys
-from handcnn.files import atomic_write
+from handcnn.storage.files import atomic_write
 with atomic_write({str(path)!r}) as file:
     file.write(b"half" * 12_500)
     file.flush()
@@ -148,7 +148,7 @@ def test_a_lock_keeps_others_out_until_its_process_is_dead(tmp_path: Path) -> No
     path = tmp_path / "lock"
     program = f"""
 import sys
-from handcnn.files import lock_file
+from handcnn.storage.files import lock_file
 file = open({str(path)!r}, "wb")
 lock_file(file)
 print("locked", flush=True)

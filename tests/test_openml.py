@@ -25,7 +25,7 @@ from data import load_dataset
 from data.line import THREAD, Line, Patience
 from data.mnist import FILE, Published, _read, load_mnist
 from handcnn import HandcnnError
-from handcnn.archive import write_archive
+from handcnn.storage.archive import write_archive
 
 RNG = np.random.default_rng(5)
 LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)

@@ -20,9 +20,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from handcnn import pictures
 from handcnn.errors import HandcnnError
-from handcnn.pictures import MAX_PIXELS, load_picture, prepare_picture, to_batch
+from handcnn.pictures import preparation as pictures
+from handcnn.pictures.preparation import MAX_PIXELS, load_picture, prepare_picture, to_batch
 
 Pixels = npt.NDArray[np.uint8]
 

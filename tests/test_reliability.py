@@ -30,11 +30,12 @@ from PIL import Image
 
 import predict
 import train
-from handcnn import Conv2D, HandcnnError, archive, load_network, runs
-from handcnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from handcnn import Conv2D, HandcnnError, load_network
+from handcnn.app.interrupts import python_command, resume_command
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
-from handcnn.stopping import python_command, resume_command
+from handcnn.storage import archive, runs
+from handcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
@@ -162,11 +163,11 @@ def test_killed_at_random_instants(
 
 SPOTS = {
     "between best weights and checkpoint": (4, "train.save_checkpoint"),
-    "between checkpoint and history": (4, "handcnn.runs.write_history"),
-    "between the last checkpoint and its history": (5, "handcnn.runs.write_history"),
+    "between checkpoint and history": (4, "handcnn.storage.runs.write_history"),
+    "between the last checkpoint and its history": (5, "handcnn.storage.runs.write_history"),
     "between the last epoch and the results": (1, "train.finish"),
     "before the last picture": (1, "handcnn.plots.plot_filters"),
-    "before the record of the end": (2, "handcnn.runs.write_record"),
+    "before the record of the end": (2, "handcnn.storage.runs.write_record"),
 }
 
 
@@ -370,9 +371,9 @@ FULL = {
     "checkpoint": (3, "train.train_epoch", 10_000_000, "checkpoint.npz", 2),
     # The next one is longer, by a row of the history.
     "the end of the checkpoint": (3, "train.train_epoch", "former", "checkpoint.npz", 2),
-    "history": (4, "handcnn.runs.write_history", 100, "history.csv", 3),
+    "history": (4, "handcnn.storage.runs.write_history", 100, "history.csv", 3),
     "picture": (1, "handcnn.plots.plot_loss", 30_000, "loss.png", 4),
-    "record": (2, "handcnn.runs.write_record", 100, "run.json", 4),
+    "record": (2, "handcnn.storage.runs.write_record", 100, "run.json", 4),
 }
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient, threads
-from handcnn.threads import WAKING, default_threads, share, use_threads
+from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
+from handcnn.kernels import threads
+from handcnn.kernels.threads import WAKING, default_threads, share, use_threads
 
 RNG = np.random.default_rng(0)
 MUCH = 1000 * WAKING
@@ -32,7 +33,7 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counts.append(len(parts))
         return parts
 
-    for module in ("convolution", "folding", "products"):
+    for module in ("kernels.im2col", "folding", "kernels.products"):
         monkeypatch.setattr(f"handcnn.{module}.share", counting)
     return counts
 

@@ -7,14 +7,11 @@ sides are as short as a batch, packing takes as long as multiplying; small produ
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import iadd
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from handcnn.threads import MOVED, share
-
-Array = npt.NDArray[Any]
+from handcnn.kernels.threads import MOVED, share
+from handcnn.types import Array
 
 SMALL = 1_000_000  # multiplications, up to which OpenBLAS packs nothing
 SHORTEST = 64  # rows: shorter pieces do not pay

@@ -19,11 +19,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from handcnn.files import atomic_write
 from handcnn.layers import Conv2D, Layer
 from handcnn.network import Network
-from handcnn.products import Array
+from handcnn.storage.files import atomic_write
 from handcnn.training import best_epoch
+from handcnn.types import Array
 
 History = Sequence[Mapping[str, float]]
 

@@ -16,8 +16,9 @@ R = k*C + 1, or k*C without a bias.
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from handcnn.products import Array, a_few_at_a_time, total
-from handcnn.threads import MOVED, share
+from handcnn.kernels.products import a_few_at_a_time, total
+from handcnn.kernels.threads import MOVED, share
+from handcnn.types import Array
 
 # Bytes of the windows of a row that are multiplied at a time: in L2, with room for as much again.
 BLOCK = 1 << 18

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from handcnn.checkpoint import HISTORY_COLUMNS
 from handcnn.errors import HandcnnError
-from handcnn.files import atomic_write, flush_folder, lock_file, remove_temporary_files
+from handcnn.storage.checkpoint import HISTORY_COLUMNS
+from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")
 LATEST = Path("latest")  # in the place of a run's folder: the newest one

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self, TypeVar
 
-from handcnn.files import remove_temporary_files
+from handcnn.storage.files import remove_temporary_files
 
 Item = TypeVar("Item")
 

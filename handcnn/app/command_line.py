@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
-from handcnn.stopping import Stopped
 
 LONGEST = 500  # characters of a complaint about an option
 

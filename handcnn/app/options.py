@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from handcnn import cli, runs
-from handcnn.threads import default_threads
+from handcnn.app import command_line as cli
+from handcnn.kernels.threads import default_threads
+from handcnn.storage import runs
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 20,

@@ -24,7 +24,7 @@ from PIL import ExifTags, Image, ImageOps
 from scipy import ndimage
 
 from handcnn.errors import HandcnnError
-from handcnn.files import atomic_write
+from handcnn.storage.files import atomic_write
 
 Grey = npt.NDArray[Any]  # float32 or float64
 Mask = npt.NDArray[np.bool_]

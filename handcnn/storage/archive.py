@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib import format as npy
 
 from handcnn.errors import HandcnnError
-from handcnn.files import atomic_write
+from handcnn.storage.files import atomic_write
+from handcnn.types import Array
 
 FORMAT = "handcnn"
 VERSION = 1
 MAX_METADATA_BYTES = 16_000_000  # some 15,000 epochs of history
 
-Array = npt.NDArray[Any]
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from handcnn.archive import Layout, read_archive, write_archive
 from handcnn.errors import HandcnnError
-from handcnn.layers import LAYERS, Conv2D, Layer, Shape
+from handcnn.layers import LAYERS, Conv2D, Layer
 from handcnn.network import Network
-from handcnn.products import Array
+from handcnn.storage.archive import Layout, read_archive, write_archive
+from handcnn.types import Array, Shape
 
 MOST_NUMBERS = 4_000_000  # that a layer may make of one image; the documented one makes 25,088
 HISTORY_COLUMNS = (

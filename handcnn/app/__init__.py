@@ -1,0 +1,1 @@
+"""What train.py and predict.py share: options, the console, interrupts."""
