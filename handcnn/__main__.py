@@ -1,9 +1,11 @@
 """`python -m handcnn`: one training step of the documented network, shown step by step.
 
-In float64, so that the gradient check at its heart can be strict; everything else is as in
-training. Exit code 1 if a gradient is wrong.
+It computes in float64, so that the gradient check can be strict. Everything else is as in
+training. The exit code is 1 if a gradient is wrong.
 """
 
+import argparse
+import os
 import sys
 
 import numpy as np
@@ -11,13 +13,20 @@ import numpy as np
 from handcnn.gradient_check import check_gradients
 from handcnn.kernels.threads import use_threads
 from handcnn.loss import loss_function, loss_gradient
-from handcnn.network import documented_network
+from handcnn.models import documented_network
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print the step and return the exit code."""
-    with use_threads(1):  # two images are too few to share
-        return show_step()
+    argparse.ArgumentParser(prog="python -m handcnn", description=__doc__).parse_args(arguments)
+    try:
+        with use_threads(1):  # two images are too few to share
+            code = show_step()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough, as in `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def show_step() -> int:

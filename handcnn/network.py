@@ -2,128 +2,112 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.folding import FoldedPair, is_worth_folding
-from handcnn.layers import (
-    LAYERS,
-    Conv2D,
-    DenseLayer,
-    HiddenLayer,
-    InputLayer,
-    Layer,
-    OutputLayer,
-    ParameterLayer,
-    show_shape,
-)
-from handcnn.storage.archive import write_archive
+from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
+from handcnn.kernels.products import matmul
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_own
+from handcnn.layers.checks import show_shape
+from handcnn.layers.dense import flatten
+from handcnn.loss import loss_gradient
 from handcnn.types import Array, Shape
 
-# Images in a batch of a prediction: folded, they only meet M; else their windows have to fit L2.
-FOLDED_BATCH, UNFOLDED_BATCH = 1000, 64
-
-
-def documented_network(
-    learning_rate: float = 0.001,
-    *,
-    rng: np.random.Generator | None = None,
-    dtype: npt.DTypeLike = np.float32,
-) -> "Network":
-    """Return the documented network for 28x28 grey images and ten classes.
-
-    Args:
-        learning_rate: of every layer.
-        rng: source of the initial weights; the same generator gives the same network.
-        dtype: of the parameters; `numpy.float64` for gradient checks.
-    """
-    rng = np.random.default_rng() if rng is None else rng
-    layers = [
-        InputLayer(),
-        Conv2D(1, 32, 3, padding=1, learning_rate=learning_rate, rng=rng, dtype=dtype),
-        HiddenLayer(32 * 28 * 28, 64, learning_rate, rng=rng, dtype=dtype),
-        OutputLayer(64, 10, learning_rate, rng=rng, dtype=dtype),
-    ]
-    return Network(layers, input_shape=(1, 28, 28))
+# Images in a batch of a prediction. Fused, they only meet M; else their windows have to fit L2.
+FUSED_BATCH, LITERAL_BATCH = 1000, 64
 
 
 class Network:
     """Layers in the order in which a batch passes through them.
 
     Args:
-        layers: layers of `handcnn.layers`, or of the reader's own derived from `Layer` there. They
-            stay reachable, and changeable, as `net.layers`.
+        layers: layers of `handcnn.layers`, or your own derived from `Layer`. They stay reachable,
+            and changeable, as `net.layers`.
         input_shape: the shape of one input without N, for example (1, 28, 28). With it, layers
             that do not fit together are refused at once, and `print(net)` shows every shape.
-        fold: compute a convolution and the dense layer behind it as one linear map, where that is
-            cheaper (see `handcnn.folding`); the results are the same to rounding.
     """
 
-    def __init__(
-        self, layers: Sequence[Layer], input_shape: Shape | None = None, fold: bool = True
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer], input_shape: Shape | None = None) -> None:
         self.layers = list(layers)
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        self.fold = fold
-        self._steps: list[Layer] = []  # of the last forward pass
-        self._pairs: dict[tuple[Layer, Layer], FoldedPair] = {}
         if not self.parameters():
             raise ValueError(f"Network expects at least one layer with parameters, got {layers}")
+        for i, layer in enumerate(self.layers):
+            if any(layer is other for other in self.layers[:i]):
+                raise ValueError(
+                    f"Network expects layers that are all different objects, got {layer} twice; "
+                    "build a second one"
+                )
         self.output_shapes()
 
     def forward(self, x: Array) -> Array:
         """Return the output of the last layer for the batch `x`: probabilities (N, K)."""
-        self._steps = self._plan(len(x))
-        for step in self._steps:
-            x = step.forward(x)
+        for layer in self.layers:
+            x = layer.forward(x)
         return x
 
     def backward(self, dout: Array) -> None:
         """Leave the gradient of every parameter on its layer.
 
+        Nobody reads the gradient with respect to the images, so it is not computed. Whoever wants
+        it calls `backward` on the layers one by one.
+
         Args:
             dout: what the last layer's `backward` takes: `loss_gradient(y_pred, y_true)`.
-
-        Nobody reads the gradient with respect to the images, so it is not computed; whoever wants
-        it calls `backward` on the layers one by one.
 
         Raises:
             RuntimeError: there was no forward pass yet.
         """
-        steps = self._steps or self.layers
-        first, *others = (step for step in steps if type(step) is not InputLayer)
-        for step in reversed(others):
-            dout = step.backward(dout)
-        if isinstance(first, FoldedPair) or type(first).backward is ParameterLayer.backward:
-            first.parameter_gradients(dout)
-        else:
-            first.backward(dout)
+        first = next(i for i, layer in enumerate(self.layers) if layer.parameters())
+        for layer in reversed(self.layers[first + 1 :]):
+            dout = layer.backward(dout)
+        if is_own(self.layers[first]):
+            self.layers[first].backward_parameters(dout)
+        else:  # a subclass may do more in its backward
+            self.layers[first].backward(dout)
 
     def update_params(self) -> None:
-        """Take one step of gradient descent in every layer."""
+        """Take one SGD step in every layer."""
         for layer in self.layers:
             layer.update_params()
+
+    def train_step(self, x: Array, y: Array) -> Array:
+        """Do `forward`, `backward` and `update_params` in one, the fast way.
+
+        Where a convolution comes first and a hidden layer second, they are computed as one linear
+        map (see `handcnn.kernels.fused`). The results are the same to rounding. The gradients are
+        not kept: to look at them, call the three one by one.
+
+        Args:
+            x: the batch (N, C, H, W).
+            y: its one-hot labels (N, K).
+
+        Returns:
+            y_pred (N, K), from before the update.
+        """
+        if layers := self._fusable(x):
+            return self._fused_step(x, y, *layers)
+        y_pred = self.forward(x)
+        self.backward(loss_gradient(y_pred, y))
+        self.update_params()
+        return y_pred
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
 
-        Works on copies of the layers that share the parameters, so that it may be called between
-        `forward` and `backward` without disturbing them.
+        It may be called between `forward` and `backward` without disturbing them.
         """
-        net = Network([copy.copy(layer) for layer in self.layers], fold=self.fold)
-        steps = net._plan(len(x), frozen=True)
-        folded = any(isinstance(step, FoldedPair) for step in steps)
-        size = FOLDED_BATCH if folded else UNFOLDED_BATCH
-        batches = []
-        for start in range(0, max(len(x), 1), size):
-            a = x[start : start + size]
-            for step in steps:
-                a = step.forward(a)
-            batches.append(a)
-        return np.concatenate(batches)
+        # Copies share the parameters, but keep their own x.
+        net = Network([copy.copy(layer) for layer in self.layers])
+        forward: Callable[[Array], Array] = net.forward
+        size = LITERAL_BATCH
+        if layers := net._fusable(x):
+            forward, size = fused_forward(x, *layers), FUSED_BATCH
+        starts = range(0, max(len(x), 1), size)
+        return np.concatenate([forward(x[start : start + size]) for start in starts])
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
         """Return the most probable class (N,) of every input, of which there may be any number."""
@@ -139,20 +123,36 @@ class Network:
         }
 
     def gradients(self) -> dict[str, Array]:
-        """Return what `backward` left on the layers, named as `parameters` names them."""
+        """Return what `backward` left on the layers, named as `parameters` names them.
+
+        Raises:
+            RuntimeError: `backward` was not called yet.
+        """
         return {
-            f"layer{i}.{name}": getattr(layer, f"d{name}")
+            f"layer{i}.{name}": array
             for i, layer in enumerate(self.layers)
-            for name in layer.parameters()
+            for name, array in layer.gradients().items()
         }
 
     def with_parameters(self, arrays: Mapping[str, Array]) -> "Network":
-        """Return a network of the same layers with `arrays`, named as `parameters` names them."""
-        net = Network([copy.copy(layer) for layer in self.layers], self.input_shape, self.fold)
+        """Return a network of the same layers with other parameters.
+
+        Args:
+            arrays: exactly the names and shapes that `parameters` gives, float32 or float64.
+
+        Raises:
+            ValueError: a name is missing or too many, or a shape or dtype does not fit.
+        """
+        if unknown := arrays.keys() ^ self.parameters().keys():
+            raise ValueError(
+                f"with_parameters expects exactly {', '.join(self.parameters())}; "
+                f"missing or too many: {', '.join(sorted(unknown))}"
+            )
+        layers = [copy.copy(layer) for layer in self.layers]
         for full_name, array in arrays.items():
             layer, name = full_name.split(".")
-            setattr(net.layers[int(layer.removeprefix("layer"))], name, array)
-        return net
+            setattr(layers[int(layer.removeprefix("layer"))], name, array)
+        return Network(layers, self.input_shape)
 
     def architecture(self) -> dict[str, Any]:
         """Return what the network is apart from its parameters, as JSON can say it."""
@@ -163,28 +163,11 @@ class Network:
     def save(self, path: str | os.PathLike[str], **metadata: object) -> None:
         """Write the parameters to `path` (.npz) for `load_network`, completely or not at all.
 
-        Args:
-            path: the file; the name is taken as it is.
-            metadata: anything JSON can say that should be kept with the weights.
-
-        Raises:
-            ValueError: a layer is not one of handcnn's, or a name in `metadata` is one that the
-                file itself uses.
-            HandcnnError: a parameter is not finite; what is under `path` stays as it is.
-            OSError: the file cannot be written.
+        The arguments and errors are those of `handcnn.storage.networks.save_network`.
         """
-        architecture = self.architecture()
-        if strangers := [layer for layer in self.layers if type(layer) not in LAYERS.values()]:
-            raise ValueError(
-                f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
-                "keep the parameters of other layers with numpy.savez"
-            )
-        if taken := {"format", "version", "kind", *architecture} & metadata.keys():
-            raise ValueError(
-                f"Network.save expects another name for the metadata {min(taken)!r}, "
-                "which the file uses itself"
-            )
-        write_archive(path, "weights", self.parameters(), {**architecture, **metadata})
+        from handcnn.storage.networks import save_network  # the one arrow that points up
+
+        save_network(self, path, **metadata)
 
     def output_shapes(self) -> list[Shape | None]:
         """Return the shape of one output of every layer, None where the input is not known.
@@ -198,16 +181,6 @@ class Network:
             shape = None if shape is None else layer.output_shape(shape)
             shapes.append(shape)
         return shapes
-
-    def _plan(self, images: int, frozen: bool = False) -> list[Layer]:
-        """Return the layers in order, each pair that is worth it folded into one."""
-        steps: list[Layer] = []
-        for layer in self.layers:
-            if self.fold and steps and is_worth_folding(steps[-1], layer, images):
-                conv, dense = cast(Conv2D, steps.pop()), cast(DenseLayer, layer)
-                layer = self._pairs.setdefault((conv, dense), FoldedPair(conv, dense, frozen))
-            steps.append(layer)
-        return steps
 
     def __repr__(self) -> str:
         """Return a table: every layer with its output shape and number of parameters."""
@@ -224,3 +197,65 @@ class Network:
             f"{name:{widths[0]}}  {output:{widths[1]}}  {count:>{widths[2]}}"
             for name, output, count in rows
         )
+
+    def _fusable(self, x: Array) -> "tuple[Conv2D, HiddenLayer, list[Layer]] | None":
+        """Return the convolution and the hidden layer in front, and the rest, if fusing is cheaper.
+
+        A subclass may compute something else, so only handcnn's own classes will do. W is read in
+        other shapes, so it must be C-contiguous.
+        """
+        match [layer for layer in self.layers if type(layer) is not InputLayer]:
+            case [Conv2D() as conv, HiddenLayer() as hidden, *rest] if is_own(conv, hidden):
+                K, W = conv.parameters()["weights"], hidden.parameters()["weights"]
+                if is_cheaper(len(x), K) and W.dtype == K.dtype and W.flags.c_contiguous:
+                    return conv, hidden, rest
+        return None
+
+    def _fused_step(
+        self, x: Array, y: Array, conv: Conv2D, hidden: HiddenLayer, rest: list[Layer]
+    ) -> Array:
+        """Take the step of `train_step` with the convolution and the hidden layer fused."""
+        x, geometry = fused_input(conv, hidden, x)  # (N, C*H*W)
+        M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
+        z = matmul(x, M) + (m + hidden.bias)  # (N, M)
+        y_pred: Array = np.maximum(0, z)
+        for layer in rest:
+            y_pred = layer.forward(y_pred)
+
+        dout = loss_gradient(y_pred, y)
+        for layer in reversed(rest):
+            dout = layer.backward(dout)
+        dz = np.asarray(dout, z.dtype) * (z > 0)
+        dM, dm = matmul(x.T, dz), dz.sum(axis=0)
+
+        for layer in rest:
+            layer.update_params()
+        hidden.bias -= hidden.learning_rate * dm
+        rates = conv.learning_rate, hidden.learning_rate
+        update_fused(conv.weights, conv.bias, hidden.weights, dM, dm, geometry, rates)
+        return y_pred
+
+
+def fused_forward(
+    x: Array, conv: Conv2D, hidden: HiddenLayer, rest: list[Layer]
+) -> Callable[[Array], Array]:
+    """Return a forward pass for batches shaped as `x`, fused once for all of them."""
+    _, geometry = fused_input(conv, hidden, x)
+    M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
+
+    def forward(batch: Array) -> Array:
+        z = matmul(fused_input(conv, hidden, batch)[0], M) + (m + hidden.bias)
+        a: Array = np.maximum(0, z)
+        for layer in rest:
+            a = layer.forward(a)
+        return a
+
+    return forward
+
+
+def fused_input(conv: Conv2D, hidden: HiddenLayer, x: Array) -> tuple[Array, Geometry]:
+    """Return the batch as rows (N, C*H*W) and what the convolution does to each, or complain."""
+    x = conv.check_input(x)
+    output_shape = conv.output_shape(x.shape[1:])
+    hidden.output_shape(output_shape)
+    return flatten(x), Geometry(x.shape[1:], output_shape, conv.stride, conv.padding)

@@ -1,7 +1,7 @@
-"""Products of arrays with one very long side, cut into pieces that stay in the cache.
+"""Matrix products with one very long side, and the SGD update, in pieces that suit the cache.
 
-Large ones OpenBLAS packs first: it copies the operands into another order. Where two of the three
-sides are as short as a batch, packing takes as long as multiplying; small products are spared it.
+OpenBLAS copies the operands of a large product into another order first. Where two of the three
+sides are as short as a batch, that takes as long as the multiplication. Small products skip it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,25 +13,41 @@ import numpy as np
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array
 
-SMALL = 1_000_000  # multiplications, up to which OpenBLAS packs nothing
-SHORTEST = 64  # rows: shorter pieces do not pay
-STEP = 1 << 17  # numbers
+SMALL = 1_000_000  # multiplications up to which OpenBLAS copies nothing
+FEWEST_ROWS = 64  # shorter pieces do not pay
+UPDATED = 1 << 17  # numbers updated at a time, so that they stay in the cache
 
 
-def rows_times(a: Array, b: Array) -> Array:
-    """Return a b for a (L, K) and b (K, M), where L is the long side."""
-    out = np.empty((len(a), b.shape[1]), b.dtype)
+def matmul(a: Array, b: Array) -> Array:
+    """Return a b (N, M) for a (N, K) and b (K, M), cut along the longest of the three sides.
+
+              N longest                K longest               M longest
+               _                                                   ____|____
+    a b  =    |_| [ b ]         [____|____] |_|            [ a ] [____|____]
+              |_|                           |_|
+            pieces of a         pieces of both, added        pieces of b
+    """
+    (n, k), m = a.shape, b.shape[1]
+    if m > max(n, k):
+        return matmul(b.T, a.T).T
+    return _sum_of_pieces(a.T, b) if k > n else _row_by_row(a, b)
+
+
+def _row_by_row(a: Array, b: Array) -> Array:
+    """Return a b for a (N, K) and b (K, M), where N is the long side."""
+    b = np.ascontiguousarray(b)
+    out = np.empty((len(a), b.shape[1]), np.result_type(a, b))
 
     def work(rows: slice) -> None:
-        for pieces in _pieces(rows, b.size, a, out):
-            np.matmul(pieces[0], b, out=pieces[1])
+        for a_pieces, out_pieces in _pieces(rows, b.size, a, out):
+            np.matmul(a_pieces, b, out=out_pieces)
 
     share(work, len(a), a.size * b.shape[1])
     return out
 
 
-def sum_of_rows(a: Array, b: Array) -> Array:
-    """Return a^T b for a (L, N) and b (L, M), where L is the long side."""
+def _sum_of_pieces(a: Array, b: Array) -> Array:
+    """Return a^T b for a (K, N) and b (K, M), where K is the long side."""
     each = a.shape[1] * b.shape[1]
 
     def work(rows: slice) -> Array:
@@ -41,37 +57,44 @@ def sum_of_rows(a: Array, b: Array) -> Array:
     return total(share(work, len(a), len(a) * each))
 
 
-def descend(a: Array, gradient: Array, learning_rate: float) -> None:
-    """Do a -= learning_rate * gradient, for so many numbers at a time that they stay in L2."""
-    gradient = np.broadcast_to(gradient, a.shape)  # or say that it does not fit
-    count = max(1, STEP // max(1, a[:1].size))
+def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
+    """Do parameter -= learning_rate * gradient in place."""
+    if parameter.shape != gradient.shape:
+        raise ValueError(f"the gradient of a parameter {parameter.shape} has {gradient.shape}")
+    count = max(1, UPDATED // max(1, parameter[:1].size))
 
     def work(rows: slice) -> None:
-        for few in a_few_at_a_time(rows, count):
-            a[few] -= learning_rate * gradient[few]
+        for few in slices(rows, count):
+            parameter[few] -= learning_rate * gradient[few]
 
-    share(work, len(a), MOVED * a.size)
+    share(work, len(parameter), MOVED * parameter.size)
 
 
-def a_few_at_a_time(rows: slice, count: int) -> Iterator[slice]:
-    """Yield so many of the rows after one another, the last time what is left."""
+def slices(rows: slice, count: int) -> Iterator[slice]:
+    """Cut a slice into slices of `count` rows; the last one has what is left."""
     for start in range(rows.start, rows.stop, count):
         yield slice(start, min(start + count, rows.stop))
 
 
 def total(parts: Iterable[Array]) -> Array:
-    """Return the sum of arrays of one shape, of which the first may be overwritten."""
+    """Return the sum of arrays of one shape. The first may be overwritten."""
     return reduce(iadd, parts)
 
 
 def _pieces(rows: slice, multiplications: int, *arrays: Array) -> Iterator[list[Array]]:
-    """Cut some rows of the arrays (L, K) into pieces, small at so many multiplications a row.
+    """Cut rows of arrays (L, K) into pieces whose products are small.
+
+    Args:
+        rows: the rows to cut.
+        multiplications: for one row.
+        arrays: each (L, K) with a K of its own.
 
     Yields:
-        Views (pieces, rows of a piece, K): all that are equally long, and what is left over.
+        For each array a view (pieces, rows of a piece, K): first all pieces of equal length, then
+        the shorter rest if there is one.
     """
     length, small = rows.stop - rows.start, SMALL // max(1, multiplications)
-    if length <= small or small < SHORTEST:
+    if length <= small or small < FEWEST_ROWS:
         small = max(1, length)
     rest = length % small
     whole, left_over = slice(rows.start, rows.stop - rest), slice(rows.stop - rest, rows.stop)

@@ -1,8 +1,8 @@
-"""One computation on several processor cores: each takes a part of it in a Python thread.
+"""Parts of one computation on several cores: each is done by a Python thread.
 
 NumPy lets other threads run while it computes, so a part that takes some tenths of a millisecond
-is worth handing over. The threads of BLAS are not used: they spin while they wait for work, and
-where another program wants the core, everybody waits for the one that cannot run. Those here sleep.
+is worth handing over. The threads of BLAS are not used. They spin while they wait for work, and
+on a busy machine everybody then waits for the one that cannot run. Those here sleep.
 """
 
 import os
@@ -10,33 +10,78 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import pairwise
 from queue import SimpleQueue
-from threading import Thread, local
-from typing import Any, NamedTuple, TypeVar
+from threading import Lock, Thread, local
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-Tasks = SimpleQueue[Callable[[], object] | None]
 
 # Multiplications that take as long as it takes another thread to wake up.
 WAKING = 2_500_000
-MOVED = 16  # so many multiplications take as long as moving a number through memory
+MOVED = 16  # moving a number through memory takes as long as so many multiplications
 
 
-class Pool(NamedTuple):
-    """Threads that wait for tasks."""
+class Pool:
+    """Threads that wait for tasks until the pool is closed."""
 
-    tasks: Tasks
-    threads: int  # the one that hands over included
-    process: int  # a fork leaves them behind
+    def __init__(self, threads: int) -> None:
+        self.threads = threads  # the one that hands over is among them
+        self.process = os.getpid()  # a fork leaves the others behind
+        self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.helpers = [Thread(target=self._help, daemon=True) for _ in range(threads - 1)]
+        for helper in self.helpers:
+            helper.start()
+
+    def close(self) -> None:
+        """End the threads."""
+        for _ in self.helpers:
+            self.tasks.put(None)
+        for helper in self.helpers:
+            helper.join()
+
+    def _help(self) -> None:
+        while task := self.tasks.get():
+            task()
+            del task  # and the arrays it refers to, before waiting for the next one
+
+
+class OneBlasThread:
+    """Holds BLAS to one thread as long as anybody asks for it.
+
+    BLAS has one setting for the whole process. The first to enter sets it, and the last to leave
+    restores it, whichever threads they are in.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users = Lock(), 0
+        self.limit: Any = None
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self.lock:
+            if self.users == 0:
+                self.limit = threadpool_limits(1, "blas")
+            self.users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.limit.restore_original_limits()
 
 
 class Own(local):
-    """What belongs to each thread: the pool it has opened."""
+    """What belongs to each thread: the pools it has open, of which it uses the last."""
 
-    pool: Pool | None = None
+    def __init__(self) -> None:
+        self.pools: list[Pool] = []
+        self.is_sharing = False
 
 
 _own = Own()
+_one_blas_thread = OneBlasThread()
 
 
 def cores() -> int:
@@ -47,77 +92,93 @@ def cores() -> int:
 
 
 def default_threads() -> int:
-    """Return how many threads are known to be good here: 2, or 1 where there is one core only."""
+    """Return the number of threads measured to be good here: 2, or 1 on a single core."""
     return min(2, cores())
 
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Share what is worth it between `count` threads, for the length of a with block.
+    """Compute on `count` cores for the length of a with block.
 
-    It holds for the thread that opens it: what others compute meanwhile is not shared. BLAS, which
-    knows no such difference, computes in the thread that calls it. Without this context nothing is
-    shared, and BLAS does as it likes.
+    This holds for the thread that opens the block; other threads do not share their work. BLAS
+    uses one thread in the whole process meanwhile. Outside of such a block nothing is shared, and
+    BLAS uses as many threads as it likes.
+
+    Raises:
+        ValueError: `count` is not a whole number of at least 1.
     """
-    from threadpoolctl import threadpool_limits
-
-    tasks: Tasks = SimpleQueue()
-    before = _own.pool
-    helpers = [Thread(target=_help, args=(tasks,), daemon=True) for _ in range(count - 1)]
-    for helper in helpers:
-        helper.start()
-    _own.pool = Pool(tasks, count, os.getpid())
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"use_threads expects a whole number of at least 1, got {count!r}")
+    pools, pool = _own.pools, Pool(count)
+    pools.append(pool)
     try:
-        with threadpool_limits(1, "blas"):
+        with _one_blas_thread:
             yield
     finally:
-        _own.pool = before
-        for _ in helpers:
-            tasks.put(None)
-        for helper in helpers:
-            helper.join()
+        pools.remove(pool)  # not always the last: blocks may end in any order
+        pool.close()
 
 
 def share(work: Callable[[slice], Result], length: int, multiplications: int) -> list[Result]:
-    """Cut range(length) into a part for each thread and return what `work` gives for the parts.
+    """Cut range(length) into at most one part a thread and return what `work` gives for each.
 
-    The first part is the caller's, and larger, so that all end together: the others wake up first.
+    The caller does the first part, which is larger: the other threads must wake up first. All
+    parts have ended when this returns or raises, also when Ctrl-C interrupts the waiting.
 
     Args:
-        work: does one part, which may be empty; what it would share, its thread does alone.
-        length: of what is cut.
-        multiplications: about how many it takes altogether; few are done in fewer parts, or in one.
+        work: does one part. What it would share in turn is done by its own thread.
+        length: of the range.
+        multiplications: about how many it all takes; few are done in fewer parts.
     """
-    pool, count = _own.pool, 1
+    pool = _own.pools[-1] if _own.pools and not _own.is_sharing else None
+    count = 1
     if pool is not None and pool.process == os.getpid():
         count = min(pool.threads, length, multiplications // WAKING)
     if pool is None or count <= 1:
         return [work(slice(0, length))]
-    others = length * (multiplications - WAKING) / (count * multiplications)  # the length of one
-    cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
+    parts = _parts(length, count, multiplications)
     results: list[Any] = [None] * count
-    errors: SimpleQueue[BaseException | None] = SimpleQueue()
+    errors: list[BaseException] = []
+    ended: SimpleQueue[int] = SimpleQueue()
 
     def do(number: int) -> None:
         try:
-            results[number] = work(slice(cuts[number], cuts[number + 1]))
+            results[number] = work(parts[number])
         except BaseException as error:
-            errors.put(error)
-        else:
-            errors.put(None)
+            errors.append(error)
+        ended.put(number)
 
-    for number in range(1, count):  # in this context: what numpy.errstate has set belongs to it
-        pool.tasks.put(partial(copy_context().run, do, number))
-    _own.pool = None
-    do(0)
-    _own.pool = pool
-    for error in [errors.get() for _ in results]:
-        if error is not None:
-            raise error
+    handed_over = 0
+    _own.is_sharing = True
+    try:
+        for number in range(1, count):  # in this context, to which numpy.errstate belongs
+            pool.tasks.put(partial(copy_context().run, do, number))
+            handed_over += 1
+        results[0] = work(parts[0])
+    finally:
+        _own.is_sharing = False
+        _wait_for(ended, handed_over)
+    if errors:
+        raise errors[0]
     return results
 
 
-def _help(tasks: Tasks) -> None:
-    while task := tasks.get():
-        task()
-        del task  # and the arrays that it knows, before waiting for the next
+def _parts(length: int, count: int, multiplications: int) -> list[slice]:
+    """Cut range(length) so that all parts end together, although all but the first start late."""
+    others = length * (multiplications - WAKING) / (count * multiplications)
+    cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _wait_for(ended: "SimpleQueue[int]", parts: int) -> None:
+    """Wait until so many parts have ended; raise what interrupts the waiting only then."""
+    interrupt: BaseException | None = None
+    while parts:
+        try:
+            ended.get()
+        except BaseException as error:
+            interrupt = error
+        else:
+            parts -= 1
+    if interrupt is not None:
+        raise interrupt

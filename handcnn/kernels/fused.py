@@ -1,0 +1,111 @@
+"""A convolution and the dense layer behind it, computed as the one linear map that they are.
+
+No activation stands between the two, so together they are z = x M + m, exactly. With K and b for
+kernels and bias of the convolution, W for the dense weights, p = (i,j) a position of the
+convolution's output, q = (c,y,x) a pixel of the padded image, and d a unit:
+
+    M[q,d]      = sum over f and over p, u, v with q = (c, i*s+u, j*s+v) of K[f,c,u,v] * W[f,p,d]
+    m[d]        = sum over f,p of b[f] * W[f,p,d]
+
+    dM          = x^T dz,       dm = sum over n of dz
+    dW[f,p,d]   = sum over c,u,v of K[f,c,u,v] * dM[(c,i*s+u,j*s+v), d]  +  b[f] * dm[d]
+    dK[f,c,u,v] = sum over p,d of W[f,p,d] * dM[(c,i*s+u,j*s+v), d]
+    db[f]       = sum over p,d of W[f,p,d] * dm[d]
+
+The batch meets only M (784 x 64 in the documented network). W (25088 x 64) meets only the kernels,
+in three products that cost the same for any batch. They are the three products of a convolution,
+with units in the place of images. `docs/fused.md` derives all of this.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from handcnn.kernels.convolution import sum_over_columns
+from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, pad, split_kernel_matrix
+from handcnn.kernels.products import slices, total
+from handcnn.kernels.threads import share
+from handcnn.types import Array, Shape
+
+ROWS = 4  # rows of W per update, small enough to stay in cache
+
+
+class Geometry(NamedTuple):
+    """What the convolution does to one image: (C, H, W) with stride and padding to (F, OH, OW)."""
+
+    image_shape: Shape
+    output_shape: Shape
+    stride: int
+    padding: int
+
+
+def is_cheaper(images: int, kernels: Array) -> bool:
+    """Return whether fusing spares multiplications for so many images.
+
+    Fused, each number of W meets the C*k*k entries of the kernels and the bias; otherwise it meets
+    each image.
+    """
+    return images > prod(kernels.shape[1:]) + 1
+
+
+def fuse(kernels: Array, bias: Array, W: Array, geometry: Geometry) -> tuple[Array, Array]:
+    """Return M (C*H*W, M) and m (M,) for kernels (F, C, k, k), bias (F, 1) and W (F*OH*OW, M)."""
+    A = kernel_matrix(kernels, bias)
+    (c, h, w), (f, oh, ow), s, p = geometry
+    k, units = kernels.shape[-1], W.shape[1]
+    by_row = W.reshape(f, oh, ow * units).swapaxes(0, 1)  # (OH, F, OW*M)
+    products = np.empty((oh, k, k * c + 1, ow, units), A.dtype)
+
+    def work(rows: slice) -> None:
+        np.matmul(A.T, by_row[rows], out=products[rows].reshape(-1, A.shape[1], ow * units))
+
+    share(work, oh, A.shape[1] * W.size)
+    rows = col2im([products[:, u, :-1] for u in range(k)], h, s, p)  # (H, k*C, OW, M)
+    columns = [rows[:, v * c : v * c + c].swapaxes(0, 2) for v in range(k)]  # (OW, C, H, M)
+    M = col2im(columns, w, s, p).transpose(1, 2, 0, 3)  # (C, H, W, M)
+    return M.reshape(-1, units), products[:, 0, -1].sum(axis=0).sum(axis=0)
+
+
+def update_fused(
+    kernels: Array,
+    bias: Array,
+    W: Array,
+    dM: Array,
+    dm: Array,
+    geometry: Geometry,
+    learning_rates: tuple[float, float],
+) -> None:
+    """Do the SGD update of kernels, bias and W in place, for the gradients of M and m.
+
+    dW is as large as W, so it is never held as a whole.
+
+    Args:
+        kernels: (F, C, k, k).
+        bias: (F, 1).
+        W: (F*OH*OW, M), C-contiguous.
+        dM: (C*H*W, M).
+        dm: (M,).
+        geometry: of the convolution.
+        learning_rates: of the convolution and of the dense layer.
+    """
+    (f, oh, _), k = geometry.output_shape, kernels.shape[-1]
+    conv_rate, dense_rate = learning_rates
+    units_as_images = dM.reshape(*geometry.image_shape, -1)  # (C, H, W, M)
+    windows = im2col(pad(units_as_images, geometry.padding), k, geometry.stride, constant=dm)
+    by_row = W.reshape(f, oh, -1)  # (F, OH, OW*M), a view
+    A = kernel_matrix(kernels, bias)
+    step = A * A.dtype.type(dense_rate)
+
+    def gradient(rows: slice) -> Array:
+        return sum_over_columns(windows[rows], by_row[:, rows])
+
+    def update(rows: slice) -> None:
+        for few in slices(rows, ROWS):
+            by_row[:, few] -= np.matmul(step, windows[few]).swapaxes(0, 1)
+
+    dA = total(share(gradient, oh, A.shape[1] * W.size)).T
+    share(update, oh, A.shape[1] * W.size)
+    dkernels, dbias = split_kernel_matrix(dA, kernels.shape)
+    kernels -= conv_rate * dkernels
+    bias -= conv_rate * dbias

@@ -1,0 +1,32 @@
+"""The layers: each one's forward above its backward, the mirror of docs/backprop.md.
+
+A new layer is a file of its own here, and a name in the register below.
+"""
+
+from handcnn.layers.conv2d import Conv2D
+from handcnn.layers.dense import DenseLayer, HiddenLayer, OutputLayer
+from handcnn.layers.input import InputLayer
+from handcnn.layers.layer import Layer, ParameterLayer
+
+# The register: every layer that a saved network may consist of, by name.
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (InputLayer, Conv2D, HiddenLayer, OutputLayer)
+}
+
+
+def is_own(*layers: Layer) -> bool:
+    """Return whether these are layers of the register; a subclass may compute something else."""
+    return all(type(layer) in LAYERS.values() for layer in layers)
+
+
+__all__ = [
+    "LAYERS",
+    "Conv2D",
+    "DenseLayer",
+    "HiddenLayer",
+    "InputLayer",
+    "Layer",
+    "OutputLayer",
+    "ParameterLayer",
+    "is_own",
+]

@@ -1,0 +1,47 @@
+"""What the layers say when something does not fit: what was expected, what came, the fix."""
+
+from math import prod
+from typing import cast
+
+import numpy as np
+
+from handcnn.types import Shape
+
+
+def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
+    """Return a constructor's argument as an int if it is a whole number, not too small."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < smallest:
+        raise ValueError(
+            f"{layer} expects {name} to be a whole number of at least {smallest}, got {value!r}"
+        )
+    return int(value)
+
+
+def show_shape(shape: tuple[int | str, ...]) -> str:
+    """Return a shape as Python prints it, but with letters such as N unquoted."""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def channel_hint(shape: tuple[int | str, ...], c: int) -> str:
+    """Say how an array of this shape most likely becomes (N, C, H, W)."""
+    if len(shape) == 2 and c == 1:
+        return "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)"
+    if len(shape) == 2:
+        return f"reshape flat images with x.reshape(-1, {c}, H, W)"
+    if len(shape) == 3 and c == 1:
+        return "add the channel axis with x[:, None]"
+    if len(shape) == 3 and shape[0] == c:
+        return "add the batch axis with x[None]"
+    if len(shape) == 4 and shape[3] == c:
+        return "move the channels to the front with x.transpose(0, 3, 1, 2)"
+    return f"the second axis must hold the channels, of which there are {c}"
+
+
+def dense_hint(shape: tuple[int | str, ...], d: int) -> str:
+    """Say how an array of this shape most likely becomes (N, D)."""
+    if shape == (d,):
+        return "add the batch axis with x[None]"
+    if len(shape) > 1 and prod(cast(Shape, shape[1:])) == d:
+        return f"flatten it with x.reshape(len(x), {d})"
+    return "build the layer for the size of its input, or give inputs of the size of the layer"

@@ -1,0 +1,166 @@
+"""What every layer can do: the contract between a layer and the network.
+
+`forward(x)` returns the output and keeps what the way back needs. `backward(dout)` takes the
+gradient of the loss with respect to that output, leaves the gradient of every parameter on the
+layer (`dweights` for `weights`), and returns `dx`, the gradient with respect to the input.
+`update_params()` takes one SGD step.
+
+`x` and `dout` are never written into. `forward` keeps `x` itself and not a copy, unless it had to
+convert its dtype: do not change `x` before `backward`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.kernels.products import sgd_update
+from handcnn.types import Array, Shape
+
+STANDARD_DEVIATION = 0.01  # of the initial weights
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Layer:
+    """A layer without parameters. A subclass needs `forward` and `backward`, and no more."""
+
+    arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, kept under the same names
+
+    def forward(self, x: Array) -> Array:
+        """Return the output for the batch `x`, keeping what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, dout: Array) -> Array:
+        """Return `dx` for the gradient `dout` of the loss with respect to the last output."""
+        raise NotImplementedError
+
+    def backward_parameters(self, dout: Array) -> None:
+        """Compute the parameter gradients only; the first layer needs no dx."""
+        self.backward(dout)
+
+    def update_params(self) -> None:
+        """Take one SGD step; without parameters there is nothing to do."""
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters by name: the arrays themselves, not copies."""
+        return {}
+
+    def gradients(self) -> dict[str, Array]:
+        """Return the gradients that `backward` left, under the names of their parameters."""
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output, without N, for one input; by default the same."""
+        return input_shape
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, from which an equal layer can be built."""
+        return {name: getattr(self, name) for name in self.arguments}
+
+    @staticmethod
+    def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+        """Return the shape of every parameter of a layer with this `config`."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class ParameterLayer(Layer):
+    """A layer with parameters: their initial values, their checks, their update.
+
+    A subclass names its parameters in `parameter_shapes`, and its `backward` leaves the gradient
+    of each under the same name with a d before it. `weights` start normally distributed with
+    standard deviation 0.01, everything else starts at zero. Parameters may be changed in place or
+    replaced by arrays of the same shape at any time. The layer computes in the dtype of `weights`.
+    """
+
+    x: Array  # what `forward` was given
+    weights: Array
+    bias: Array
+    dweights: Array
+    dbias: Array
+
+    def __init__(
+        self, learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
+    ) -> None:
+        if np.dtype(dtype) not in DTYPES:
+            raise ValueError(
+                f"{self} expects dtype float32 or float64, got {np.dtype(dtype)}; "
+                "leave dtype out for float32"
+            )
+        rng = np.random.default_rng() if rng is None else rng
+        self.learning_rate = learning_rate
+        self._shapes = self.parameter_shapes(self.config())
+        for name, shape in self._shapes.items():
+            is_random = name == "weights"
+            initial = rng.normal(0, STANDARD_DEVIATION, shape) if is_random else np.zeros(shape)
+            setattr(self, name, initial.astype(dtype))
+
+    def update_params(self) -> None:
+        """Take the documented SGD step: every parameter -= learning rate * its gradient.
+
+        Raises:
+            RuntimeError: there are no gradients yet.
+        """
+        gradients = self.gradients()
+        for name, parameter in self.parameters().items():
+            sgd_update(parameter, gradients[name], self.learning_rate)
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters by name: the arrays themselves, not copies.
+
+        Raises:
+            ValueError: one was replaced by an array of another shape or of a dtype other than
+                float32 and float64.
+        """
+        for name, shape in self._shapes.items():
+            array = np.asarray(getattr(self, name))
+            if array.shape != shape:
+                raise ValueError(
+                    f"{self} expects {name} of shape {shape}, got {array.shape}; "
+                    "assign an array of that shape"
+                )
+            if array.dtype not in DTYPES:
+                raise ValueError(
+                    f"{self} expects {name} of dtype float32 or float64, got {array.dtype}; "
+                    "convert the array with .astype(numpy.float32)"
+                )
+            setattr(self, name, array.astype(np.asarray(self.weights).dtype, copy=False))
+        return {name: getattr(self, name) for name in self._shapes}
+
+    def gradients(self) -> dict[str, Array]:
+        """Return the gradients that `backward` left, under the names of their parameters.
+
+        Raises:
+            RuntimeError: `backward` was not called yet.
+        """
+        try:
+            return {name: getattr(self, f"d{name}") for name in self._shapes}
+        except AttributeError:
+            raise RuntimeError(
+                f"{self}: there are no gradients before backward; call backward(dout) first"
+            ) from None
+
+    def check_input(self, x: Array) -> Array:
+        """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
+        self.parameters()
+        self.check_shape(np.shape(x))
+        return np.asarray(x, self.weights.dtype)
+
+    def check_dout(self, dout: Array) -> Array:
+        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
+        if not hasattr(self, "x"):
+            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
+        shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
+        if np.shape(dout) != shape:
+            raise ValueError(
+                f"{self} expects dout of shape {shape}, the shape of its output, "
+                f"got {np.shape(dout)}"
+            )
+        return np.asarray(dout, self.weights.dtype)
+
+    def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
+        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
+        raise NotImplementedError
