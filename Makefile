@@ -27,9 +27,10 @@ test: $(INSTALLED) ## run the tests
 
 check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
 
-lint: $(INSTALLED) ## check style and formatting
+lint: $(INSTALLED) ## check style, formatting and the arrows between the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(INSTALLED) ## check the type hints
 	$(BIN)/mypy

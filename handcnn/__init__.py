@@ -18,7 +18,7 @@ from handcnn.models import documented_network
 from handcnn.network import Network
 from handcnn.storage.checkpoint import load_network
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Conv2D",
