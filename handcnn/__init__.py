@@ -15,7 +15,7 @@ from handcnn.kernels.threads import use_threads
 from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.network import Network, documented_network
-from handcnn.storage.checkpoint import load_network
+from handcnn.storage.networks import load_network
 
 __version__ = "0.1.0"
 

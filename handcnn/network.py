@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from handcnn.folding import FoldedPair, is_worth_folding
 from handcnn.layers import (
-    LAYERS,
     Conv2D,
     DenseLayer,
     HiddenLayer,
@@ -20,7 +19,6 @@ from handcnn.layers import (
     ParameterLayer,
     show_shape,
 )
-from handcnn.storage.archive import write_archive
 from handcnn.types import Array, Shape
 
 # Images in a batch of a prediction: folded, they only meet M; else their windows have to fit L2.
@@ -173,18 +171,9 @@ class Network:
             HandcnnError: a parameter is not finite; what is under `path` stays as it is.
             OSError: the file cannot be written.
         """
-        architecture = self.architecture()
-        if strangers := [layer for layer in self.layers if type(layer) not in LAYERS.values()]:
-            raise ValueError(
-                f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
-                "keep the parameters of other layers with numpy.savez"
-            )
-        if taken := {"format", "version", "kind", *architecture} & metadata.keys():
-            raise ValueError(
-                f"Network.save expects another name for the metadata {min(taken)!r}, "
-                "which the file uses itself"
-            )
-        write_archive(path, "weights", self.parameters(), {**architecture, **metadata})
+        from handcnn.storage.networks import save_network
+
+        save_network(self, path, **metadata)
 
     def output_shapes(self) -> list[Shape | None]:
         """Return the shape of one output of every layer, None where the input is not known.

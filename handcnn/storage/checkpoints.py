@@ -1,0 +1,93 @@
+"""Checkpoints: all that a training needs to go on exactly where it stopped."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from handcnn.network import Network
+from handcnn.storage.archive import Layout, read_archive, unusable, write_archive
+from handcnn.storage.networks import build_network, parameter_layout
+from handcnn.types import Array
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+)
+
+
+@dataclass
+class Checkpoint:
+    """The state of a training after its last finished epoch.
+
+    Attributes:
+        net: the network as that epoch left it.
+        best: the parameters, by name, of the epoch that was best on validation.
+        rng: the generator that shuffles the next epoch.
+        history: one row per finished epoch, a number under each of HISTORY_COLUMNS.
+        options: what the training was asked for, as plain JSON values.
+    """
+
+    net: Network
+    best: dict[str, Array]
+    rng: np.random.Generator
+    history: list[dict[str, float]]
+    options: dict[str, Any]
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`, completely or not at all.
+
+    Raises:
+        HandcnnError: a parameter is not finite. A former file stays as it is.
+        OSError: the file cannot be written.
+    """
+    best = {f"best.{name}": array for name, array in checkpoint.best.items()}
+    metadata = {
+        **checkpoint.net.architecture(),
+        "rng": checkpoint.rng.bit_generator.state,
+        "history": checkpoint.history,
+        "options": checkpoint.options,
+    }
+    write_archive(path, "checkpoint", checkpoint.net.parameters() | best, metadata)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Return the checkpoint that `save_checkpoint` wrote to `path`.
+
+    Raises:
+        HandcnnError: as in `load_network`, or the progress in it cannot have been.
+    """
+    arrays, metadata = read_archive(path, "checkpoint", _layout)
+    best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
+    net = build_network(path, metadata, arrays)
+    rng = np.random.default_rng()
+    try:
+        rng.bit_generator.state = metadata["rng"]
+        history = [_checked_row(row, i) for i, row in enumerate(metadata["history"], start=1)]
+        options = dict(metadata["options"])
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise unusable(path, f"its progress is damaged ({error})") from None
+    return Checkpoint(net, best, rng, history, options)
+
+
+def _layout(metadata: Mapping[str, Any]) -> Layout:
+    layout = parameter_layout(metadata)
+    return {**layout, **{f"best.{name}": entry for name, entry in layout.items()}}
+
+
+def _checked_row(row: dict[str, float], epoch: int) -> dict[str, float]:
+    if tuple(row) != HISTORY_COLUMNS or row["epoch"] != epoch:
+        raise ValueError(f"the history of epoch {epoch} has other columns")
+    if not all(isinstance(value, int | float) and isfinite(value) for value in row.values()):
+        raise ValueError(f"the history of epoch {epoch} holds something that is not a number")
+    return row

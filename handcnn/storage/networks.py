@@ -1,0 +1,133 @@
+"""Networks to disk and back: the architecture as JSON, the parameters as plain arrays.
+
+A file can come from anywhere. Loading checks it in full before a network is made of it, and the
+network that comes back predicts the same bits as the one that was saved.
+"""
+
+import os
+from collections.abc import Mapping
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+
+from handcnn.errors import HandcnnError
+from handcnn.layers import LAYERS, Conv2D, Layer
+from handcnn.network import Network
+from handcnn.storage.archive import Layout, read_archive, unusable, write_archive
+from handcnn.types import Array, Shape
+
+MOST_NUMBERS = 4_000_000  # that a layer may make of one image; the documented one makes 25,088
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+
+
+def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: object) -> None:
+    """Write `net` to `path` (.npz) for `load_network`, completely or not at all.
+
+    Args:
+        net: the network; its layers must be layers of handcnn.
+        path: the file; no suffix is added to its name.
+        metadata: anything else to keep with the weights, as JSON can hold it.
+
+    Raises:
+        ValueError: a layer is not one of handcnn's, or the file itself uses a name in `metadata`.
+        HandcnnError: a parameter is not finite. A former file stays as it is.
+        OSError: the file cannot be written.
+    """
+    architecture = net.architecture()
+    if strangers := [layer for layer in net.layers if type(layer) not in LAYERS.values()]:
+        raise ValueError(
+            f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
+            "keep the parameters of other layers with numpy.savez"
+        )
+    if taken := {"format", "version", "kind", *architecture} & metadata.keys():
+        raise ValueError(
+            f"Network.save expects another name for the metadata {min(taken)!r}, "
+            "which the file uses itself"
+        )
+    write_archive(path, "weights", net.parameters(), {**architecture, **metadata})
+
+
+def load_network(path: str | os.PathLike[str]) -> Network:
+    """Return the network that `Network.save` wrote to `path`.
+
+    Raises:
+        HandcnnError: the file is missing, damaged or not of handcnn, or its arrays do not fit its
+            architecture. The message names the file and the fault.
+    """
+    return read_weights(path)[0]
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
+    """Return the network in a file and the metadata that were saved with it.
+
+    Raises:
+        HandcnnError: as in `load_network`.
+    """
+    arrays, metadata = read_archive(path, "weights", parameter_layout)
+    return build_network(path, metadata, arrays), metadata
+
+
+# For every file with a network in it, checkpoints included -----------------------------------
+
+
+def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
+    """Return the shape and dtype of every parameter of an architecture, building no layer."""
+    try:
+        return {
+            f"layer{i}.{name}": (shape, DTYPES[metadata["dtypes"][f"layer{i}.{name}"]])
+            for i, config in enumerate(metadata["layers"])
+            for name, shape in LAYERS[config["class"]].parameter_shapes(config).items()
+        }
+    except (KeyError, TypeError) as error:
+        raise HandcnnError(f"its architecture is not one that handcnn knows ({error})") from None
+
+
+def build_network(
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Network:
+    """Return the network that `metadata` describes, with `arrays` as its parameters.
+
+    Raises:
+        HandcnnError: they do not describe a network, or one too large for a picture's worth of
+            work. The message names `path`, where they were read.
+    """
+    try:
+        layers = [_build_layer(i, config, arrays) for i, config in enumerate(metadata["layers"])]
+        net = Network(layers, _checked_input_shape(metadata["input_shape"]))
+        _check_size(net)
+        return net.with_parameters(arrays)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise unusable(path, f"its architecture is no network ({error})") from None
+
+
+def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array]) -> Layer:
+    arguments = {name: value for name, value in config.items() if name != "class"}
+    if {"rng", "dtype"} & arguments.keys() or not isfinite(arguments.get("learning_rate", 0)):
+        raise ValueError(f"the arguments of {config['class']} are damaged")
+    dtypes = [array.dtype for name, array in arrays.items() if name.startswith(f"layer{i}.")]
+    return LAYERS[config["class"]](**arguments, **({"dtype": dtypes[0]} if dtypes else {}))
+
+
+def _checked_input_shape(shape: Any) -> Shape | None:
+    if shape is None:
+        return None
+    if not isinstance(shape, list) or not all(
+        type(size) is int and 0 < size < 2**31 for size in shape
+    ):
+        raise ValueError("its input_shape is not a list of sizes")
+    return tuple(shape)
+
+
+def _check_size(net: Network) -> None:
+    """Refuse a network that is small on disk but makes huge arrays of a single image."""
+    shape = net.input_shape
+    for layer, output_shape in zip(net.layers, net.output_shapes(), strict=True):
+        numbers = prod(output_shape or ())
+        if isinstance(layer, Conv2D) and shape is not None and output_shape is not None:
+            c, h, _ = shape
+            windows = c * (h + 2 * layer.padding) * layer.kernel_size * output_shape[2]
+            numbers = max(numbers, windows)
+        if numbers > MOST_NUMBERS:
+            raise ValueError(f"{layer} makes {numbers:,} numbers of one image")
+        shape = output_shape
