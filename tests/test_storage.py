@@ -442,7 +442,8 @@ DAMAGES: Damages = {
             npy("{'format': 'handcnn'}"),
             npy("[" * 100_000),
             plain(f"'<U{2**28}'", "()"),  # a gigabyte is claimed
-            plain("'<U1'", "()") + b"\xff\xff\xff\x7f",  # no letter has this number
+            plain("'<U1'", "()") + b"\xff\xff\xff\x7f",  # no letter has such a number
+            plain("'<U4'", "()") + '"🙂'.encode("utf-32-le") + b"\0\0\x11\0" + b'"\0\0\0',
         )
     },
     # architecture
@@ -615,6 +616,33 @@ def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     missing = tmp_path / "none.npz"
     assert refusal(kind, missing) == f"cannot read {missing}: No such file or directory"
     assert refusal(kind, tmp_path) == f"{tmp_path} is not a file"
+
+
+RED = "\x1b[31m\n"
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize(
+    "forge",
+    [
+        with_metadata(layer1={"stride": "x" * 1_000_000}),
+        with_metadata(layer1={RED: 1}),
+        with_metadata(layer1={"class": RED * 1000}),
+        with_metadata(kind=RED * 100_000),
+        with_metadata(dtypes={"layer1.weights": [RED]}),
+        with_entry(RED * 10_000, b""),
+        with_entry("metadata.npy", npy(RED)),
+    ],
+)
+def test_text_from_a_file_reaches_nobody_raw(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, forge: Forge
+) -> None:
+    path = tmp_path / f"a file{RED}.npz"
+    path.write_bytes(forge(valid[kind][0]))
+    message = refusal(kind, path)
+    assert message.startswith(rf"{tmp_path}/a file\x1b[31m\n.npz cannot be used: ")
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 400
 
 
 # --- thousands of damages ------------------------------------------------------------------------

@@ -8,7 +8,6 @@ its size with the bytes that the file holds.
 
 import json
 import os
-import textwrap
 import zipfile
 from collections.abc import Callable, Mapping
 from math import prod
@@ -20,6 +19,7 @@ from numpy.lib import format as npy
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import atomic_write
+from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
 FORMAT = "handcnn"
@@ -51,9 +51,9 @@ def write_archive(
     complete = {**metadata, "format": FORMAT, "version": VERSION, "kind": kind}
     text = np.array(json.dumps(complete, default=_plain))
     if text.nbytes > MAX_METADATA_BYTES:
-        raise HandcnnError(f"{path} was not written: its metadata is too long")
+        raise HandcnnError(f"{one_line(path)} was not written: its metadata is too long")
     for name, array in arrays.items():
-        _check_numbers(f"{path} was not written: the array {name!r}", array)
+        _check_numbers(f"{one_line(path)} was not written: the array {name!r}", array)
     with atomic_write(path) as file:
         np.savez(file, metadata=text, **cast(dict[str, Any], arrays))
 
@@ -83,28 +83,23 @@ def read_archive(
         except OSError as error:
             raise unreadable(path, error) from error
         except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class
-            reason = _one_line(error)
-            message = f"{path} is not a complete .npz file of handcnn: {reason}"
-            raise HandcnnError(message) from error
+            fault = f"is not a complete .npz file of handcnn: {one_line(error)}"
+            raise HandcnnError(f"{one_line(path)} {fault}") from error
 
 
 def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
     """Return the error for a file that was read but must not be used."""
-    return HandcnnError(f"{path} cannot be used: {_one_line(fault)}")
+    return HandcnnError(f"{one_line(path)} cannot be used: {one_line(fault)}")
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> HandcnnError:
     """Return the error for a file that the system does not let us read."""
-    return HandcnnError(f"cannot read {path}: {error.strerror or error}")
-
-
-def _one_line(error: object) -> str:
-    return textwrap.shorten(str(error), 300, placeholder=" ...")
+    return HandcnnError(f"cannot read {one_line(path)}: {error.strerror or error}")
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     if Path(path).exists() and not Path(path).is_file():  # a pipe or a device may never end
-        raise HandcnnError(f"{path} is not a file")
+        raise HandcnnError(f"{one_line(path)} is not a file")
     try:
         return Path(path).open("rb")
     except OSError as error:
