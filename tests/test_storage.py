@@ -8,6 +8,7 @@ the file, at no cost in memory.
 
 import io
 import json
+import os
 import re
 import struct
 import subprocess
@@ -613,9 +614,13 @@ def test_headers_as_python_2_wrote_them_are_read(
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
-    missing = tmp_path / "none.npz"
+    missing, long, null = tmp_path / "none.npz", Path("x" * 5000), Path("a\0b")
     assert refusal(kind, missing) == f"cannot read {missing}: No such file or directory"
     assert refusal(kind, tmp_path) == f"{tmp_path} is not a file"
+    assert refusal(kind, Path(os.devnull)) == f"{os.devnull} is not a file"
+    shown = "x" * 147 + " ... " + "x" * 147
+    assert refusal(kind, long) == f"cannot read {shown}: File name too long"
+    assert refusal(kind, null).startswith(r"cannot read a\x00b: embedded null ")
 
 
 RED = "\x1b[31m\n"

@@ -8,6 +8,7 @@ its size with the bytes that the file holds.
 
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Mapping
 from math import prod
@@ -92,18 +93,19 @@ def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
     return HandcnnError(f"{one_line(path)} cannot be used: {one_line(fault)}")
 
 
-def unreadable(path: str | os.PathLike[str], error: OSError) -> HandcnnError:
+def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> HandcnnError:
     """Return the error for a file that the system does not let us read."""
-    return HandcnnError(f"cannot read {one_line(path)}: {error.strerror or error}")
+    reason = getattr(error, "strerror", None) or error
+    return HandcnnError(f"cannot read {one_line(path)}: {one_line(reason)}")
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    if Path(path).exists() and not Path(path).is_file():  # a pipe or a device may never end
-        raise HandcnnError(f"{one_line(path)} is not a file")
     try:
-        return Path(path).open("rb")
-    except OSError as error:
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            return Path(path).open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise unreadable(path, error) from error
+    raise HandcnnError(f"{one_line(path)} is not a file")  # a pipe or a device may never end
 
 
 def _check_entries(archive: zipfile.ZipFile, file_size: int) -> None:
