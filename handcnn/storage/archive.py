@@ -93,10 +93,15 @@ def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
     return HandcnnError(f"{one_line(path)} cannot be used: {one_line(fault)}")
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says; a KeyError by itself says only the key."""
+    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
+
+
 def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> HandcnnError:
     """Return the error for a file that the system does not let us read."""
-    reason = getattr(error, "strerror", None) or error
-    return HandcnnError(f"cannot read {one_line(path)}: {one_line(reason)}")
+    cause = getattr(error, "strerror", None) or error
+    return HandcnnError(f"cannot read {one_line(path)}: {one_line(cause)}")
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:

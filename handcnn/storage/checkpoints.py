@@ -1,5 +1,6 @@
 """Checkpoints: all that a training needs to go on exactly where it stopped."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from handcnn.network import Network
-from handcnn.storage.archive import Layout, read_archive, unusable, write_archive
-from handcnn.storage.networks import build_network, parameter_layout
+from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.storage.networks import build_network, checked_architecture, parameter_layout
 from handcnn.types import Array
 
 HISTORY_COLUMNS = (
@@ -48,12 +49,12 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     """Write `checkpoint` to `path`, completely or not at all.
 
     Raises:
-        HandcnnError: a parameter is not finite. A former file stays as it is.
+        HandcnnError: as in `save_network`. A former file stays as it is.
         OSError: the file cannot be written.
     """
     best = {f"best.{name}": array for name, array in checkpoint.best.items()}
     metadata = {
-        **checkpoint.net.architecture(),
+        **checked_architecture(path, checkpoint.net),
         "rng": checkpoint.rng.bit_generator.state,
         "history": checkpoint.history,
         "options": checkpoint.options,
@@ -70,13 +71,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     arrays, metadata = read_archive(path, "checkpoint", _layout)
     best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
     net = build_network(path, metadata, arrays)
-    rng = np.random.default_rng()
     try:
-        rng.bit_generator.state = metadata["rng"]
-        history = [_checked_row(row, i) for i, row in enumerate(metadata["history"], start=1)]
-        options = dict(metadata["options"])
+        rng = _generator(metadata["rng"])
+        history, options = metadata["history"], metadata["options"]
+        if not isinstance(history, list) or not isinstance(options, dict):
+            raise ValueError("it has no history or no options")
+        for epoch, row in enumerate(history, start=1):
+            _check_row(row, epoch)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise unusable(path, f"its progress is damaged ({error})") from None
+        raise unusable(path, f"its progress is damaged ({reason(error)})") from None
     return Checkpoint(net, best, rng, history, options)
 
 
@@ -85,9 +88,25 @@ def _layout(metadata: Mapping[str, Any]) -> Layout:
     return {**layout, **{f"best.{name}": entry for name, entry in layout.items()}}
 
 
-def _checked_row(row: dict[str, float], epoch: int) -> dict[str, float]:
-    if tuple(row) != HISTORY_COLUMNS or row["epoch"] != epoch:
+def _generator(state: Any) -> np.random.Generator:
+    """Return the generator in this state, which must be one that PCG64 itself can reach.
+
+    NumPy takes more: it rounds 1.5, reads true as 1, and accepts an even increment, with which the
+    generator may repeat one number for ever and make a shuffle endless.
+    """
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state
+    accepted = rng.bit_generator.state
+    same = json.dumps(accepted, sort_keys=True) == json.dumps(state, sort_keys=True)
+    if not same or state["state"]["inc"] % 2 == 0:
+        raise ValueError("the state of its random generator is not one of PCG64")
+    return rng
+
+
+def _check_row(row: Any, epoch: int) -> None:
+    if not isinstance(row, dict) or tuple(row) != HISTORY_COLUMNS:
         raise ValueError(f"the history of epoch {epoch} has other columns")
-    if not all(isinstance(value, int | float) and isfinite(value) for value in row.values()):
+    if not all(type(value) in (int, float) and isfinite(value) for value in row.values()):
         raise ValueError(f"the history of epoch {epoch} holds something that is not a number")
-    return row
+    if type(row["epoch"]) is not int or row["epoch"] != epoch:
+        raise ValueError(f"the history has epoch {row['epoch']} in the place of epoch {epoch}")

@@ -6,7 +6,7 @@ network that comes back predicts the same bits as the one that was saved.
 
 import os
 from collections.abc import Mapping
-from math import isfinite, prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from handcnn.errors import HandcnnError
 from handcnn.layers import LAYERS, Conv2D, Layer
 from handcnn.network import Network
-from handcnn.storage.archive import Layout, read_archive, unusable, write_archive
+from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
 MOST_NUMBERS = 4_000_000  # that a layer may make of one image; the documented one makes 25,088
@@ -31,15 +32,11 @@ def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: obje
 
     Raises:
         ValueError: a layer is not one of handcnn's, or the file itself uses a name in `metadata`.
-        HandcnnError: a parameter is not finite. A former file stays as it is.
+        HandcnnError: a parameter or a learning rate is one that `load_network` refuses, or the
+            network is too large. A former file stays as it is.
         OSError: the file cannot be written.
     """
-    architecture = net.architecture()
-    if strangers := [layer for layer in net.layers if type(layer) not in LAYERS.values()]:
-        raise ValueError(
-            f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
-            "keep the parameters of other layers with numpy.savez"
-        )
+    architecture = checked_architecture(path, net)
     if taken := {"format", "version", "kind", *architecture} & metadata.keys():
         raise ValueError(
             f"Network.save expects another name for the metadata {min(taken)!r}, "
@@ -50,6 +47,8 @@ def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: obje
 
 def load_network(path: str | os.PathLike[str]) -> Network:
     """Return the network that `Network.save` wrote to `path`.
+
+    Its parameters are finite, but may be so large that its predictions are not.
 
     Raises:
         HandcnnError: the file is missing, damaged or not of handcnn, or its arrays do not fit its
@@ -71,6 +70,28 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
 # For every file with a network in it, checkpoints included -----------------------------------
 
 
+def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str, Any]:
+    """Return the architecture of `net`, to be written to `path`, if it can be loaded again.
+
+    Raises:
+        ValueError: a layer is not one of handcnn's.
+        HandcnnError: `build_network` would refuse the network.
+    """
+    if strangers := [layer for layer in net.layers if type(layer) not in LAYERS.values()]:
+        raise ValueError(
+            f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
+            "keep the parameters of other layers with numpy.savez"
+        )
+    architecture = net.architecture()
+    try:
+        for config in architecture["layers"]:
+            _check_learning_rate(config)
+        _check_size(net)
+    except ValueError as error:
+        raise HandcnnError(f"{one_line(path)} was not written: {error}") from None
+    return architecture
+
+
 def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
     """Return the shape and dtype of every parameter of an architecture, building no layer."""
     try:
@@ -80,7 +101,9 @@ def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
             for name, shape in LAYERS[config["class"]].parameter_shapes(config).items()
         }
     except (KeyError, TypeError) as error:
-        raise HandcnnError(f"its architecture is not one that handcnn knows ({error})") from None
+        raise HandcnnError(
+            f"its architecture is not one that handcnn knows ({reason(error)})"
+        ) from None
 
 
 def build_network(
@@ -89,8 +112,8 @@ def build_network(
     """Return the network that `metadata` describes, with `arrays` as its parameters.
 
     Raises:
-        HandcnnError: they do not describe a network, or one too large for a picture's worth of
-            work. The message names `path`, where they were read.
+        HandcnnError: they do not describe a network, or one that costs too much for one image. The
+            message names `path`, where they were read.
     """
     try:
         layers = [_build_layer(i, config, arrays) for i, config in enumerate(metadata["layers"])]
@@ -98,15 +121,27 @@ def build_network(
         _check_size(net)
         return net.with_parameters(arrays)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise unusable(path, f"its architecture is no network ({error})") from None
+        raise unusable(path, f"its architecture is no network ({reason(error)})") from None
 
 
 def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array]) -> Layer:
     arguments = {name: value for name, value in config.items() if name != "class"}
-    if {"rng", "dtype"} & arguments.keys() or not isfinite(arguments.get("learning_rate", 0)):
-        raise ValueError(f"the arguments of {config['class']} are damaged")
-    dtypes = [array.dtype for name, array in arrays.items() if name.startswith(f"layer{i}.")]
-    return LAYERS[config["class"]](**arguments, **({"dtype": dtypes[0]} if dtypes else {}))
+    if forbidden := {"rng", "dtype"} & arguments.keys():  # these are not kept in files
+        raise ValueError(f"{config['class']} has an argument {min(forbidden)!r}")
+    _check_learning_rate(config)
+    layer_class = LAYERS[config["class"]]
+    for name in layer_class.parameter_shapes(config):
+        arguments["dtype"] = arrays[f"layer{i}.{name}"].dtype
+    return layer_class(**arguments)
+
+
+def _check_learning_rate(config: Mapping[str, Any]) -> None:
+    rate = config.get("learning_rate", 0.0)
+    if type(rate) not in (int, float) or not 0 <= float(rate) < inf:
+        raise ValueError(
+            f"{config['class']} expects learning_rate to be a finite number of at least 0, "
+            f"got {rate!r}"
+        )
 
 
 def _checked_input_shape(shape: Any) -> Shape | None:
