@@ -13,6 +13,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ from handcnn import (
     load_network,
     loss_gradient,
 )
+from handcnn.layers import Layer
+from handcnn.storage.archive import write_archive
 from handcnn.storage.checkpoints import (
     HISTORY_COLUMNS,
     Checkpoint,
@@ -816,3 +819,59 @@ for path in sys.argv[1:]:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [word for word, _ in lines] == ["refused"] * len(bombs)
     assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+
+
+# --- what one image may cost ---------------------------------------------------------------------
+
+
+def forged(path: Path, *layers: Layer) -> Path:
+    """Write a network to `path` although it may be too large for `Network.save`."""
+    net = Network(layers, (1, 28, 28))
+    write_archive(path, "weights", net.parameters(), net.architecture())
+    return path
+
+
+def thin(count: int) -> list[Layer]:
+    """Return layers of ten parameters each that hand on an image of 628 x 628."""
+    return [Conv2D(1, 1, 3, padding=301), *(Conv2D(1, 1, 3, padding=1) for _ in range(count - 1))]
+
+
+def wide(count: int) -> list[Layer]:
+    """Return layers of 64 channels that hand on an image of 100 x 100."""
+    first = Conv2D(1, 64, 3, padding=37)
+    return [first, *(Conv2D(64, 64, 3, padding=1) for _ in range(count - 1))]
+
+
+# 400 * (628 * 628 + 630 * 3 * 628); 60 * 2028 * 2028 + 2028 * 2028 + 60 * 2028 + 1;
+# 100 * 100 * (64 * (9 + 1) + 3 * 64 * (64 * 9 + 1))
+TOO_COSTLY: dict[str, list[Layer]] = {
+    "(it needs 632,521,600 numbers for one image, 10,000,000 are allowed)": thin(400),
+    "(it needs 251,001,505 numbers for one image, 10,000,000 are allowed)": [
+        Conv2D(1, 60, 1, padding=1000),
+        Conv2D(60, 1, 1, stride=3000),
+    ],
+    "(it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed)": wide(4),
+}
+
+
+@pytest.mark.parametrize(("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide"])
+def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
+    tmp_path: Path, fault: str, layers: list[Layer]
+) -> None:
+    """Padding costs no parameters, but what it surrounds may be of any size."""
+    path = forged(tmp_path / "a.npz", *layers)
+    assert path.stat().st_size < 600_000
+    with pytest.raises(HandcnnError) as caught:
+        load_network(path)
+    assert str(caught.value) == f"{path} cannot be used: its architecture is no network {fault}"
+    with pytest.raises(HandcnnError) as caught:
+        Network(layers, (1, 28, 28)).save(path)
+    assert str(caught.value) == f"{path} was not written: {fault[1:-1]}"
+
+
+@pytest.mark.parametrize("layers", [thin(6), wide(3)], ids=["thin", "wide"])
+def test_the_most_costly_networks_take_seconds_at_most(tmp_path: Path, layers: list[Layer]) -> None:
+    net = load_network(forged(tmp_path / "a.npz", *layers))
+    start = time.perf_counter()
+    net.predict_proba(np.ones((1, 1, 28, 28), np.float32))
+    assert time.perf_counter() - start < 5  # it is 0.1 on a quiet machine
