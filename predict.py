@@ -21,7 +21,7 @@ try:
     from handcnn.app import command_line as cli
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.storage import runs
-    from handcnn.storage.checkpoint import read_weights
+    from handcnn.storage.networks import read_weights
 except ModuleNotFoundError as error:
     sys.exit(
         f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"

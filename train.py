@@ -37,7 +37,7 @@ try:
     from handcnn.kernels.threads import use_threads
     from handcnn.layers import ParameterLayer
     from handcnn.storage import runs
-    from handcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from handcnn.storage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
     from handcnn.training import Score, best_epoch, confusion_matrix, evaluate, train_epoch
     from handcnn.types import Array
 except ModuleNotFoundError as error:

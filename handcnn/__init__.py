@@ -16,7 +16,7 @@ from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.models import documented_network
 from handcnn.network import Network
-from handcnn.storage.checkpoint import load_network
+from handcnn.storage.networks import load_network
 
 __version__ = "0.2.0"
 

@@ -6,77 +6,127 @@ write and after writes that were broken off in different ways, one of them by SI
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from handcnn import HandcnnError
 from handcnn.storage.files import atomic_write, lock_file, remove_temporary_files
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs the files and signals of POSIX")
 
 
 def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_new_file(tmp_path: Path) -> None:
-    with atomic_write(tmp_path / "a.bin") as file:
-        file.write(b"new")
-        assert not (tmp_path / "a.bin").exists()
-    assert (tmp_path / "a.bin").read_bytes() == b"new"
-    assert listing(tmp_path) == ["a.bin"]
-
-
-@pytest.mark.parametrize("convert", [str, Path])
-def test_an_existing_file_is_replaced_at_the_end(tmp_path: Path, convert: type) -> None:
+@pytest.fixture
+def former(tmp_path: Path) -> Path:
+    """Return a file that holds `former`, alone in its folder."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"former")
-    with atomic_write(convert(path)) as file:
+    return path
+
+
+def assert_unharmed(former: Path) -> None:
+    assert former.read_bytes() == b"former"
+    assert listing(former.parent) == ["a.bin"]
+
+
+def write(path: str | Path, content: bytes = b"new") -> None:
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("convert", [str, Path, os.path.relpath])
+def test_the_content_appears_at_the_end(
+    former: Path, monkeypatch: pytest.MonkeyPatch, convert: type, is_new: bool
+) -> None:
+    monkeypatch.chdir(former.parent)  # where the relative path has no folder
+    if is_new:
+        former.unlink()
+    with atomic_write(convert(former)) as file:
         file.write(b"new")
         file.flush()
-        assert path.read_bytes() == b"former"
-    assert path.read_bytes() == b"new"
-    assert listing(tmp_path) == ["a.bin"]
-
-
-def test_a_name_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with atomic_write("a.bin") as file:
-        file.write(b"new")
-    assert (tmp_path / "a.bin").read_bytes() == b"new"
+        assert not former.exists() if is_new else former.read_bytes() == b"former"
+    assert former.read_bytes() == b"new"
+    assert listing(former.parent) == ["a.bin"]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
-def test_a_write_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"former")
-
+def test_a_write_that_fails_changes_nothing(former: Path, error: type[BaseException]) -> None:
     def fail() -> None:
-        with atomic_write(path) as file:
+        with atomic_write(former) as file:
             file.write(b"half")
             raise error
 
     with pytest.raises(error):
         fail()
-    assert path.read_bytes() == b"former"
-    assert listing(tmp_path) == ["a.bin"]
+    assert_unharmed(former)
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_is_told_by_the_path_that_was_given(tmp_path: Path) -> None:
     path = tmp_path / "none" / "a.bin"
-    with pytest.raises(FileNotFoundError) as caught, atomic_write(path):
-        pass
-    assert caught.value.filename == str(
-        path
-    )  # not the temporary name, which means nothing to users
+    with pytest.raises(FileNotFoundError) as caught:
+        write(path)
+    assert caught.value.filename == str(path)  # the temporary name means nothing to users
     assert listing(tmp_path) == []
 
 
-def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / "a.bin").mkdir()
-    with pytest.raises(OSError, match=r"a\.bin"), atomic_write(tmp_path / "a.bin") as file:
-        file.write(b"new")
+def test_a_symlink_stays_and_its_target_is_replaced(former: Path) -> None:
+    links = former.parent / "links"
+    links.mkdir()
+    for name, target in (("relative", "../a.bin"), ("chain", links / "relative")):
+        (links / name).symlink_to(target)
+        write(links / name, name.encode())
+        assert (links / name).is_symlink()
+        assert former.read_bytes() == name.encode()
+    (links / "dangling").symlink_to("new.bin")
+    write(links / "dangling")
+    assert (links / "new.bin").read_bytes() == b"new"
+    assert listing(links) == ["chain", "dangling", "new.bin", "relative"]
+
+
+@posix
+@pytest.mark.parametrize("kind", ["a folder", "a FIFO", "a socket", "a link to a device"])
+def test_what_is_no_regular_file_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    path = Path("a.bin")
+    match kind:
+        case "a folder":
+            path.mkdir()
+        case "a FIFO":
+            os.mkfifo(path)
+        case "a socket":
+            with socket.socket(socket.AF_UNIX) as unix:
+                unix.bind(str(path))
+        case "a link to a device":
+            path.symlink_to(os.devnull)
+    before = path.lstat()
+    with pytest.raises(HandcnnError) as caught:
+        write(path)
+    assert str(caught.value) == (
+        "a.bin cannot be written: it is not a regular file; choose another name"
+    )
+    assert path.lstat() == before
     assert listing(tmp_path) == ["a.bin"]
+
+
+@posix
+def test_a_circle_of_links_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        write(tmp_path / "a")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert all((tmp_path / name).is_symlink() for name in listing(tmp_path))
 
 
 def test_the_bytes_are_on_the_disk_before_the_name_is(
@@ -85,18 +135,15 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(
     """A power cut after the rename must not find an empty file under the name."""
     calls = []
 
-    def record(name: str) -> None:
-        original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args: (calls.append(name), original(*args))[1])
+    def recorded(name: str, *args: object) -> None:
+        calls.append(name)
+        originals[name](*args)
 
-    record("fsync")
-    record("replace")
-    with atomic_write(tmp_path / "a.bin") as file:
-        file.write(b"new")
+    originals = {name: getattr(os, name) for name in ("fsync", "replace")}
+    for name in originals:
+        monkeypatch.setattr(os, name, partial(recorded, name))
+    write(tmp_path / "a.bin")
     assert calls[:2] == ["fsync", "replace"]
-
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs the signals and limits of POSIX")
 
 
 def write_in_a_process(path: Path, middle: str) -> subprocess.CompletedProcess[str]:
@@ -114,33 +161,28 @@ with atomic_write({str(path)!r}) as file:
 
 
 @posix
-def test_a_process_that_is_killed_leaves_the_former_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"former")
-    process = write_in_a_process(path, "os.kill(os.getpid(), signal.SIGKILL)")
+def test_a_process_that_is_killed_leaves_the_former_file(former: Path) -> None:
+    process = write_in_a_process(former, "os.kill(os.getpid(), signal.SIGKILL)")
     assert process.returncode == -signal.SIGKILL
-    assert path.read_bytes() == b"former"
+    assert former.read_bytes() == b"former"
 
-    (tmp_path / ".hidden").write_bytes(b"mine")
-    assert len(listing(tmp_path)) == 3
-    remove_temporary_files(tmp_path)
-    assert listing(tmp_path) == [".hidden", "a.bin"]
+    (former.parent / ".hidden").write_bytes(b"mine")
+    assert len(listing(former.parent)) == 3
+    remove_temporary_files(former.parent)
+    assert listing(former.parent) == [".hidden", "a.bin"]
 
 
 @posix
-def test_a_full_disk_leaves_the_former_file_and_no_litter(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_former_file_and_no_litter(former: Path) -> None:
     """A limit on the size of files stands in for a full disk: the write fails half-way."""
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"former")
     process = write_in_a_process(
-        path,
+        former,
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))",
     )
     assert process.returncode == 1
     assert "OSError: [Errno 27] File too large" in process.stderr
-    assert path.read_bytes() == b"former"
-    assert listing(tmp_path) == ["a.bin"]
+    assert_unharmed(former)
 
 
 @posix

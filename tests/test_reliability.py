@@ -35,7 +35,7 @@ from handcnn.app.interrupts import python_command, resume_command
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
 from handcnn.storage import archive, runs
-from handcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from handcnn.storage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 

@@ -55,8 +55,12 @@ class Layer:
         return input_shape
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which an equal layer can be built."""
-        return {name: getattr(self, name) for name in self.arguments}
+        """Return the constructor's arguments as plain Python values, to build an equal layer."""
+        values = {name: getattr(self, name) for name in self.arguments}
+        return {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in values.items()
+        }
 
     @staticmethod
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:

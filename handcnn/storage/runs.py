@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from handcnn.errors import HandcnnError
-from handcnn.storage.checkpoint import HISTORY_COLUMNS
+from handcnn.storage.checkpoints import HISTORY_COLUMNS
 from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")

@@ -1,0 +1,112 @@
+"""Checkpoints: all that a training needs to go on exactly where it stopped."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from handcnn.network import Network
+from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.storage.networks import build_network, checked_architecture, parameter_layout
+from handcnn.types import Array
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+)
+
+
+@dataclass
+class Checkpoint:
+    """The state of a training after its last finished epoch.
+
+    Attributes:
+        net: the network as that epoch left it.
+        best: the parameters, by name, of the epoch that was best on validation.
+        rng: the generator that shuffles the next epoch.
+        history: one row per finished epoch, a number under each of HISTORY_COLUMNS.
+        options: what the training was asked for, as plain JSON values.
+    """
+
+    net: Network
+    best: dict[str, Array]
+    rng: np.random.Generator
+    history: list[dict[str, float]]
+    options: dict[str, Any]
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`, completely or not at all.
+
+    Raises:
+        HandcnnError: as in `save_network`. A former file stays as it is.
+        OSError: the file cannot be written.
+    """
+    best = {f"best.{name}": array for name, array in checkpoint.best.items()}
+    metadata = {
+        **checked_architecture(path, checkpoint.net),
+        "rng": checkpoint.rng.bit_generator.state,
+        "history": checkpoint.history,
+        "options": checkpoint.options,
+    }
+    write_archive(path, "checkpoint", checkpoint.net.parameters() | best, metadata)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Return the checkpoint that `save_checkpoint` wrote to `path`.
+
+    Raises:
+        HandcnnError: as in `load_network`, or the progress in it cannot have been.
+    """
+    arrays, metadata = read_archive(path, "checkpoint", _layout)
+    best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
+    net = build_network(path, metadata, arrays)
+    try:
+        rng = _generator(metadata["rng"])
+        history, options = metadata["history"], metadata["options"]
+        if not isinstance(history, list) or not isinstance(options, dict):
+            raise ValueError("it has no history or no options")
+        for epoch, row in enumerate(history, start=1):
+            _check_row(row, epoch)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise unusable(path, f"its progress is damaged ({reason(error)})") from None
+    return Checkpoint(net, best, rng, history, options)
+
+
+def _layout(metadata: Mapping[str, Any]) -> Layout:
+    layout = parameter_layout(metadata)
+    return {**layout, **{f"best.{name}": entry for name, entry in layout.items()}}
+
+
+def _generator(state: Any) -> np.random.Generator:
+    """Return the generator in this state, which must be one that PCG64 itself can reach.
+
+    NumPy takes more: it rounds 1.5, reads true as 1, and accepts an even increment, with which the
+    generator may repeat one number for ever and make a shuffle endless.
+    """
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state
+    accepted = rng.bit_generator.state
+    same = json.dumps(accepted, sort_keys=True) == json.dumps(state, sort_keys=True)
+    if not same or state["state"]["inc"] % 2 == 0:
+        raise ValueError("the state of its random generator is not one of PCG64")
+    return rng
+
+
+def _check_row(row: Any, epoch: int) -> None:
+    if not isinstance(row, dict) or tuple(row) != HISTORY_COLUMNS:
+        raise ValueError(f"the history of epoch {epoch} has other columns")
+    if not all(type(value) in (int, float) and isfinite(value) for value in row.values()):
+        raise ValueError(f"the history of epoch {epoch} holds something that is not a number")
+    if type(row["epoch"]) is not int or row["epoch"] != epoch:
+        raise ValueError(f"the history has epoch {row['epoch']} in the place of epoch {epoch}")

@@ -1,0 +1,179 @@
+"""Networks to disk and back: the architecture as JSON, the parameters as plain arrays.
+
+A file can come from anywhere. Loading checks it in full before a network is made of it, and the
+network that comes back predicts the same bits as the one that was saved.
+"""
+
+import os
+from collections.abc import Mapping
+from math import inf, prod
+from typing import Any, cast
+
+import numpy as np
+
+from handcnn.errors import HandcnnError
+from handcnn.layers import LAYERS, Conv2D, Layer
+from handcnn.network import Network
+from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.text import one_line
+from handcnn.types import Array, Shape
+
+# The most that one image may cost, less than a second's work. The documented network makes 29,000
+# numbers of an image, in 1.8 million multiplications.
+MOST_NUMBERS = 10_000_000
+MOST_MULTIPLICATIONS = 1_000_000_000
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+
+
+def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: object) -> None:
+    """Write `net` to `path` (.npz) for `load_network`, completely or not at all.
+
+    Args:
+        net: the network; its layers must be layers of handcnn.
+        path: the file; no suffix is added to its name.
+        metadata: anything else to keep with the weights, as JSON can hold it.
+
+    Raises:
+        ValueError: a layer is not one of handcnn's, or the file itself uses a name in `metadata`.
+        HandcnnError: a parameter or a learning rate is one that `load_network` refuses, or the
+            network is too large. A former file stays as it is.
+        OSError: the file cannot be written.
+    """
+    architecture = checked_architecture(path, net)
+    if taken := {"format", "version", "kind", *architecture} & metadata.keys():
+        raise ValueError(
+            f"Network.save expects another name for the metadata {min(taken)!r}, "
+            "which the file uses itself"
+        )
+    write_archive(path, "weights", net.parameters(), {**architecture, **metadata})
+
+
+def load_network(path: str | os.PathLike[str]) -> Network:
+    """Return the network that `Network.save` wrote to `path`.
+
+    Its parameters are finite, but may be so large that its predictions are not.
+
+    Raises:
+        HandcnnError: the file is missing, damaged or not of handcnn, or its arrays do not fit its
+            architecture. The message names the file and the fault.
+    """
+    return read_weights(path)[0]
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
+    """Return the network in a file and the metadata that were saved with it.
+
+    Raises:
+        HandcnnError: as in `load_network`.
+    """
+    arrays, metadata = read_archive(path, "weights", parameter_layout)
+    return build_network(path, metadata, arrays), metadata
+
+
+# For every file with a network in it, checkpoints included -----------------------------------
+
+
+def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str, Any]:
+    """Return the architecture of `net`, to be written to `path`, if it can be loaded again.
+
+    Raises:
+        ValueError: a layer is not one of handcnn's.
+        HandcnnError: `build_network` would refuse the network.
+    """
+    if strangers := [layer for layer in net.layers if type(layer) not in LAYERS.values()]:
+        raise ValueError(
+            f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
+            "keep the parameters of other layers with numpy.savez"
+        )
+    architecture = net.architecture()
+    try:
+        for config in architecture["layers"]:
+            _check_learning_rate(config)
+        _check_cost(net)
+    except ValueError as error:
+        raise HandcnnError(f"{one_line(path)} was not written: {error}") from None
+    return architecture
+
+
+def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
+    """Return the shape and dtype of every parameter of an architecture, building no layer."""
+    try:
+        return {
+            f"layer{i}.{name}": (shape, DTYPES[metadata["dtypes"][f"layer{i}.{name}"]])
+            for i, config in enumerate(metadata["layers"])
+            for name, shape in LAYERS[config["class"]].parameter_shapes(config).items()
+        }
+    except (KeyError, TypeError) as error:
+        raise HandcnnError(
+            f"its architecture is not one that handcnn knows ({reason(error)})"
+        ) from None
+
+
+def build_network(
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Network:
+    """Return the network that `metadata` describes, with `arrays` as its parameters.
+
+    Raises:
+        HandcnnError: they do not describe a network, or one that costs too much for one image. The
+            message names `path`, where they were read.
+    """
+    try:
+        layers = [_build_layer(i, config, arrays) for i, config in enumerate(metadata["layers"])]
+        net = Network(layers, _checked_input_shape(metadata["input_shape"]))
+        _check_cost(net)
+        return net.with_parameters(arrays)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise unusable(path, f"its architecture is no network ({reason(error)})") from None
+
+
+def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array]) -> Layer:
+    arguments = {name: value for name, value in config.items() if name != "class"}
+    if forbidden := {"rng", "dtype"} & arguments.keys():  # these are not kept in files
+        raise ValueError(f"{config['class']} has an argument {min(forbidden)!r}")
+    _check_learning_rate(config)
+    layer_class = LAYERS[config["class"]]
+    for name in layer_class.parameter_shapes(config):
+        arguments["dtype"] = arrays[f"layer{i}.{name}"].dtype
+    return layer_class(**arguments)
+
+
+def _check_learning_rate(config: Mapping[str, Any]) -> None:
+    rate = config.get("learning_rate", 0.0)
+    if type(rate) not in (int, float) or not 0 <= float(rate) < inf:
+        raise ValueError(
+            f"{config['class']} expects learning_rate to be a finite number of at least 0, "
+            f"got {rate!r}"
+        )
+
+
+def _checked_input_shape(shape: Any) -> Shape | None:
+    if shape is None:
+        return None
+    if not isinstance(shape, list) or not all(
+        type(size) is int and 0 < size < 2**31 for size in shape
+    ):
+        raise ValueError("its input_shape is not a list of sizes")
+    return tuple(shape)
+
+
+def _check_cost(net: Network) -> None:
+    """Refuse a network that is small on disk but needs vast memory or time for one image."""
+    shape = net.input_shape
+    if shape is None:
+        return
+    numbers = multiplications = 0
+    for layer, output in zip(net.layers, cast(list[Shape], net.output_shapes()), strict=True):
+        numbers += prod(output)
+        if isinstance(layer, Conv2D):  # which copies the windows of its input
+            c, h, _ = shape
+            numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
+        parameters = sum(array.size for array in layer.parameters().values())
+        multiplications += parameters * prod(output[1:])  # each is used at every place
+        shape = output
+    for cost, most, what in (
+        (numbers, MOST_NUMBERS, "numbers"),
+        (multiplications, MOST_MULTIPLICATIONS, "multiplications"),
+    ):
+        if cost > most:
+            raise ValueError(f"it needs {cost:,} {what} for one image, {most:,} are allowed")

@@ -1,0 +1,877 @@
+"""Networks and checkpoints on disk: what is read is what was written, or a sentence says why not.
+
+Oracles: the arrays before they were written; `numpy.load` and `zipfile`, which read the same files
+without handcnn; two files that handcnn 0.1 wrote, in tests/fixtures; and files damaged, forged or
+spliced here in known ways. Each of those must be refused with HandcnnError, in one line that names
+the file, at no cost in memory.
+"""
+
+import io
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handcnn import (
+    Conv2D,
+    HandcnnError,
+    HiddenLayer,
+    InputLayer,
+    Network,
+    OutputLayer,
+    load_network,
+    loss_gradient,
+)
+from handcnn.layers import Layer
+from handcnn.storage.archive import write_archive
+from handcnn.storage.checkpoints import (
+    HISTORY_COLUMNS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from handcnn.storage.networks import read_weights
+from handcnn.types import Array
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def network(seed: int = 0, dtype: type = np.float32) -> Network:
+    rng = np.random.default_rng(seed)
+    layers = [
+        InputLayer(),
+        Conv2D(1, 2, 3, 2, 1, 0.25, rng=rng, dtype=dtype),
+        HiddenLayer(2 * 3 * 3, 5, 0.125, rng=rng, dtype=dtype),
+        OutputLayer(5, 3, rng=rng, dtype=dtype),
+    ]
+    return Network(layers, (1, 5, 6))
+
+
+def pictures() -> Array:
+    return np.random.default_rng(9).random((7, 1, 5, 6), np.float32)
+
+
+def row(epoch: int, /, **changes: object) -> dict[str, Any]:
+    values = (epoch, 0.1 + 0.2, 1 / 3, 0.5, 2e-17, 1.0, 2.25, 999)
+    return {**dict(zip(HISTORY_COLUMNS, values, strict=True)), **changes}
+
+
+def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
+    rng = np.random.default_rng(seed)
+    rng.integers(10, size=3, dtype=np.int32)  # half of a 64-bit number stays in the generator
+    return Checkpoint(
+        net=network(seed),
+        best=network(seed + 100).parameters(),
+        rng=rng,
+        history=[row(epoch) for epoch in range(1, epochs + 1)],
+        options={"epochs": 3, "dataset": "digits", "limit": None},
+    )
+
+
+def assert_same_arrays(found: dict[str, Array], expected: dict[str, Array]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def assert_same_network(found: Network, expected: Network) -> None:
+    assert_same_arrays(found.parameters(), expected.parameters())
+    assert str(found) == str(expected)
+    assert [layer.config() for layer in found.layers] == [x.config() for x in expected.layers]
+
+
+# --- what was written is what is read ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loaded_network_predicts_and_trains_bit_by_bit_as_the_saved_one(
+    tmp_path: Path, dtype: type
+) -> None:
+    net = network(dtype=dtype)
+    net.save(tmp_path / "w.npz")
+    loaded = load_network(tmp_path / "w.npz")
+    assert_same_network(loaded, net)
+    np.testing.assert_array_equal(loaded.predict_proba(pictures()), net.predict_proba(pictures()))
+    for trained in (net, loaded):
+        y = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0]]
+        trained.backward(loss_gradient(trained.forward(pictures()), y))
+        trained.update_params()
+    assert_same_network(loaded, net)
+
+
+def test_a_network_without_an_input_shape(tmp_path: Path) -> None:
+    Network([OutputLayer(4, 3)]).save(tmp_path / "w.npz")
+    assert load_network(tmp_path / "w.npz").input_shape is None
+
+
+def test_numpy_alone_reads_the_file(tmp_path: Path) -> None:
+    net = network()
+    net.save(tmp_path / "w.npz", epoch=np.int64(3), note="grüße")
+    with np.load(tmp_path / "w.npz") as file:  # pickles are not allowed by default
+        arrays = dict(file)
+    assert_same_arrays({k: v for k, v in arrays.items() if k != "metadata"}, net.parameters())
+    metadata = json.loads(str(arrays["metadata"]))
+    assert metadata == read_weights(tmp_path / "w.npz")[1]
+    expected = {"format": "handcnn", "version": 1, "kind": "weights", "epoch": 3, "note": "grüße"}
+    assert expected.items() <= metadata.items()
+    assert metadata["layers"][1] == {
+        "class": "Conv2D",
+        "in_channels": 1,
+        "out_channels": 2,
+        "kernel_size": 3,
+        "stride": 2,
+        "padding": 1,
+        "learning_rate": 0.25,
+    }
+
+
+def test_the_name_is_taken_as_it_is_and_the_bytes_are_always_the_same(tmp_path: Path) -> None:
+    for name in ("weights.of.mine", "b"):
+        network().save(str(tmp_path / name))
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.of.mine", "b"}
+    assert (tmp_path / "weights.of.mine").read_bytes() == (tmp_path / "b").read_bytes()
+    load_network(str(tmp_path / "weights.of.mine"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_finite_number_is_kept(tmp_path: Path, dtype: type) -> None:
+    """What overflows in a product is for those to say who multiply."""
+    saved = checkpoint()
+    saved.net = network(dtype=dtype)
+    saved.net.layers[2].parameters()["weights"][:] = -np.finfo(dtype).max
+    saved.best = saved.net.parameters()
+    saved.net.save(tmp_path / "w.npz")
+    save_checkpoint(tmp_path / "c.npz", saved)
+    assert_same_network(load_network(tmp_path / "w.npz"), saved.net)
+    assert_same_network(load_checkpoint(tmp_path / "c.npz").net, saved.net)
+    assert_same_arrays(load_checkpoint(tmp_path / "c.npz").best, saved.best)
+
+
+@pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
+def test_a_checkpoint_comes_back_whole(tmp_path: Path, epochs: int) -> None:
+    saved = checkpoint(epochs=epochs)
+    save_checkpoint(tmp_path / "c.npz", saved)
+    loaded = load_checkpoint(tmp_path / "c.npz")
+    assert_same_network(loaded.net, saved.net)
+    assert_same_arrays(loaded.best, saved.best)
+    assert (loaded.history, loaded.options) == (saved.history, saved.options)  # to the last digit
+    for bits in (np.int32, np.int64):  # the generator goes on as if nothing had happened
+        expected = saved.rng.integers(2**31 - 1, size=5, dtype=bits)
+        np.testing.assert_array_equal(loaded.rng.integers(2**31 - 1, size=5, dtype=bits), expected)
+
+
+# --- files of handcnn 0.1 ------------------------------------------------------------------------
+
+
+def network_of_0_1(scale: float) -> Network:
+    layers = [Conv2D(1, 2, 3, 2, 1, 0.25), HiddenLayer(8, 3, 0.5), OutputLayer(3, 2, 0.125)]
+    for layer in layers:
+        for array in layer.parameters().values():
+            array[...] = scale * (np.arange(array.size).reshape(array.shape) - array.size // 2) / 16
+    return Network([InputLayer(), *layers], (1, 4, 4))
+
+
+def test_weights_of_handcnn_0_1() -> None:
+    net, metadata = read_weights(FIXTURES / "weights-0.1.npz")
+    assert_same_network(net, network_of_0_1(scale=1))
+    assert {"dataset": "digits", "epoch": 2, "val_accuracy": 0.75}.items() <= metadata.items()
+    x = np.arange(32, dtype=np.float32).reshape(2, 1, 4, 4) / 32
+    predicted_by_0_1 = [[0.4266519, 0.5733481], [0.32170135, 0.67829865]]
+    np.testing.assert_allclose(net.predict_proba(x), predicted_by_0_1, rtol=1e-6)
+
+
+def test_a_checkpoint_of_handcnn_0_1() -> None:
+    state = load_checkpoint(FIXTURES / "checkpoint-0.1.npz")
+    assert_same_network(state.net, network_of_0_1(scale=1))
+    assert_same_arrays(state.best, network_of_0_1(scale=2).parameters())
+    values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
+    assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
+    assert state.options == {"epochs": 3, "dataset": "digits", "limit": None}
+    drawn = state.rng.integers(2**31 - 1, size=3, dtype=np.int32)
+    np.testing.assert_array_equal(drawn, [579362555, 661058651, 87989972])  # as 0.1 drew next
+
+
+# --- what is not written at all ------------------------------------------------------------------
+
+
+class OwnLayer(OutputLayer):
+    pass
+
+
+def not_finite(value: float) -> Network:
+    net = network()
+    net.layers[2].parameters()["weights"][3, 4] = value
+    return net
+
+
+def with_rate(rate: float) -> Network:
+    net = network()
+    net.layers[2].learning_rate = rate  # type: ignore[attr-defined]
+    return net
+
+
+NOT_FINITE = (
+    "{path} was not written: the array 'layer2.weights' holds values that are not finite "
+    "(NaN or infinity)"
+)
+TAKEN = "Network.save expects another name for the metadata '{}', which the file uses itself"
+UNWRITABLE: list[tuple[Network, dict[str, Any], type[Exception], str]] = [
+    *((not_finite(x), {}, HandcnnError, NOT_FINITE) for x in (np.nan, np.inf, -np.inf)),
+    (
+        network(),
+        {"note": "x" * 5_000_000},
+        HandcnnError,
+        "{path} was not written: its metadata is too long",
+    ),
+    *(
+        (network(), {name: "mine"}, ValueError, TAKEN.format(name))
+        for name in ("kind", "format", "version", "layers", "dtypes", "input_shape")
+    ),
+    *(
+        (
+            with_rate(rate),
+            {},
+            HandcnnError,
+            "{path} was not written: HiddenLayer expects learning_rate to be a finite number of "
+            f"at least 0, got {rate}",
+        )
+        for rate in (-1e308, np.nan)
+    ),
+    (network(), {"when": range(3)}, TypeError, "range(0, 3) cannot be kept as JSON"),
+    (
+        Network([OwnLayer(4, 3)]),
+        {},
+        ValueError,
+        "Network.save expects layers of InputLayer, Conv2D, HiddenLayer, OutputLayer, "
+        "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez",
+    ),
+]
+
+
+@pytest.mark.parametrize(("net", "metadata", "kind", "message"), UNWRITABLE)
+def test_what_cannot_be_read_again_never_replaces_a_good_file(
+    tmp_path: Path, net: Network, metadata: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    path = tmp_path / "w.npz"
+    network().save(path)
+    former = path.read_bytes()
+    with pytest.raises(kind) as caught:
+        net.save(path, **metadata)
+    assert str(caught.value) == message.format(path=path)
+    assert path.read_bytes() == former
+    assert [entry.name for entry in tmp_path.iterdir()] == ["w.npz"]
+
+
+# --- forging files -------------------------------------------------------------------------------
+
+Forge = Callable[[bytes], bytes]
+KERNELS = "layer1.weights.npy"
+
+
+def unzipped(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return file.getvalue()
+
+
+def npy(array: Any, allow_pickle: bool = False) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(array), allow_pickle=allow_pickle)
+    return file.getvalue()
+
+
+def header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
+    """Return an .npy header with any text in it."""
+    return b"\x93NUMPY" + bytes(version) + struct.pack("<H", len(text)) + text.encode("latin-1")
+
+
+def plain(descr: str, shape: str) -> bytes:
+    return header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def with_entry(name: str, content: bytes) -> Forge:
+    return lambda valid: zipped({**unzipped(valid), name: content})
+
+
+def kernels(content: Any) -> Forge:
+    """Replace the array of layer1.weights, by bytes or by another array."""
+    return with_entry(KERNELS, content if isinstance(content, bytes) else npy(content))
+
+
+def without_entry(name: str) -> Forge:
+    return lambda valid: zipped({k: v for k, v in unzipped(valid).items() if k != name})
+
+
+def with_metadata(**changes: Any) -> Forge:
+    """Change the metadata: `layer1=dict(...)` the arguments of that layer, `...` drops an entry."""
+
+    def forge(valid: bytes) -> bytes:
+        entries = unzipped(valid)
+        metadata = json.loads(str(np.load(io.BytesIO(entries["metadata.npy"]))))
+        for name, value in changes.items():
+            if re.fullmatch("layer[0-9]", name):
+                metadata["layers"][int(name[5:])] |= value
+            elif value is ...:
+                del metadata[name]
+            else:
+                metadata[name] = value
+        return zipped({**entries, "metadata.npy": npy(json.dumps(metadata))})
+
+    return forge
+
+
+def patched(offset: int, form: str, value: int) -> Forge:
+    """Change a field of the first entry, the metadata, in the zip file's central directory."""
+
+    def forge(valid: bytes) -> bytes:
+        content = bytearray(valid)
+        struct.pack_into(form, content, content.index(b"PK\x01\x02") + offset, value)
+        return bytes(content)
+
+    return forge
+
+
+def doubled(valid: bytes) -> bytes:
+    """Return the file with an entry twice; the name is changed after zipping, unnoticed."""
+    entries = unzipped(valid)
+    content = zipped({**entries, "layer9.weights.npy": entries[KERNELS]})
+    return content.replace(b"layer9.weights.npy", KERNELS.encode())
+
+
+def flipped(valid: bytes) -> bytes:
+    """Return the file with one bit of one weight changed."""
+    content = bytearray(valid)
+    content[valid.index(unzipped(valid)[KERNELS]) + 130] ^= 1
+    return bytes(content)
+
+
+class Boom:
+    """What a pickle would run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('the pickle was run')",))
+
+
+ZEROS = np.zeros((2, 1, 3, 3), np.float32)
+PICKLE = np.array([Boom()], dtype=object)
+BROKEN = "is not a complete .npz file of handcnn: "
+CANNOT = "cannot be used: "
+NOT_KNOWN = CANNOT + "its architecture is not one that handcnn knows "
+NO_NETWORK = CANNOT + "its architecture is no network "
+NO_SIZE = NO_NETWORK + "(Conv2D expects stride to be a whole number of at least 1, got {})"
+NO_RATE = NO_NETWORK + "(Conv2D expects learning_rate to be a finite number of at least 0, got {})"
+RATES: list[object] = [np.nan, np.inf, -1e308, -0.1, True, "fast", None, []]
+PROGRESS = CANNOT + "its progress is damaged "
+SHAPE = CANNOT + "the array 'layer1.weights' has shape {}, but (2, 1, 3, 3) of float32 is needed"
+LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, 72 are needed"
+
+# What is said of a file after its path, and what is done to a valid file to deserve that.
+Damages = dict[str, dict[str, Forge]]
+DAMAGES: Damages = {
+    BROKEN + "File is not a zip file": {
+        "empty": lambda valid: b"",
+        "text": lambda valid: b"no weights\n" * 99,
+        "a pickle": lambda valid: npy(PICKLE, allow_pickle=True),
+        "a single .npy": lambda valid: npy(np.zeros(9)),
+        "half": lambda valid: valid[: len(valid) // 2],
+        "a byte short": lambda valid: valid[:-1],
+    },
+    BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": {"a bit of a weight": flipped},
+    BROKEN + "Truncated file header": {"an entry beyond the end": patched(42, "<I", 2**31)},
+    # another file
+    CANNOT + "it was not written by handcnn (there is no entry 'metadata')": {
+        "an empty zip": lambda valid: zipped({}),
+        "saved by plain numpy": lambda valid: zipped({"w.npy": npy(np.zeros(9))}),
+    },
+    CANNOT + "it was not written by handcnn": {
+        "of somebody else": with_entry("metadata.npy", npy('{"format": "theirs"}')),
+        "a list": with_entry("metadata.npy", npy('["handcnn"]')),
+    },
+    CANNOT + "it has format version 2, this handcnn reads 1": {"": with_metadata(version=2)},
+    CANNOT + "it has format version None, this handcnn reads 1": {"": with_metadata(version=...)},
+    CANNOT + "it holds 'mnist', where '{kind}' is needed": {"": with_metadata(kind="mnist")},
+    # entries
+    CANNOT + "its entry 'metadata.npy' is compressed or encrypted": {
+        "compressed": lambda valid: zipped(unzipped(valid), zipfile.ZIP_DEFLATED),
+        "encrypted": patched(8, "<H", 1),
+    },
+    CANNOT + "its entries claim more bytes than the file has": {"": patched(24, "<I", 2**31)},
+    CANNOT + "it holds two entries of the same name": {"": doubled},
+    CANNOT + "the array 'layer2.bias' is missing": {"": without_entry("layer2.bias.npy")},
+    **{
+        CANNOT + f"its entry '{name}' does not belong there": {"": with_entry(name, npy(0))}
+        for name in ("layer4.bias.npy", "layer1.weights", "metadata", "../../evil.npy")
+    },
+    # arrays
+    SHAPE.format("(2, 1, 3, 2) of float32"): {"": kernels(ZEROS[..., :2])},
+    SHAPE.format("(2, 1, 3, 3) of float64"): {"": kernels(ZEROS.astype(float))},
+    SHAPE.format("(2, 1, 3, 3) of >f4"): {"byte order": kernels(ZEROS.astype(">f4"))},
+    SHAPE.format("(2, 1, 3, 3) of int32"): {"": kernels(ZEROS.astype(np.int32))},
+    SHAPE.format("(1,) of object"): {"a pickle inside": kernels(npy(PICKLE, True))},
+    SHAPE.format("(2, 1, 3, 3) of object"): {
+        "a pickle of the right shape": kernels(npy(np.full(ZEROS.shape, PICKLE[0]), True)),
+    },
+    SHAPE.format("(2,) of |S5"): {"a deprecated dtype": kernels(plain("'a5'", "(2,)"))},
+    SHAPE.format(f"({2**50},) of float32"): {"petabytes": kernels(plain("'<f4'", f"({2**50},)"))},
+    LENGTH.format(68): {"": kernels(npy(ZEROS)[:-4])},
+    LENGTH.format(76): {"": kernels(npy(ZEROS) + b"more")},
+    LENGTH.format(0): {"a header of Python 2": kernels(plain("'<f4'", "(2L, 1L, 3L, 3L)"))},
+    CANNOT + "the array 'layer1.weights' holds values that are not finite (NaN or infinity)": {
+        "NaN": kernels(ZEROS + np.float32(np.nan)),
+        "infinity": kernels(ZEROS - np.float32(np.inf)),
+    },
+    CANNOT + "the header of the array 'layer1.weights' is damaged": {
+        "no bytes": kernels(b""),
+        ".npy version 3": kernels(header("{}", (3, 0))),
+        "brackets": kernels(header("(" * 9000)),  # NumPy parses headers as Python
+        "signs": kernels(header("-" * 9000 + "1")),
+        "20,000 spaces": kernels(header(" " * 20000)),
+        "a call": kernels(header("__import__('os').abort()")),
+        "an open string": kernels(header("{'descr': '''")),
+        "wrong indentation": kernels(header("  \n    a\n  b")),
+        "an empty dtype": kernels(plain("()", "(2,)")),
+        "a dtype of commas": kernels(plain("',,,'", "(2,)")),
+    },
+    # metadata
+    CANNOT + "its metadata is not a JSON text": {
+        "numbers": with_entry("metadata.npy", npy(np.zeros(3))),
+        "Python": with_entry("metadata.npy", npy("{'format': 'handcnn'}")),
+        "brackets": with_entry("metadata.npy", npy("[" * 100_000)),
+        "a gigabyte is claimed": with_entry("metadata.npy", plain(f"'<U{2**28}'", "()")),
+        # no letter has these numbers; Python makes ill-formed strings of some
+        "0x7fffffff": with_entry("metadata.npy", plain("'<U1'", "()") + b"\xff\xff\xff\x7f"),
+        "0x110000": with_entry(
+            "metadata.npy",
+            plain("'<U4'", "()") + '"🙂'.encode("utf-32-le") + b'\0\0\x11\0"\0\0\0',
+        ),
+    },
+    # architecture
+    NOT_KNOWN + "(there is no 'layers')": {"": with_metadata(layers=...)},
+    NOT_KNOWN + "(there is no 'os.system')": {"": with_metadata(layer1={"class": "os.system"})},
+    NOT_KNOWN + "(there is no 'object')": {
+        "": with_metadata(dtypes={"layer1.weights": "object"}),
+    },
+    NOT_KNOWN + "(there is no 'layer0.weights')": {
+        "": with_metadata(layer0={"class": "OutputLayer", "input_size": 30, "output_size": 30}),
+    },
+    CANNOT + "the array 'layer2.weights' has shape (18, 5) of float32, "
+    "but (1000000000000, 5) of float32 is needed": {
+        "": with_metadata(layer2={"input_size": 10**12}),
+    },
+    NO_SIZE.format(0): {"": with_metadata(layer1={"stride": 0})},
+    NO_SIZE.format(True): {"": with_metadata(layer1={"stride": True})},
+    **{
+        NO_RATE.format(repr(rate)): {"": with_metadata(layer1={"learning_rate": rate})}
+        for rate in RATES
+    },
+    NO_NETWORK + "(int too large to convert to float)": {
+        "": with_metadata(layer1={"learning_rate": 10**400}),
+    },
+    NO_NETWORK + "(Conv2D has an argument 'rng')": {"": with_metadata(layer1={"rng": "x"})},
+    NO_NETWORK + "(Conv2D has an argument 'dtype')": {
+        "a dtype of a gigabyte": with_metadata(layer1={"dtype": "U100000000"}),
+    },
+    NO_NETWORK + "(Conv2D.__init__() got an unexpected keyword argument 'colour')": {
+        "": with_metadata(layer1={"colour": 1}),
+    },
+    NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
+    "C*H*W = 18, got (N, 2, 5, 5); "
+    "build the layer for the size of its input, or give inputs of the size of the layer)": {
+        "": with_metadata(input_shape=[1, 9, 9]),
+    },
+    NO_NETWORK + "(there is no 'input_shape')": {"": with_metadata(input_shape=...)},
+    NO_NETWORK + "(its input_shape is not a list of sizes)": {
+        f"{shape}": with_metadata(input_shape=shape)
+        for shape in ("abc", [1, 5.0, 6.0], [True, 5, 6], [1, 5, -6])
+    },
+}
+
+STATE: dict[str, Any] = dict(checkpoint().rng.bit_generator.state)
+STUCK = 0xFFFFFFFFFFFFFFFF << 64  # with the increment that makes PCG64 return to it at once
+STUCK_INCREMENT = STUCK * (1 - 0x2360ED051FC65DA44385DF649FCCF645) % 2**128
+
+
+def with_state(inc: object = 1, state: object = 1, **changes: object) -> Forge:
+    return with_metadata(rng={**STATE, "state": {"state": state, "inc": inc}, **changes})
+
+
+CHECKPOINT_DAMAGES: Damages = {
+    CANNOT + "the array 'best.layer3.weights' is missing": {
+        "": without_entry("best.layer3.weights.npy"),
+    },
+    PROGRESS + "(there is no 'rng')": {"": with_metadata(rng=...)},
+    PROGRESS + "(there is no 'state')": {"": with_metadata(rng={"bit_generator": "PCG64"})},
+    PROGRESS + "(state must be for a PCG64 RNG)": {
+        "": with_metadata(rng={"bit_generator": "MT19937"}),
+    },
+    PROGRESS + "(state must be a dict)": {"": with_metadata(rng="PCG64")},
+    PROGRESS + "(the state of its random generator is not one of PCG64)": {
+        "a fixed point": with_state(inc=STUCK_INCREMENT, state=STUCK),
+        "an even increment": with_state(inc=2),
+        "an increment true": with_state(inc=True),
+        "a state true": with_state(state=True),
+        "a state 1.5": with_state(state=1.5),
+        "has_uint32 true": with_state(has_uint32=True),
+        "an uinteger 1.5": with_state(uinteger=1.5),
+        "something more": with_state(more=0),
+    },
+    PROGRESS + "(there is no 'history')": {"": with_metadata(history=...)},
+    PROGRESS + "(there is no 'options')": {"": with_metadata(options=...)},
+    PROGRESS + "(it has no history or no options)": {
+        "a history of text": with_metadata(history=""),
+        "options of numbers": with_metadata(options=7),
+        "a list of options": with_metadata(options=[["epochs", 3]]),
+    },
+    PROGRESS + "(the history of epoch 1 has other columns)": {
+        "a number": with_metadata(history=[1]),
+        "a list": with_metadata(history=[list(HISTORY_COLUMNS)]),
+        "a column missing": with_metadata(history=[{"epoch": 1}]),
+    },
+    PROGRESS + "(the history of epoch 1 holds something that is not a number)": {
+        "NaN": with_metadata(history=[row(1, loss=np.nan)]),
+        "text": with_metadata(history=[row(1, loss="low")]),
+        "an epoch true": with_metadata(history=[row(1, epoch=True)]),
+        "a loss true": with_metadata(history=[row(1, loss=True)]),
+    },
+    PROGRESS + "(the history has epoch 1.0 in the place of epoch 1)": {
+        "": with_metadata(history=[row(1, epoch=1.0)]),
+    },
+    PROGRESS + "(the history has epoch 3 in the place of epoch 2)": {
+        "": with_metadata(history=[row(1), row(3)]),
+    },
+}
+
+LOADERS: dict[str, Callable[[Path], Network | Checkpoint]] = {
+    "weights": load_network,
+    "checkpoint": load_checkpoint,
+}
+CASES = [
+    pytest.param(kind, forge, fault.replace("{kind}", kind), id=f"{kind}: {fault} {name}")
+    for kinds, damages in ((LOADERS, DAMAGES), (["checkpoint"], CHECKPOINT_DAMAGES))
+    for kind in kinds
+    for fault, forges in damages.items()
+    for name, forge in forges.items()
+]
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
+    """Return two valid files of each kind, as bytes."""
+    folder = tmp_path_factory.mktemp("valid")
+    files: dict[str, list[bytes]] = {"weights": [], "checkpoint": []}
+    for seed in (0, 1):
+        network(seed).save(folder / "weights")
+        save_checkpoint(folder / "checkpoint", checkpoint(seed))
+        for kind, contents in files.items():
+            contents.append((folder / kind).read_bytes())
+    return files
+
+
+def refusal(kind: str, path: Path) -> str:
+    with pytest.raises(HandcnnError) as caught:
+        LOADERS[kind](path)
+    return str(caught.value)
+
+
+# The program ignores what NumPy warns of in strange headers, and so do these tests.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "forge", "fault"), CASES)
+def test_a_damaged_file_is_refused_in_one_sentence(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, forge: Forge, fault: str
+) -> None:
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(forge(valid[kind][0]))
+    assert refusal(kind, path) == f"{path} {fault}"
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("forge", [with_metadata(), without_entry("nothing"), kernels(ZEROS)])
+def test_forging_nothing_leaves_a_valid_file(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, forge: Forge
+) -> None:
+    """Otherwise the test above would pass whatever is forged."""
+    (tmp_path / "a.npz").write_bytes(forge(valid[kind][0]))
+    LOADERS[kind](tmp_path / "a.npz")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_headers_as_python_2_wrote_them_are_read(
+    tmp_path: Path, valid: dict[str, list[bytes]]
+) -> None:
+    old = plain("'<f4'", "(2L, 1L, 3L, 3L)") + np.ones_like(ZEROS).tobytes()
+    (tmp_path / "w.npz").write_bytes(kernels(old)(valid["weights"][0]))
+    found = load_network(tmp_path / "w.npz").parameters()["layer1.weights"]
+    np.testing.assert_array_equal(found, np.ones_like(ZEROS))
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
+    missing, long, null = tmp_path / "none.npz", Path("x" * 5000), Path("a\0b")
+    assert refusal(kind, missing) == f"cannot read {missing}: No such file or directory"
+    assert refusal(kind, tmp_path) == f"{tmp_path} is not a file"
+    assert refusal(kind, Path(os.devnull)) == f"{os.devnull} is not a file"
+    shown = "x" * 147 + " ... " + "x" * 147
+    assert refusal(kind, long) == f"cannot read {shown}: File name too long"
+    assert refusal(kind, null).startswith(r"cannot read a\x00b: embedded null ")
+
+
+RED = "\x1b[31m\n"
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize(
+    "forge",
+    [
+        with_metadata(layer1={"stride": "x" * 1_000_000}),
+        with_metadata(layer1={RED: 1}),
+        with_metadata(layer1={"class": RED * 1000}),
+        with_metadata(kind=RED * 100_000),
+        with_metadata(dtypes={"layer1.weights": [RED]}),
+        with_entry(RED * 10_000, b""),
+        with_entry("metadata.npy", npy(RED)),
+    ],
+)
+def test_text_from_a_file_reaches_nobody_raw(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, forge: Forge
+) -> None:
+    path = tmp_path / f"a file{RED}.npz"
+    path.write_bytes(forge(valid[kind][0]))
+    message = refusal(kind, path)
+    assert message.startswith(rf"{tmp_path}/a file\x1b[31m\n.npz cannot be used: ")
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 400
+
+
+# --- thousands of damages ------------------------------------------------------------------------
+
+
+def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    """Change one to four bytes; half of the time near a header, where most can go wrong."""
+    content = bytearray(first)
+    headers = [i for i in range(len(first)) if first[i : i + 2] in (b"PK", b"\x93N")]
+    for _ in range(rng.integers(1, 5)):
+        near = rng.choice(headers) + rng.integers(64)
+        anywhere = rng.integers(len(content))
+        position = min(near if rng.random() < 0.5 else anywhere, len(content) - 1)
+        content[position] = rng.integers(256)
+    return bytes(content)
+
+
+def truncate(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    return first[: rng.integers(len(first))]
+
+
+def splice(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    """Begin with one file and go on with the other, from the same or from another place."""
+    start, end = rng.integers(len(first)), rng.integers(len(second))
+    return first[:start] + second[start if rng.random() < 0.7 else end :]
+
+
+def cut_out(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    start, end = sorted(rng.integers(len(first), size=2))
+    return first[:start] + first[end:]
+
+
+def repeat(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    start, end = sorted(rng.integers(len(first), size=2))
+    return first[:end] + first[start:]
+
+
+def retype(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
+    """Replace a number, a name or a bracket of the text by something else that JSON can say."""
+    if b"'<U" not in first:  # an array of numbers, not a text
+        return flip(rng, first, second)
+    text = str(np.load(io.BytesIO(first)))
+    tokens = [*re.finditer(r'"[^"]*"|[\w.+-]+|[][{}:,]', text)]
+    token = tokens[rng.integers(len(tokens))]
+    new = rng.choice(["null", "-1", "0", "1e999", "NaN", "9" * 30, "[]", "{}", '""', "true", "1.5"])
+    return npy(text[: token.start()] + new + text[token.end() :])
+
+
+def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | None:
+    """Return the arrays in a file of `content`, or None if it is refused as it should be."""
+    path.write_bytes(content)
+    try:
+        loaded = LOADERS[kind](path)
+    except HandcnnError as error:
+        message = str(error)
+    else:
+        return arrays_of(loaded)
+    assert message.isprintable()  # so it is one line
+    assert str(path) in message
+    return None
+
+
+def arrays_of(loaded: Network | Checkpoint) -> dict[str, Array]:
+    if isinstance(loaded, Network):
+        return loaded.parameters()
+    return loaded.net.parameters() | {f"best.{name}": a for name, a in loaded.best.items()}
+
+
+DAMAGES_EACH = 400  # of 22 sorts
+DAMAGE = [flip, truncate, splice, cut_out, repeat]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused_or_loads_what_was_saved(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Callable[..., bytes]
+) -> None:
+    """Whatever loads is one of the two files, whole: no mixture and no changed number."""
+    path = tmp_path / "a.npz"
+    originals = [load_or_refuse(kind, path, content) for content in valid[kind]]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(DAMAGES_EACH):
+        loaded = load_or_refuse(kind, path, damage(rng, *valid[kind]))
+        refused += loaded is None
+        assert loaded is None or any(
+            original and all(np.array_equal(loaded[name], original[name]) for name in original)
+            for original in originals
+        )
+    assert refused > DAMAGES_EACH / 2  # most of it was noticed, so there was something to notice
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("damage", [*DAMAGE, retype])
+def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_architecture_says(
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Callable[..., bytes]
+) -> None:
+    """The damage reaches the parsers behind the checksums; weights may have become other numbers.
+
+    What must not happen: another exception, more than a line, a wrong shape, NaN.
+    """
+    path = tmp_path / "a.npz"
+    intact = load_or_refuse(kind, path, valid[kind][0])
+    assert intact is not None
+    entries, others = (unzipped(file) for file in valid[kind])
+    rng = np.random.default_rng(0)
+    for i in range(DAMAGES_EACH):
+        # metadata half of the time; every entry begins with its header
+        name = "metadata.npy" if i % 2 else rng.choice(list(entries))
+        content = zipped({**entries, name: damage(rng, entries[name], others[name])})
+        if (loaded := load_or_refuse(kind, path, content)) is not None:
+            assert {name: (a.shape, a.dtype) for name, a in loaded.items()} == {
+                name: (a.shape, a.dtype) for name, a in intact.items()
+            }
+            assert all(np.isfinite(array).all() for array in loaded.values())
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> None:
+    """Files that claim or inflate to much more than they are, in a process that is watched."""
+    weights = valid["weights"][0]
+    large = {"input_size": 4096, "output_size": 16384}  # 256 MB of float32
+    zeros = npy(np.zeros(tuple(large.values()), np.float32))
+    claims = unzipped(with_metadata(layer2=large)(weights))
+    text = plain(f"'<U{2**26}'", "()") + bytes(2**28)
+    bombs = {
+        "inflates": zipped({**claims, "layer2.weights.npy": zeros}, zipfile.ZIP_DEFLATED),
+        "claims": zipped({**claims, "layer2.weights.npy": zeros[:9999]}),
+        "text": zipped({**unzipped(weights), "metadata.npy": text}, zipfile.ZIP_DEFLATED),
+        "petabytes": kernels(plain("'<f4'", f"({2**50},)"))(weights),
+        "padding": with_metadata(layer1={"padding": 10**7, "stride": 10**7})(weights),
+    }
+    for name, bomb in bombs.items():
+        (tmp_path / name).write_bytes(bomb)
+    program = """
+import resource, sys
+from handcnn import HandcnnError, load_network
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MB
+
+before = peak()
+for path in sys.argv[1:]:
+    try:
+        load_network(path)
+    except HandcnnError:
+        print("refused", peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [word for word, _ in lines] == ["refused"] * len(bombs)
+    assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+
+
+# --- what one image may cost ---------------------------------------------------------------------
+
+
+def forged(path: Path, *layers: Layer) -> Path:
+    """Write a network to `path` although it may be too large for `Network.save`."""
+    net = Network(layers, (1, 28, 28))
+    write_archive(path, "weights", net.parameters(), net.architecture())
+    return path
+
+
+def thin(count: int) -> list[Layer]:
+    """Return layers of ten parameters each that hand on an image of 628 x 628."""
+    return [Conv2D(1, 1, 3, padding=301), *(Conv2D(1, 1, 3, padding=1) for _ in range(count - 1))]
+
+
+def wide(count: int) -> list[Layer]:
+    """Return layers of 64 channels that hand on an image of 100 x 100."""
+    first = Conv2D(1, 64, 3, padding=37)
+    return [first, *(Conv2D(64, 64, 3, padding=1) for _ in range(count - 1))]
+
+
+# 400 * (628 * 628 + 630 * 3 * 628); 60 * 2028 * 2028 + 2028 * 2028 + 60 * 2028 + 1;
+# 100 * 100 * (64 * (9 + 1) + 3 * 64 * (64 * 9 + 1))
+TOO_COSTLY: dict[str, list[Layer]] = {
+    "(it needs 632,521,600 numbers for one image, 10,000,000 are allowed)": thin(400),
+    "(it needs 251,001,505 numbers for one image, 10,000,000 are allowed)": [
+        Conv2D(1, 60, 1, padding=1000),
+        Conv2D(60, 1, 1, stride=3000),
+    ],
+    "(it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed)": wide(4),
+}
+
+
+@pytest.mark.parametrize(("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide"])
+def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
+    tmp_path: Path, fault: str, layers: list[Layer]
+) -> None:
+    """Padding costs no parameters, but what it surrounds may be of any size."""
+    path = forged(tmp_path / "a.npz", *layers)
+    assert path.stat().st_size < 600_000
+    with pytest.raises(HandcnnError) as caught:
+        load_network(path)
+    assert str(caught.value) == f"{path} cannot be used: its architecture is no network {fault}"
+    with pytest.raises(HandcnnError) as caught:
+        Network(layers, (1, 28, 28)).save(path)
+    assert str(caught.value) == f"{path} was not written: {fault[1:-1]}"
+
+
+@pytest.mark.parametrize("layers", [thin(6), wide(3)], ids=["thin", "wide"])
+def test_the_most_costly_networks_take_seconds_at_most(tmp_path: Path, layers: list[Layer]) -> None:
+    net = load_network(forged(tmp_path / "a.npz", *layers))
+    start = time.perf_counter()
+    net.predict_proba(np.ones((1, 1, 28, 28), np.float32))
+    assert time.perf_counter() - start < 5  # it is 0.1 on a quiet machine
