@@ -161,11 +161,15 @@ def write_all(folder: Path):
     probabilities = answers(*(((label * 7) % 10, 0.5 + 0.01 * label) for label in labels))
     matrix = np.diag(np.arange(10) * 50) + np.arange(100).reshape(10, 10) % 7
     images = np.random.default_rng(2).integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    plots.plot_accuracy(folder / "accuracy.png", history_of(10), TITLE, 0.97)
-    plots.plot_loss(folder / "loss.png", history_of(10), TITLE, 0.1)
-    plots.plot_confusion_matrix(folder / "confusion_matrix.png", matrix, TITLE)
-    plots.plot_mistakes(folder / "mistakes.png", images, labels, probabilities, TITLE)
-    plots.plot_filters(folder / "filters.png", small_network(filters=32), digit(), TITLE)
+    plots.save_figure(folder / "accuracy.png", plots.draw_accuracy(history_of(10), TITLE, 0.97))
+    plots.save_figure(folder / "loss.png", plots.draw_loss(history_of(10), TITLE, 0.1))
+    plots.save_figure(folder / "confusion_matrix.png", plots.draw_confusion_matrix(matrix, TITLE))
+    plots.save_figure(
+        folder / "mistakes.png", plots.draw_mistakes(images, labels, probabilities, TITLE)
+    )
+    plots.save_figure(
+        folder / "filters.png", plots.draw_filters(small_network(filters=32), digit(), TITLE)
+    )
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
