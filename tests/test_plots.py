@@ -151,6 +151,9 @@ def check_layout(figure: Figure) -> None:
     obstacles = images + [axes.bbox for axes in figure.axes if axes.axison]
     for (text, box), obstacle in itertools.product(texts, obstacles):
         assert not box.overlaps(obstacle), f"{text.get_text()!r} lies over an image or a curve"
+    for axes in (axes for axes in figure.axes if axes.axison):
+        bottom = min(text.get_window_extent().y0 for text in legend_of(axes))
+        assert bottom > axes.bbox.y1 + 15, "a curve that leaves the axes runs into the legend"
 
 
 def test_layout_checker_notices_overlap_and_clipping() -> None:
@@ -243,6 +246,7 @@ def test_curves_hold_the_history_and_nothing_overlaps(run: str) -> None:
         history, history[0]["val_accuracy"], history[0]["val_loss"]
     ):
         check_layout(figure)
+        assert "Dashed: the best epoch, whose weights are kept." in said(figure)[1]
         for name, column in (("training", key), ("validation", f"val_{key}")):
             expected = [(row["epoch"], factor * row[column]) for row in history]
             np.testing.assert_allclose(lines(figure)[name], expected, rtol=1e-12)

@@ -27,8 +27,8 @@ History = Sequence[Mapping[str, float]]
 
 WIDTH, HEIGHT = 1210, 750  # of the page, in pixels
 REMARK = (
-    "Training is the mean while still learning, validation comes after each epoch. "
-    "Legend: the last epoch. Weights kept: the best epoch."
+    "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
+    "Dashed: the best epoch, whose weights are kept."
 )
 
 
@@ -107,7 +107,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
 
 def _add_axes(figure: Figure, label: str) -> Axes:
     """Return axes under the header, with room for a legend, a light grid and little else."""
-    left, top, right, bottom = MARGIN + 70, HEADER + 10, MARGIN, 100
+    left, top, right, bottom = MARGIN + 70, HEADER + 30, MARGIN, 100
     width, height = WIDTH - left - right, HEIGHT - top - bottom
     axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
     axes.set_facecolor("white")
@@ -136,10 +136,10 @@ def _mark(
 
 
 def _add_legend(axes: Axes) -> None:
-    """Put the legend in a row above the axes, where it cannot hide a curve."""
+    """Put the legend in a row above the axes, at a distance from a curve that leaves them."""
     axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=4, frameon=False, fontsize=11,
-        labelcolor=INK, borderaxespad=0.3, columnspacing=2.2, handlelength=1.6,
+        loc="lower left", bbox_to_anchor=(-0.024, 1), ncols=4, frameon=False, fontsize=11,
+        labelcolor=INK, borderaxespad=1.2, columnspacing=2.2, handlelength=1.6,
     )  # fmt: skip
 
 
