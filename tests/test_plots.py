@@ -22,6 +22,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, plots
+from handcnn.formatting import percent
 from handcnn.types import Array
 
 TITLE = "digits (NOT MNIST)"
@@ -420,12 +421,30 @@ def test_mistakes_are_the_confident_ones_in_order(white: float) -> None:
     shown = [1 - pixels(tile)[0, 0, 0] / 0.95 for tile in images_of(figure)]
     np.testing.assert_allclose(shown, levels[[2, 4]], atol=1e-6)
     assert said(figure)[1:] == [
-        "Wrong answers: 3 of 5. Shown: 2, those given with most confidence.",
+        "Misread: 3 of 5 images. Shown by confidence: 2.",
         "true 2",
-        "predicted 3, 90.0 %",
+        "predicted 3",
+        "90.00 %",
         "true 4",
-        "predicted 9, 75.0 %",
+        "predicted 9",
+        "75.00 %",
     ]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [
+        (1.0, "> 99.99 %"),
+        (np.float32(0.999951), "> 99.99 %"),
+        (0.99994, "99.99 %"),
+        (0.5, "50.00 %"),
+        (0.00005, "0.01 %"),
+        (0.00004, "< 0.01 %"),
+        (0.0, "< 0.01 %"),
+    ],
+)
+def test_a_probability_is_never_rounded_to_certainty(confidence: float, expected: str) -> None:
+    assert percent(confidence) == expected
 
 
 def test_mistakes_of_equal_confidence_stay_in_the_order_of_the_images() -> None:

@@ -3,10 +3,21 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from handcnn.plots.page import HEADER, INK, MARGIN, VALIDATION, greys, new_page, put_text, put_tile
+from handcnn.formatting import percent
+from handcnn.plots.page import (
+    GREY,
+    HEADER,
+    INK,
+    MARGIN,
+    VALIDATION,
+    greys,
+    new_page,
+    put_text,
+    put_tile,
+)
 from handcnn.types import Array
 
-COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 160, 200  # pixels, but for the first
+COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 160, 216  # pixels, but for the first
 
 
 def draw_mistakes(
@@ -25,8 +36,7 @@ def draw_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     remark = (
-        f"Wrong answers: {len(wrong):,} of {len(labels):,}. "
-        f"Shown: {len(shown)}, those given with most confidence."
+        f"Misread: {len(wrong):,} of {len(labels):,} images. Shown by confidence: {len(shown):,}."
     )
     figure, page = new_page(
         MARGIN + COLUMNS * PITCH - (PITCH - TILE) + MARGIN,
@@ -39,6 +49,6 @@ def draw_mistakes(
         x, y = MARGIN + column * PITCH, HEADER + row * ROW_HEIGHT
         put_tile(page, x, y, TILE, greys(images[i]))
         put_text(page, x, y + TILE + 14, f"true {labels[i]}", 10, INK)
-        answer = f"predicted {predicted[i]}, {100 * confidence[i]:.1f} %"
-        put_text(page, x, y + TILE + 34, answer, 9, VALIDATION)
+        put_text(page, x, y + TILE + 34, f"predicted {predicted[i]}", 10, VALIDATION)
+        put_text(page, x, y + TILE + 54, percent(confidence[i]), 9, GREY)
     return figure
