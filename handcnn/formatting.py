@@ -8,3 +8,8 @@ def percent(probability: float) -> str:
     """
     text = f"{100 * float(probability):.2f} %"
     return {"0.00 %": "< 0.01 %", "100.00 %": "> 99.99 %"}.get(text, text)
+
+
+def exact_percent(share: float) -> str:
+    """Return a share of counts in per cent: 100.00 % is said of all, and 0.00 % of none."""
+    return f"{share:.2%}".replace("%", " %") if share in (0, 1) else percent(share)

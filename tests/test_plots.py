@@ -371,15 +371,28 @@ def test_confusion_matrix_says_every_count_where_it_belongs() -> None:
 
 
 def test_confusion_matrix_by_hand() -> None:
-    matrix = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
-    words = said(plots.draw_confusion_matrix(matrix, TITLE, ["cat", "dog", "owl"]))
-    assert "5 of 8 right (62.50 %), 3 wrong." in words
-    assert [text for text in words if text in ("75.00 %", "-", "50.00 %")] == [
-        "75.00 %",
-        "-",
-        "50.00 %",
-    ]
+    matrix = np.array([[3000, 1000, 0], [0, 0, 0], [2000, 0, 2000]])
+    texts = texts_of(plots.draw_confusion_matrix(matrix, TITLE, ["cat", "dog", "owl"]))
+    words = [text.get_text() for text in texts]
+    assert words[1] == (
+        "5,000 of 8,000 right (62.50 %), 3,000 wrong. "
+        "Recall: the share of a row that is right. Precision: of a column."
+    )
+    assert words.count("2,000") == 3  # two cells and the end of the colour bar
     assert all(words.count(name) == 2 for name in ("cat", "dog", "owl"))
+    place = {text.get_text(): text.get_position() for text in texts}
+    shares = [text for text in texts[2:] if text.get_text().endswith((" %", "\N{EN DASH}"))]
+    row = [text.get_text() for text in shares if text.get_position()[1] == place["precision"][1]]
+    column = [text.get_text() for text in shares if text.get_position()[0] == place["recall"][0]]
+    assert row == ["60.00 %", "0.00 %", "100.00 %"]
+    assert column == ["75.00 %", "\N{EN DASH}", "50.00 %"]
+
+
+def test_one_error_in_many_is_never_rounded_away() -> None:
+    words = said(plots.draw_confusion_matrix(np.array([[99_999, 1], [0, 5]]), TITLE))
+    assert words[1].startswith("100,004 of 100,005 right (> 99.99 %), 1 wrong.")
+    assert words.count("> 99.99 %") == 1  # recall of the first class
+    assert words.count("100.00 %") == 2  # its precision; recall of the second
 
 
 @pytest.mark.parametrize(
@@ -387,6 +400,7 @@ def test_confusion_matrix_by_hand() -> None:
     [
         (np.array([[5, 0], [1, 4]]), None),
         (np.diag(np.full(10, 1000)), None),
+        (np.eye(10, dtype=int) * 999_999 + 1, None),  # every share is > 99.99 %
         (np.full((10, 10), 6742), None),
         (np.zeros((10, 10), int), None),
         (np.full((10, 10), 7), [f"T-shirt/top {i}" for i in range(10)]),
@@ -401,7 +415,7 @@ def test_confusion_matrix_is_readable_at_any_size(matrix: Array, names: list[str
 def test_perfect_confusion_matrix_needs_no_colour_bar() -> None:
     words = said(plots.draw_confusion_matrix(np.diag([5, 0, 3]), TITLE))
     assert "errors in a cell" not in words
-    assert "8 of 8 right (100.00 %), 0 wrong." in words
+    assert words[1].startswith("8 of 8 right (100.00 %), 0 wrong. ")
     assert "errors in a cell" in said(
         plots.draw_confusion_matrix(np.array([[5, 2], [0, 3]]), TITLE)
     )

@@ -154,7 +154,7 @@ def _scale_epochs(axes: Axes, epochs: Array) -> None:
         round_ticks = np.asarray(locator.tick_values(first, last))
         apart = round_ticks >= first + (round_ticks[1] - round_ticks[0]) / 2
         ticks = np.append(first, round_ticks[apart & (round_ticks <= last)])
-    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
 
 
 def _zoom(
