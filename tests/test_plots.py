@@ -26,6 +26,7 @@ from handcnn.formatting import percent
 from handcnn.types import Array
 
 TITLE = "digits (NOT MNIST)"
+MINUS = "\N{MINUS SIGN}"
 History = list[dict[str, float]]
 
 
@@ -217,6 +218,7 @@ def test_files_are_png_of_the_same_bytes_in_another_process_which_stays_clean(
 def test_every_picture_opens_with_its_title_and_nothing_overlaps() -> None:
     for name, figure in all_figures().items():
         assert said(figure)[0] == f"{TITLE}: {name}"
+        assert not any(text.startswith("-") for text in said(figure))
         check_layout(figure)
 
 
@@ -516,7 +518,7 @@ def check_signs(picture: Array, values: Array, largest: float) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "filters", "kernel", "stride"),
-    [(1, 5, 3, 1), (1, 1, 1, 1), (3, 2, 5, 2), (1, 7, 8, 1)],
+    [(1, 5, 3, 1), (1, 1, 1, 1), (3, 2, 5, 2), (1, 7, 8, 1), (1, 32, 3, 2)],
 )
 def test_filters_show_the_kernel_and_what_it_makes_of_the_image(
     channels: int, filters: int, kernel: int, stride: int
@@ -531,6 +533,8 @@ def test_filters_show_the_kernel_and_what_it_makes_of_the_image(
         response = correlate(stack, conv.weights[f], conv.bias[f, 0], stride)
         check_signs(shown_kernel, means[f], np.abs(means).max())
         check_signs(shown_response, response, np.abs(response).max())
+    shown = images_of(figure)[: 2 * filters : 2]
+    assert len({image.get_extent()[3] for image in shown}) == -(-filters // 8)  # full rows of 8
     channel_note = any(f"means over their {channels} channels" in text for text in said(figure))
     assert channel_note == (channels > 1)
 
@@ -543,7 +547,7 @@ def test_kernels_share_one_scale_and_responses_have_their_own() -> None:
     assert strong[0, 0, 0] > strong[0, 0, 2]  # red, the full colour of the scale
     assert weak.mean() > 0.75  # a quarter of the scale: pale
     assert seen.min() == pytest.approx(seen_too.min(), abs=0.15)  # both as dark as they get
-    assert {"0.5", "-0.5"} <= set(said(figure))
+    assert {"0.5", f"{MINUS}0.5", MINUS} <= set(said(figure))
 
 
 def test_drawing_does_not_disturb_a_network_between_forward_and_backward() -> None:

@@ -22,12 +22,15 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-LEFT = MARGIN + 200  # of the pairs: the image and the colour bars stand left of them
-COLUMNS, TILE, GAP, PITCH, ROW_HEIGHT = 6, 84, 4, 194, 108  # pixels, but for the first
+LEFT = MARGIN + 190  # of the pairs: the image and the colour bars stand left of them
+COLUMNS = 8
+KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and what is between, pixels
+PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, pixels
+MINUS = "\N{MINUS SIGN}"
 
 
 def draw_filters(net: Network, image: Array, title: str) -> Figure:
-    """Return the kernels of the first Conv2D, each beside its response to one image.
+    """Return the kernels of the first Conv2D, each above its response to one image.
 
     Both are signed, so their colours are centred on zero. The kernels share one scale; every
     response has its own, because what matters there is the pattern.
@@ -44,12 +47,12 @@ def draw_filters(net: Network, image: Array, title: str) -> Figure:
     filters, channels = weights.shape[:2]
     kernels = weights.mean(axis=1)  # (F, k, k)
     responses = _responses(net.layers[: index + 1], channels, image)  # (F, OH, OW)
-    remark = "Left of each pair the kernel, right of it what it makes of the image."
+    remark = "Each pair: the kernel above, its response to the image below."
     if channels > 1:
         remark += f" Kernels are shown as means over their {channels} channels."
     figure, page = new_page(
-        LEFT + COLUMNS * PITCH - (PITCH - 2 * TILE - GAP) + MARGIN,
-        HEADER + max(-(-filters // COLUMNS) * ROW_HEIGHT, 330),
+        LEFT + COLUMNS * PITCH - (PITCH - RESPONSE) + MARGIN,
+        HEADER + max(-(-filters // COLUMNS) * ROW_HEIGHT, 330) + 24,
         f"{title}: filters of {net.layers[index]}",
         remark,
     )
@@ -57,17 +60,18 @@ def draw_filters(net: Network, image: Array, title: str) -> Figure:
     for f, (kernel, response) in enumerate(zip(kernels, responses, strict=True)):
         row, column = divmod(f, COLUMNS)
         x, y = LEFT + column * PITCH, HEADER + row * ROW_HEIGHT
-        put_text(page, x, y - 9, str(f), 9, GREY)
-        put_tile(page, x, y, TILE, _signed_colours(kernel / limit))
-        put_tile(page, x + TILE + GAP, y, TILE, _signed_colours(response / _largest(response)))
+        put_text(page, x + KERNEL + 2 * GAP, y + 6, str(f), 9, GREY)
+        put_tile(page, x, y, KERNEL, _signed_colours(kernel / limit))
+        colours = _signed_colours(response / _largest(response))
+        put_tile(page, x, y + KERNEL + GAP, RESPONSE, colours)
 
     grey = ink(image).reshape(-1, *image.shape[-2:]).mean(axis=0)
     put_text(page, MARGIN, HEADER - 9, "image", 9, GREY)
     put_tile(page, MARGIN, HEADER, 140, greys(grey))
     ramp = _signed_colours(np.linspace(-1, 1, 101))
-    ticks = [f"{-limit:.2g}", "0", f"{limit:.2g}"]
+    ticks = [f"{MINUS}{limit:.2g}", "0", f"{limit:.2g}"]
     put_colour_bar(page, MARGIN, HEADER + 200, 140, ramp, ticks, "kernel")
-    put_colour_bar(page, MARGIN, HEADER + 270, 140, ramp, ["-", "0", "+"], "response, own scale")
+    put_colour_bar(page, MARGIN, HEADER + 270, 140, ramp, [MINUS, "0", "+"], "response, own scale")
     return figure
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from handcnn.storage.files import atomic_write
 from handcnn.types import Array
@@ -51,8 +52,9 @@ def put_text(
 
 
 def put_tile(page: Axes, x: float, y: float, side: float, picture: Array) -> None:
-    """Put a small picture (H, W, 3) into a square of the page and keep its pixels sharp."""
+    """Put a small picture (H, W, 3) into a framed square of the page; its pixels stay sharp."""
     page.imshow(picture, extent=(x, x + side, y + side, y), aspect="auto", interpolation="nearest")
+    page.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=PALE, linewidth=0.8))
 
 
 def put_colour_bar(
