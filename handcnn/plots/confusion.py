@@ -1,0 +1,120 @@
+"""Which classes does it confuse? The counts of a test in a grid, its errors coloured."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from handcnn.formatting import exact_percent
+from handcnn.plots.page import (
+    DPI,
+    GREY,
+    HEADER,
+    INK,
+    MARGIN,
+    PALE,
+    PALE_INK,
+    colour_map,
+    new_page,
+    put_colour_bar,
+    put_text,
+)
+from handcnn.types import Array
+
+SHARE_WIDTH = 90  # pixels, of a share in per cent with the space around it
+
+
+def draw_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None = None) -> Figure:
+    """Return the counts in a grid whose colour shows the errors; the diagonal stays neutral.
+
+    The column on the right shows the recall of each true class, the row below the precision of
+    each predicted one.
+
+    Args:
+        matrix: counts (K, K), a row for each true class, as `training.confusion_matrix` gives.
+        title: what was tested; it opens the heading.
+        names: of the classes, 0 to K-1 without them.
+    """
+    k = len(matrix)
+    names = [str(i) for i in range(k)] if names is None else names
+    cell_width, cell_height = min(max(900 // k, 48), 150), min(max(560 // k, 30), 100)
+    width, height = k * cell_width, k * cell_height
+    longest = 9 * max(map(len, names))  # pixels, about
+    left = MARGIN + 30 + max(longest, 80)  # right of the names, and of "precision"
+    top = HEADER + 40 + (0 if longest <= cell_width else longest)
+    right, total = int(np.trace(matrix)), int(matrix.sum())
+    figure, page = new_page(
+        max(left + width + 100 + MARGIN, 1100),
+        top + height + (30 if cell_width >= SHARE_WIDTH else SHARE_WIDTH) + MARGIN,
+        f"{title}: confusion matrix",
+        f"{right:,} of {total:,} right ({_share(right, total)}), {total - right:,} wrong. "
+        "Recall: the share of a row that is right. Precision: of a column.",
+    )
+    columns, rows = left + cell_width * np.arange(k + 1), top + cell_height * np.arange(k + 1)
+    _put_cells(page, columns, rows, matrix)
+    _put_names(page, columns, rows, names, upright=longest <= cell_width)
+    _put_shares(page, columns, rows, matrix)
+    return figure
+
+
+def _put_names(
+    page: Axes, columns: Array, rows: Array, names: Sequence[str], *, upright: bool
+) -> None:
+    """Put the names of the classes above the columns and left of the rows."""
+    left, top, turn = columns[0], rows[0], 0 if upright else 90
+    for name, x, y in zip(names, _middles(columns), _middles(rows), strict=True):
+        put_text(page, x, top - 10, name, ha="center", va="bottom", rotation=turn)
+        put_text(page, left - 12, y, name, ha="right")
+    put_text(page, columns.mean(), HEADER - 12, "predicted", colour=GREY, ha="center")
+    put_text(page, MARGIN, rows.mean(), "true", colour=GREY, rotation=90)
+
+
+def _put_shares(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
+    """Put the recall right of each row and the precision below each column."""
+    right, bottom = columns[-1] + 100, rows[-1] + 12
+    turn = 0 if columns[1] - columns[0] >= SHARE_WIDTH else 90
+    for i, (x, y) in enumerate(zip(_middles(columns), _middles(rows), strict=True)):
+        recall = _share(matrix[i, i], matrix[i].sum())
+        precision = _share(matrix[i, i], matrix[:, i].sum())
+        put_text(page, right, y, recall, 10, GREY, ha="right")
+        put_text(page, x, bottom, precision, 10, GREY, ha="center", va="top", rotation=turn)
+    put_text(page, right, rows[0] - 10, "recall", 10, GREY, ha="right", va="bottom")
+    put_text(page, columns[0] - 12, bottom, "precision", 10, GREY, ha="right", va="top")
+
+
+def _put_cells(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
+    """Put the counts between the given columns and rows, with a colour bar for the errors."""
+    diagonal = np.eye(len(matrix), dtype=bool)
+    errors = np.where(diagonal, 0, matrix)
+    worst = int(errors.max()) or 1
+    colours = _error_colours(errors / worst)
+    colours[diagonal] = to_rgb(PALE)
+    page.pcolormesh(columns, rows, colours, edgecolors="white", linewidth=1.5)
+    width = columns[1] - columns[0]
+    size = min(11, 0.85 * width / (0.64 * len(f"{matrix.max():,}")) * 72 / DPI)  # the widest fits
+    for i, y in enumerate(_middles(rows)):
+        for j, x in enumerate(_middles(columns)):
+            colour = "white" if errors[i, j] > 0.7 * worst else INK if matrix[i, j] else PALE_INK
+            put_text(page, x, y, f"{matrix[i, j]:,}", size, colour, ha="center")
+    if errors.any():
+        ramp = _error_colours(np.linspace(0, 1, 101))
+        x = page.get_xlim()[1] - MARGIN - 200
+        put_colour_bar(page, x, 46, 200, ramp, ["0", f"{worst:,}"], "errors in a cell")
+
+
+def _error_colours(shares: Array) -> Array:
+    """Return colours for shares of the worst cell: white for none, dark orange for 1."""
+    colours = colour_map("Oranges", 0.85 * shares)
+    colours[shares == 0] = 1
+    return colours
+
+
+def _middles(edges: Array) -> Array:
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def _share(part: int, whole: int) -> str:
+    """Return a share of counts in per cent; a dash for a share of nothing."""
+    return exact_percent(part / whole) if whole else "\N{EN DASH}"

@@ -1,0 +1,184 @@
+"""Does it learn? Accuracy and loss by epoch, with the best epoch and the test result marked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from handcnn.plots.page import (
+    GREY,
+    HEADER,
+    INK,
+    MARGIN,
+    PALE,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    new_page,
+    put_text,
+)
+from handcnn.training import best_epoch
+from handcnn.types import Array
+
+History = Sequence[Mapping[str, float]]
+
+WIDTH, HEIGHT = 1210, 750  # of the page, in pixels
+REMARK = (
+    "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
+    "Dashed: the best epoch, whose weights are kept."
+)
+
+
+class Measure(NamedTuple):
+    """What differs between the two pictures."""
+
+    name: str  # in the history, where validation has val_ before it
+    label: str  # of the y axis
+    factor: float  # from the history to the y axis
+    show: Callable[[float], str]  # a value on the y axis in words
+    smallest_span: float  # of the y axis, so that noise does not fill it
+    largest: float  # possible value on the y axis
+
+
+ACCURACY = Measure("accuracy", "accuracy (%)", 100, "{:.2f} %".format, 0.5, 100)
+LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, np.inf)
+
+
+def draw_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
+    """Return the accuracy of every epoch in per cent, on the training and the validation images.
+
+    Args:
+        history: a row per epoch, at least one, with `epoch`, `val_loss` and, as fractions,
+            `accuracy` and `val_accuracy`.
+        title: what was trained on; it opens the heading.
+        test_accuracy: drawn at the best epoch, whose weights were tested.
+    """
+    return _draw(history, ACCURACY, title, test_accuracy)
+
+
+def draw_loss(history: History, title: str, test_loss: float | None = None) -> Figure:
+    """Return the mean cross-entropy of every epoch, on the training and the validation images.
+
+    The marked epoch is the one of `draw_accuracy`, chosen by accuracy: its weights were kept.
+
+    Args:
+        history: as for `draw_accuracy`, and with `loss`.
+        title: what was trained on; it opens the heading.
+        test_loss: drawn at the best epoch, whose weights were tested.
+    """
+    return _draw(history, LOSS, title, test_loss)
+
+
+def _draw(history: History, measure: Measure, title: str, tested: float | None) -> Figure:
+    """Return one measure by epoch, with the best epoch and the test result marked."""
+    show = measure.show
+    epochs = np.array([row["epoch"] for row in history])
+    training, validation = (
+        measure.factor * np.array([row[name] for row in history])
+        for name in (measure.name, f"val_{measure.name}")
+    )
+    test = np.array([] if tested is None else [measure.factor * tested])
+    best = history.index(best_epoch(history))
+
+    figure, page = new_page(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK)
+    axes = _add_axes(figure, measure.label)
+    _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
+    _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
+    axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
+    label = f"best epoch ({epochs[best]:.0f}) {show(validation[best])}"
+    _mark(axes, epochs[best], validation[best], "o", 14, "none", VALIDATION, label)
+    for value in test:
+        _mark(axes, epochs[best], value, "D", 7, TEST, "white", f"test {show(value)}")
+    _add_legend(axes)
+    _scale_epochs(axes, epochs)
+    low, high = _zoom(training, validation, test, measure.smallest_span)
+    _scale_values(axes, low, high, min(high, measure.largest))
+
+    starts = {"training": training[0], "validation": validation[0]}
+    outside = [f"{name} {show(y)}" for name, y in starts.items() if not low <= y <= high]
+    if outside:
+        note = f"Outside the axis in epoch {epochs[0]:.0f}: {', '.join(outside)}"
+        put_text(page, MARGIN + 70, HEIGHT - 24, note, 10, GREY)
+    return figure
+
+
+def _add_axes(figure: Figure, label: str) -> Axes:
+    """Return axes under the header, with room for a legend, a light grid and little else."""
+    left, top, right, bottom = MARGIN + 70, HEADER + 30, MARGIN, 100
+    width, height = WIDTH - left - right, HEIGHT - top - bottom
+    axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
+    axes.set_facecolor("white")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GREY)
+    axes.grid(axis="y", color=PALE, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=11, colors=INK, pad=6)
+    axes.set_xlabel("epoch", fontsize=11, color=INK, labelpad=8)
+    axes.set_ylabel(label, fontsize=11, color=INK, labelpad=8)
+    return axes
+
+
+def _plot_curve(axes: Axes, epochs: Array, values: Array, colour: str, label: str) -> None:
+    dots = "o" if len(epochs) <= 40 else ""
+    axes.plot(epochs, values, color=colour, linewidth=2, marker=dots, markersize=5, label=label)
+
+
+def _mark(
+    axes: Axes, x: float, y: float, marker: str, size: int, face: str, edge: str, label: str
+) -> None:
+    axes.plot(
+        x, y, marker, markersize=size, markerfacecolor=face, markeredgecolor=edge,
+        markeredgewidth=1.5, label=label, zorder=4,
+    )  # fmt: skip
+
+
+def _add_legend(axes: Axes) -> None:
+    """Put the legend in a row above the axes, at a distance from a curve that leaves them."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.024, 1), ncols=4, frameon=False, fontsize=11,
+        labelcolor=INK, borderaxespad=1.2, columnspacing=2.2, handlelength=1.6,
+    )  # fmt: skip
+
+
+def _scale_epochs(axes: Axes, epochs: Array) -> None:
+    """Fit the x axis to the epochs, with ticks at whole epochs and at the first one."""
+    first, last = epochs[0], epochs[-1]
+    pad = max(0.03 * (last - first), 0.2)
+    axes.set_xlim(first - pad, last + pad)
+    ticks = epochs
+    if len(epochs) > 15:
+        locator = MaxNLocator(12, integer=True, steps=[1, 2, 5, 10])
+        round_ticks = np.asarray(locator.tick_values(first, last))
+        apart = round_ticks >= first + (round_ticks[1] - round_ticks[0]) / 2
+        ticks = np.append(first, round_ticks[apart & (round_ticks <= last)])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+
+
+def _zoom(
+    training: Array, validation: Array, test: Array, smallest_span: float
+) -> tuple[float, float]:
+    """Return the limits of a y axis that shows what matters of the values.
+
+    The training value of the first epoch is a mean over weights that were still nearly random. If
+    the first twentieth of a run, or that one value of a short run, would take more than half of
+    the axis, the zoom leaves it out.
+    """
+    values = np.concatenate([training, validation, test])
+    skip = len(training) // 20
+    later = np.concatenate([training[max(skip, 1) :], validation[skip:], test])
+    if len(training) > 2 and np.ptp(values) > 2 * np.ptp(later):
+        values = later
+    low, span = values.min(), np.ptp(values)
+    pad = max(0.08 * span, (smallest_span - span) / 2)
+    return float(low - pad), float(low + span + pad)
+
+
+def _scale_values(axes: Axes, low: float, high: float, top: float) -> None:
+    """Set the limits of the y axis, without ticks where no value can be: below 0, above `top`."""
+    ticks = np.asarray(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high))
+    axes.set_yticks(ticks[(ticks >= max(low, 0)) & (ticks <= top)])
+    axes.set_ylim(low, high)
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
