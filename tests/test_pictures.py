@@ -10,6 +10,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -428,16 +430,20 @@ def test_truncated_pictures(tmp_path: Path, suffix: str, share: float) -> None:
     assert refusal(path) == f"{path} {BROKEN}"
 
 
-def png(width: int, height: int) -> bytes:
-    """Return a grey PNG that says how large it is, and holds less."""
+def png(width: int, height: int, channels: int = 1, *, whole: bool = False) -> bytes:
+    """Return a black PNG; unless it is whole, it says how large it is and holds less."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + body
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    length = height * (1 + width * channels) if whole else 100_000
+    packer = zlib.compressobj(1)
+    pixels = b"".join(packer.compress(bytes(10**6)) for _ in range(length // 10**6))
+    pixels += packer.compress(bytes(length % 10**6)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def in_ico(content: bytes) -> bytes:
@@ -461,6 +467,43 @@ def test_bombs_are_refused_before_they_are_inflated(
     path = tmp_path / "bomb.png"
     path.write_bytes(inside(png(side, side)))
     assert refusal(path) == f"{path} has more than 100 megapixels; crop it or make it smaller"
+
+
+MEMORY = """
+import pathlib, sys
+from handcnn.pictures import load_picture
+try:
+    print(load_picture(sys.argv[1]).shape)
+except ValueError as error:
+    print(error)
+status = pathlib.Path("/proc/self/status").read_text()
+print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+@pytest.mark.parametrize(
+    ("width", "height", "channels", "outcome"),
+    [
+        (10_000, 10_000, 4, "(1000, 1000)"),
+        (65_535, 1_525, 4, "(24, 1009)"),
+        (1_525, 65_535, 4, "(1009, 24)"),
+        (1, 99_999_999, 1, "has a side of more than 65,535 pixels; crop it"),
+        (1, 99_999_999, 4, "has a side of more than 65,535 pixels; crop it"),
+        (10, 9_999_999, 3, "has a side of more than 65,535 pixels; crop it"),
+        (9_999_999, 10, 3, "has a side of more than 65,535 pixels; crop it"),
+    ],
+)
+def test_no_picture_takes_more_than_500_mb(
+    tmp_path: Path, width: int, height: int, channels: int, outcome: str
+) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(png(width, height, channels, whole=True))
+    command = [sys.executable, "-W", "ignore", "-c", MEMORY, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    said, megabytes = result.stdout.splitlines()
+    assert said.removeprefix(f"{path} ") == outcome
+    assert float(megabytes) < 500
 
 
 @pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
@@ -526,17 +569,27 @@ def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(border: float) -> N
     assert_alike(prepare_picture(desk), prepare_picture(sheet), 0.9)
 
 
-@pytest.mark.parametrize("kind", ["webp", "jp2"])
+@pytest.mark.parametrize(
+    ("suffix", "options", "name"),
+    [
+        ("webp", {}, "WEBP"),
+        ("jp2", {}, "JPEG2000"),
+        ("jpg", {"progressive": True}, "progressive JPEG"),
+    ],
+)
 def test_pictures_whose_decoders_are_hungry_may_have_fewer_pixels(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    suffix: str,
+    options: dict[str, bool],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "MAX_HUNGRY_PIXELS", 100)
-    path = tmp_path / f"a.{kind}"
-    Image.new("RGB", (20, 20), "white").save(path)
-    name = {"webp": "WEBP", "jp2": "JPEG2000"}[kind]
+    path = saved(tmp_path / f"a.{suffix}", Image.new("RGB", (20, 10), "white"), **options)
+    assert load_picture(path).shape == (10, 20)
+    monkeypatch.setitem(reading.HUNGRY, name, 0.0001)
     assert refusal(path) == (
-        f"{path} has more than 20 megapixels, too many to read as {name}; "
-        "save it as PNG or JPEG, or smaller"
+        f"{path} has more than 0.0001 megapixels, too many to read as {name}; "
+        "make it smaller, or save it as PNG"
     )
 
 

@@ -1,8 +1,10 @@
 """A picture file -> grey values: any format of Pillow, upright, within 500 MB of memory.
 
 A decoded picture may take 400 MB: 100 megapixels of 4 bytes. So its size is checked before it is
-decoded, and it is reduced, strip by strip, before anything else is computed from it. No setting of
-Pillow or Python is changed, so that several threads may read pictures at a time.
+decoded, and it is reduced, strip by strip, before anything else is computed from it. Pillow also
+keeps 8 bytes a row, and a strip is at least a thousandth of the longer side high; so no side may be
+much longer than that of a large scan. No setting of Pillow or Python is changed, so that several
+threads may read pictures at a time.
 """
 
 import os
@@ -15,9 +17,10 @@ from handcnn.errors import HandcnnError
 from handcnn.pictures.colour import to_grey
 from handcnn.types import Array
 
-MAX_PIXELS = 100_000_000
-HUNGRY_FORMATS = ("JPEG2000", "WEBP", "AVIF")  # their decoders need several copies of a picture
-MAX_HUNGRY_PIXELS = 20_000_000
+MAX_MEGAPIXELS = 100
+# These decoders keep several copies of a picture, or all its coefficients at once.
+HUNGRY = {"JPEG2000": 15, "WEBP": 20, "AVIF": 20, "progressive JPEG": 50}  # megapixels
+MAX_SIDE = 65_535  # what a JPEG can have
 WORKING_SIDE = 1000  # larger pictures are averaged down to this: noise goes, strokes stay
 STRIP_PIXELS = 500_000
 
@@ -86,15 +89,20 @@ def _identified(file: BinaryIO) -> Image.Image:
 
 def _check_size(image: Image.Image) -> None:
     """Refuse what would take more than 500 MB to decode, or would run a program."""
-    width, height = image.size
     if image.format in ("EPS", "IPTC"):  # PostScript is a program, and IPTC may contain one
         raise UnreadableError(BROKEN)
-    if width * height > MAX_PIXELS:
+    width, height = image.size
+    megapixels = width * height / 1_000_000
+    if megapixels > MAX_MEGAPIXELS:
         raise UnreadableError(TOO_LARGE)
-    if image.format in HUNGRY_FORMATS and width * height > MAX_HUNGRY_PIXELS:
+    if max(width, height) > MAX_SIDE:
+        raise UnreadableError("has a side of more than 65,535 pixels; crop it")
+    decoder = "progressive JPEG" if "progressive" in image.info else image.format
+    limit = HUNGRY.get(decoder or "", MAX_MEGAPIXELS)
+    if megapixels > limit:
         raise UnreadableError(
-            f"has more than 20 megapixels, too many to read as {image.format}; "
-            "save it as PNG or JPEG, or smaller"
+            f"has more than {limit:g} megapixels, too many to read as {decoder}; "
+            "make it smaller, or save it as PNG"
         )
 
 
