@@ -60,15 +60,17 @@ def load_picture(path: str | os.PathLike[str]) -> Array:
         message = "may not be read; check its permissions"
     except MemoryError:
         message = "does not fit in memory; make it smaller"
-    except Exception:  # Pillow's decoders raise nearly everything on damaged files
+    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         message = BROKEN
+        if isinstance(error, OSError) and error.errno:  # what the system says, not Pillow
+            message = f"cannot be read: {error.strerror}; check the path"
     raise HandcnnError(f"{path} {message}") from None
 
 
 def _opened(path: Path) -> BinaryIO:
     """Return the open file; a pipe or a device, which may never end, is not read."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UnreadableError(BROKEN)
+        raise UnreadableError("is a pipe or a device; save the picture in a file first")
     return path.open("rb")
 
 
@@ -89,8 +91,8 @@ def _identified(file: BinaryIO) -> Image.Image:
 
 def _check_size(image: Image.Image) -> None:
     """Refuse what would take more than 500 MB to decode, or would run a program."""
-    if image.format in ("EPS", "IPTC"):  # PostScript is a program, and IPTC may contain one
-        raise UnreadableError(BROKEN)
+    if image.format in ("EPS", "IPTC"):  # IPTC may contain an EPS
+        raise UnreadableError("may hold PostScript, which is a program; save it as PNG or JPEG")
     width, height = image.size
     megapixels = width * height / 1_000_000
     if megapixels > MAX_MEGAPIXELS:
