@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFile
+from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import load_picture, prepare_picture, reading, to_batch
@@ -424,8 +424,20 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
     assert refusal(path) == f"{path} {BROKEN}"
 
 
-def test_postscript_is_not_run(tmp_path: Path) -> None:
+def in_iptc(content: bytes) -> bytes:
+    """Return the news agencies' envelope around a picture of any format."""
+    fields = {(3, 60): b"\1\0", (3, 20): b"\0\10", (3, 30): b"\0\10", (3, 120): b"\5"}
+    head = [b"\x1c" + bytes(tag) + struct.pack(">H", len(v)) + v for tag, v in fields.items()]
+    return b"".join(head) + b"\x1c\x08\x0a\x84" + struct.pack(">I", len(content)) + content
+
+
+@pytest.mark.parametrize("inside", [bytes, in_iptc])
+def test_postscript_is_not_run(
+    tmp_path: Path, inside: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it is run"))
     path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
+    path.write_bytes(inside(path.read_bytes()))
     fault = "may hold PostScript, which is a program; save it as PNG or JPEG"
     assert refusal(path) == f"{path} {fault}"
 
