@@ -10,21 +10,23 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile
 
 from handcnn.errors import HandcnnError
-from handcnn.pictures import preparation as pictures
-from handcnn.pictures.preparation import MAX_PIXELS, load_picture, prepare_picture, to_batch
-
-Pixels = npt.NDArray[np.uint8]
+from handcnn.pictures import load_picture, prepare_picture, reading, to_batch
+from handcnn.types import Array
 
 # Polylines in a unit square: (x, y), y downwards.
 DIGITS = {
@@ -46,7 +48,7 @@ def drawn(
     pen: int = 14,
     canvas: tuple[int, int] = (300, 280),
     at: tuple[int, int] = (50, 40),
-) -> Pixels:
+) -> Array:
     """Return a digit in black on white, `size` high, its upper left corner at (x, y)."""
     image = Image.new("L", canvas, 255)
     draw = ImageDraw.Draw(image)
@@ -55,7 +57,7 @@ def drawn(
     return np.asarray(image)
 
 
-def assert_like_mnist(prepared: Pixels) -> None:
+def assert_like_mnist(prepared: Array) -> None:
     assert prepared.shape == (28, 28)
     assert prepared.dtype == np.uint8
     assert prepared.max() == 255
@@ -66,13 +68,13 @@ def assert_like_mnist(prepared: Pixels) -> None:
     assert np.abs(np.subtract(centre, 14)).max() <= 0.5 + 1e-9  # whole pixels, as in MNIST
 
 
-def assert_alike(one: Pixels, other: Pixels, least: float = 0.97) -> None:
+def assert_alike(one: Array, other: Array, least: float = 0.97) -> None:
     """Centring rounds to whole pixels: either may stand one pixel beside the other."""
     shifts = [np.roll(other, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
     assert max(np.corrcoef(one.ravel(), shift.ravel())[0, 1] for shift in shifts) > least
 
 
-def saved(path: Path, image: Image.Image, **options: object) -> Path:
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
 
@@ -138,44 +140,47 @@ def test_faint_digits_become_bright(contrast: float) -> None:
 # --- What is not the digit ---------------------------------------------------------------------
 
 
-def with_shadow(picture: Pixels) -> npt.NDArray[np.float64]:
+def with_shadow(picture: Array) -> Array:
     light = np.where(np.add.outer(np.arange(280), 0.5 * np.arange(300)) > 200, 1.0, 0.6)
-    return picture * light
+    shaded: Array = picture * light
+    return shaded
 
 
-def with_gradient(picture: Pixels) -> npt.NDArray[np.float64]:
-    return (20 + picture * (200 / 255)) * np.linspace(1, 0.35, 300)
+def with_gradient(picture: Array) -> Array:
+    graded: Array = (20 + picture * (200 / 255)) * np.linspace(1, 0.35, 300)
+    return graded
 
 
-def with_vignette(picture: Pixels) -> npt.NDArray[np.float64]:
+def with_vignette(picture: Array) -> Array:
     y, x = np.mgrid[-1:1:280j, -1:1:300j]
-    return (20 + picture * (200 / 255)) * (1 - 0.4 * (x * x + y * y))
+    dark_corners: Array = (20 + picture * (200 / 255)) * (1 - 0.4 * (x * x + y * y))
+    return dark_corners
 
 
-def with_noise(picture: Pixels) -> npt.NDArray[np.float64]:
+def with_noise(picture: Array) -> Array:
     return 50 + picture * 0.6 + np.random.default_rng(0).normal(0, 15, picture.shape)
 
 
-def with_specks(picture: Pixels) -> Pixels:
+def with_specks(picture: Array) -> Array:
     picture = picture.copy()
     for y, x in [(20, 20), (10, 270), (255, 30), (260, 260), (150, 20)]:
         picture[y : y + 13, x : x + 13] = 0
     return picture
 
 
-def with_lines(picture: Pixels) -> Pixels:
+def with_lines(picture: Array) -> Array:
     ruled = picture.copy()
     ruled[15::30] = np.minimum(picture[15::30], 190)
     return ruled
 
 
-def with_frame(picture: Pixels) -> Pixels:
+def with_frame(picture: Array) -> Array:
     framed = picture.copy()
     framed[:4] = framed[-4:] = framed[:, :4] = framed[:, -4:] = 0
     return framed
 
 
-def with_inner_frame(picture: Pixels) -> Pixels:
+def with_inner_frame(picture: Array) -> Array:
     framed = np.full((360, 380), 255, np.uint8)
     framed[20:-20, 20:-20] = 0
     framed[24:-24, 24:-24] = 255
@@ -183,7 +188,7 @@ def with_inner_frame(picture: Pixels) -> Pixels:
     return framed
 
 
-def with_table(picture: Pixels) -> Pixels:
+def with_table(picture: Array) -> Array:
     return np.where(np.add.outer(np.arange(280), np.arange(300)) < 60, 70, picture).astype(np.uint8)
 
 
@@ -202,7 +207,7 @@ def with_table(picture: Pixels) -> Pixels:
     ],
 )
 @pytest.mark.parametrize("digit", sorted(DIGITS))
-def test_what_is_not_the_digit_goes(damage, digit: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_not_the_digit_goes(damage: Callable[[Array], Array], digit: str) -> None:
     picture = drawn(digit, 180, 12, at=(80, 60))
     assert_alike(prepare_picture(damage(picture)), prepare_picture(picture), 0.9)
 
@@ -397,10 +402,19 @@ def test_all_of_mnist_passes_unharmed(tmp_path: Path) -> None:
 BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
 
 
-def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "none.png"
-    assert refusal(path) == f"{path} does not exist; check the path"
-    assert refusal(tmp_path) == f"{tmp_path} is a folder; name a picture in it"
+def test_what_is_not_a_file_is_named(tmp_path: Path) -> None:
+    pipe, loop = tmp_path / "pipe.png", tmp_path / "loop.png"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    for path, fault in {
+        tmp_path / "none.png": "does not exist; check the path",
+        tmp_path: "is a folder; name a picture in it",
+        pipe: "is a pipe or a device; save the picture in a file first",
+        Path("/dev/zero"): "is a pipe or a device; save the picture in a file first",
+        tmp_path / ("x" * 300): "cannot be read: File name too long; check the path",
+        loop: "cannot be read: Too many levels of symbolic links; check the path",
+    }.items():
+        assert refusal(path) == f"{path} {fault}"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 999, b"hello", b"\x89PNG\r\n\x1a\n"])
@@ -410,9 +424,22 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
     assert refusal(path) == f"{path} {BROKEN}"
 
 
-def test_postscript_is_not_run(tmp_path: Path) -> None:
+def in_iptc(content: bytes) -> bytes:
+    """Return the news agencies' envelope around a picture of any format."""
+    fields = {(3, 60): b"\1\0", (3, 20): b"\0\10", (3, 30): b"\0\10", (3, 120): b"\5"}
+    head = [b"\x1c" + bytes(tag) + struct.pack(">H", len(v)) + v for tag, v in fields.items()]
+    return b"".join(head) + b"\x1c\x08\x0a\x84" + struct.pack(">I", len(content)) + content
+
+
+@pytest.mark.parametrize("inside", [bytes, in_iptc])
+def test_postscript_is_not_run(
+    tmp_path: Path, inside: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it is run"))
     path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
-    assert refusal(path) == f"{path} {BROKEN}"
+    path.write_bytes(inside(path.read_bytes()))
+    fault = "may hold PostScript, which is a program; save it as PNG or JPEG"
+    assert refusal(path) == f"{path} {fault}"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])
@@ -425,22 +452,109 @@ def test_truncated_pictures(tmp_path: Path, suffix: str, share: float) -> None:
     assert refusal(path) == f"{path} {BROKEN}"
 
 
-@pytest.mark.parametrize("side", [10_001, 20_000, 2**31 - 1])
-def test_bombs_are_refused_before_they_are_inflated(tmp_path: Path, side: int) -> None:
-    assert side * side > MAX_PIXELS
+def png(width: int, height: int, channels: int = 1, *, whole: bool = False) -> bytes:
+    """Return a black PNG; unless it is whole, it says how large it is and holds less."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    length = height * (1 + width * channels) if whole else 100_000
+    packer = zlib.compressobj(1)
+    pixels = b"".join(packer.compress(bytes(10**6)) for _ in range(length // 10**6))
+    pixels += packer.compress(bytes(length % 10**6)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def in_ico(content: bytes) -> bytes:
+    """Return an icon that says to be of 16x16 pixels around a PNG of any size."""
+    entry = struct.pack("<4B2H2I", 16, 16, 0, 0, 1, 32, len(content), 22)
+    return struct.pack("<3H", 0, 1, 1) + entry + content
+
+
+def in_icns(content: bytes) -> bytes:
+    block = b"ic07" + struct.pack(">I", 8 + len(content)) + content  # it says 128x128
+    return b"icns" + struct.pack(">I", 8 + len(block)) + block
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
+@pytest.mark.parametrize("side", [10_001, 20_000, 2**31 - 1])
+def test_bombs_are_refused_before_they_are_inflated(
+    tmp_path: Path, side: int, inside: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it is inflated"))
     path = tmp_path / "bomb.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+    path.write_bytes(inside(png(side, side)))
     assert refusal(path) == f"{path} has more than 100 megapixels; crop it or make it smaller"
 
 
+MEMORY = """
+import pathlib, sys
+from handcnn.pictures import load_picture
+try:
+    print(load_picture(sys.argv[1]).shape)
+except ValueError as error:
+    print(error)
+status = pathlib.Path("/proc/self/status").read_text()
+print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+@pytest.mark.parametrize(
+    ("width", "height", "channels", "outcome"),
+    [
+        (10_000, 10_000, 4, "(1000, 1000)"),
+        (65_535, 1_525, 4, "(24, 1009)"),
+        (1_525, 65_535, 4, "(1009, 24)"),
+        (1, 99_999_999, 1, "has a side of more than 65,535 pixels; crop it"),
+        (1, 99_999_999, 4, "has a side of more than 65,535 pixels; crop it"),
+        (10, 9_999_999, 3, "has a side of more than 65,535 pixels; crop it"),
+        (9_999_999, 10, 3, "has a side of more than 65,535 pixels; crop it"),
+    ],
+)
+def test_no_picture_takes_more_than_500_mb(
+    tmp_path: Path, width: int, height: int, channels: int, outcome: str
+) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(png(width, height, channels, whole=True))
+    command = [sys.executable, "-W", "ignore", "-c", MEMORY, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    said, megabytes = result.stdout.splitlines()
+    assert said.removeprefix(f"{path} ") == outcome
+    assert float(megabytes) < 500
+
+
+@pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
+def test_icons_are_read(tmp_path: Path, inside: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "icon"
+    path.write_bytes(inside(saved(tmp_path / "a.png", Image.fromarray(drawn())).read_bytes()))
+    assert (load_picture(path) == drawn()).all()
+
+
+def test_no_setting_of_the_process_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings_now() -> tuple[object, ...]:
+        return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
+
+    def load(self: ImageFile.ImageFile) -> object:
+        seen.append(settings_now())
+        return real_load(self)
+
+    path = saved(tmp_path / "a.png", Image.fromarray(drawn()))
+    seen: list[object] = []
+    real_load, before = ImageFile.ImageFile.load, settings_now()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    load_picture(path)
+    assert seen
+    assert all(settings == before for settings in seen)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged metadata, of which Pillow warns
 @pytest.mark.parametrize("suffix", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6))
@@ -477,23 +591,28 @@ def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(border: float) -> N
     assert_alike(prepare_picture(desk), prepare_picture(sheet), 0.9)
 
 
-@pytest.mark.parametrize("kind", ["webp", "jp2"])
+@pytest.mark.parametrize(
+    ("suffix", "options", "name"),
+    [
+        ("webp", {}, "WEBP"),
+        ("jp2", {}, "JPEG2000"),
+        ("jpg", {"progressive": True}, "progressive JPEG"),
+    ],
+)
 def test_pictures_whose_decoders_are_hungry_may_have_fewer_pixels(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    suffix: str,
+    options: dict[str, bool],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pictures, "MAX_HUNGRY_PIXELS", 100)
-    path = tmp_path / f"a.{kind}"
-    Image.new("RGB", (20, 20), "white").save(path)
-    name = {"webp": "WEBP", "jp2": "JPEG2000"}[kind]
+    path = saved(tmp_path / f"a.{suffix}", Image.new("RGB", (20, 10), "white"), **options)
+    assert load_picture(path).shape == (10, 20)
+    monkeypatch.setitem(reading.HUNGRY, name, 0.0001)
     assert refusal(path) == (
-        f"{path} has more than 20 megapixels, too many to read as {name}; "
-        "save it as PNG or JPEG, or smaller"
+        f"{path} has more than 0.0001 megapixels, too many to read as {name}; "
+        "make it smaller, or save it as PNG"
     )
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    assert "is not a complete picture" in refusal(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "L"])
@@ -504,5 +623,5 @@ def test_strips_make_no_seams(tmp_path: Path, mode: str, monkeypatch: pytest.Mon
         picture = Image.fromarray((grey * 250).astype(np.uint16))
     picture.convert(mode).save(tmp_path / "a.png", compress_level=1)
     in_strips = load_picture(tmp_path / "a.png")
-    monkeypatch.setattr(pictures, "STRIP_PIXELS", 10**9)
+    monkeypatch.setattr(reading, "STRIP_PIXELS", 10**9)
     np.testing.assert_array_equal(in_strips, load_picture(tmp_path / "a.png"))

@@ -1,0 +1,49 @@
+"""A picture of Pillow, in any mode -> grey values in which ink and paper differ most."""
+
+import numpy as np
+from PIL import Image
+
+from handcnn.types import Array
+
+
+def to_grey(image: Image.Image) -> Array:
+    """Return the picture as grey values (H, W) in [0, 255], float32."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _stretched(image)
+    rgb = _opaque(image) if image.has_transparency_data else _values(image, "RGB")
+    if (rgb == rgb[..., :1]).all():
+        return rgb[..., 0]
+    grey: Array = rgb @ _weights(rgb.reshape(-1, 3))
+    return grey
+
+
+def _values(image: Image.Image, mode: str) -> Array:
+    return np.asarray(image.convert(mode), np.float32)
+
+
+def _stretched(image: Image.Image) -> Array:
+    """Return values of 16 bits and more, on any scale, as 0..255; convert() would clip them."""
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+    values = (values - values.min()) / max(np.ptp(values), 1e-30) * 255
+    return np.asarray(values, np.float32)
+
+
+def _opaque(image: Image.Image) -> Array:
+    """Return the colours (H, W, 3) on black if what is drawn is light, else on white."""
+    rgba = _values(image, "RGBA")
+    rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255
+    light_ink = (rgb * alpha).mean() > 127.5 * alpha.mean()
+    on_background: Array = rgb * alpha + (0 if light_ink else 255) * (1 - alpha)
+    return on_background
+
+
+def _weights(pixels: Array) -> Array:
+    """Return the weights (3,) of red, green and blue along which the pixels (n, 3) differ most.
+
+    It is their first principal axis. Red ink on white cannot be seen in the red channel, and is
+    pale in the usual grey.
+    """
+    centred = pixels - np.median(pixels, axis=0)
+    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    weights: Array = axis * np.copysign(1, axis.sum()) / np.abs(axis).sum()
+    return weights.astype(np.float32)

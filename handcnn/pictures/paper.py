@@ -1,0 +1,93 @@
+"""Where a sheet of paper lies on a dark desk, the sheet alone.
+
+Otherwise the desk would be taken for the background, or its edge for a stroke.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from handcnn.pictures.operations import (
+    EIGHT_NEIGHBOURS,
+    bounding_box,
+    enlarged,
+    otsu,
+    shrunk,
+    size,
+)
+from handcnn.types import Array
+
+
+def without_desk(picture: Array) -> Array:
+    """Return the sheet of light paper (h, w) if one lies on something dark, else the picture.
+
+    What is left of the desk in the corners of a slanting sheet gets the grey of the paper.
+    """
+    coarse = shrunk(picture, 128)
+    threshold = otsu(coarse)
+    light = coarse > threshold
+    if light.all() or not light.any():
+        return picture
+    dark, paper = coarse[~light].mean(), coarse[light].mean()
+    step = paper - dark
+    light = _largest_region(coarse > dark + 0.35 * step)  # with the shadows on the paper
+    sheet = ndimage.binary_fill_holes(light)
+    inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
+    written = inner & (coarse < threshold)
+    if not (_is_sheet(sheet, light, written) and _is_on_desk(coarse, sheet, light, written, step)):
+        return picture
+    nearest = ndimage.distance_transform_edt(
+        ~(inner & light), return_distances=False, return_indices=True
+    )
+    kept = enlarged(inner, picture.shape) > 0.5
+    paper_everywhere = enlarged(coarse[tuple(nearest)], picture.shape)
+    sheet_alone: Array = np.where(kept, picture, paper_everywhere)[bounding_box(kept)]
+    return sheet_alone
+
+
+def _largest_region(mask: Array) -> Array:
+    labels, _ = ndimage.label(mask)
+    region: Array = labels == np.bincount(labels[mask]).argmax()
+    return region
+
+
+def _surroundings(sheet: Array) -> Array:
+    """Return a ring around the sheet, a little away from its edge, which may be blurred."""
+    near, far = (ndimage.binary_dilation(sheet, EIGHT_NEIGHBOURS, n) for n in (1, 3))
+    ring: Array = far & ~near
+    return ring
+
+
+def _is_sheet(sheet: Array, light: Array, written: Array) -> bool:
+    """Whether a region (the light part of it, the writing in it) is a sheet with a digit on it."""
+    border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]])
+    ends_in_the_picture = _surroundings(sheet).any() and border.mean() <= 0.8
+    is_large = sheet.sum() >= 0.2 * sheet.size
+    is_mostly_paper = light.sum() >= 0.75 * sheet.sum()  # and little of it ink
+    if not (ends_in_the_picture and is_large and is_mostly_paper and written.any()):
+        return False
+    writing_is_large = max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
+    return bool(writing_is_large and sheet.sum() >= 0.9 * _rectangle_around(sheet).sum())
+
+
+def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
+    """Whether what surrounds the sheet is nearly as dark as ink, up to its edge: no shadow is."""
+    beside = np.percentile(coarse[_surroundings(sheet)], 80)
+    rim = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
+    edge, ink = np.median(coarse[rim]), coarse[written].min()
+    dark_as_ink = beside <= ink + 0.3 * (edge - ink)
+    far_below_the_edge = beside <= edge - 0.5 * step
+    return bool(dark_as_ink and far_below_the_edge)
+
+
+def _rectangle_around(mask: Array) -> Array:
+    """Return the smallest rectangle around a mask (H, W), at any angle, cut at the border."""
+    grid = np.indices(mask.shape)
+    best = np.ones_like(mask)
+    for angle in np.radians(np.arange(0, 90, 2)):
+        axes = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+        inside = np.ones_like(mask)
+        for place in np.tensordot(axes, grid, 1):  # along the one side, then along the other
+            inside &= (place >= place[mask].min()) & (place <= place[mask].max())
+        if inside.sum() < best.sum():
+            best = inside
+    return best

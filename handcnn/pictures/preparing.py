@@ -1,0 +1,45 @@
+"""From any grey picture of a digit to what the network was trained on, in five steps.
+
+Find the sheet of paper, then the ink on it, then the strokes in the ink, then the digit among the
+strokes; then draw that digit as MNIST does. Each step is a file of this folder.
+
+Constants in these files are shares of the picture or of the digit. They are round values that
+worked on MNIST test digits redrawn with forty kinds of damage and on pictures of other people's
+digits. The result does not depend closely on any of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.pictures.digit import digit_among
+from handcnn.pictures.drawing import draw_digit, is_like_mnist
+from handcnn.pictures.ink import ink_in, strokes_in
+from handcnn.pictures.paper import without_desk
+from handcnn.types import Array
+
+
+def prepare_picture(grey: npt.ArrayLike) -> Array:
+    """Return the digit in a grey picture as MNIST would have it: uint8 (28, 28), bright on 0.
+
+    Args:
+        grey: (H, W), on any scale, dark ink on light or light on dark. An MNIST image, or its
+            negative, comes back as it is, bit for bit.
+
+    Raises:
+        HandcnnError: there is nothing to see in the picture.
+    """
+    picture = np.asarray(grey, np.float32)
+    if picture.ndim != 2 or picture.size == 0:
+        raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
+    for candidate in (picture, 255 - picture):
+        if is_like_mnist(candidate):
+            return candidate.astype(np.uint8)
+    ink = ink_in(without_desk(picture))
+    return draw_digit(ink, digit_among(strokes_in(ink)))
+
+
+def to_batch(pictures: Sequence[Array]) -> Array:
+    """Return prepared pictures as one network input (N, 1, 28, 28), scaled as in training."""
+    return np.stack(pictures)[:, None].astype(np.float32) / np.float32(255)
