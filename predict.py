@@ -1,11 +1,11 @@
-"""Read the digit in a picture, or in many, with weights that train.py has saved.
+"""Read the digit in each picture, with weights that train.py saved.
 
     python predict.py picture.png                                  the newest run's weights
     python predict.py *.jpg --weights outputs/RUN/weights.npz
-    python predict.py photo.jpg --show seen.png                    and what the network saw
+    python predict.py photo.jpg --show seen.png                    also draw what the network saw
 
-Any picture that Pillow opens: photo or drawing, any size, dark on light or light on dark.
-Exit code 1 if a picture could not be read; the others are read all the same.
+A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
+light on dark. The exit code is 1 if one of the pictures could not be read.
 """
 
 import argparse
@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 
 INPUT_SHAPE = (1, 28, 28)
-NAMED = 3  # classes named in an answer: the digit and its runners-up
+NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,12 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to be read")
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to read")
     parser.add_argument(
         "--weights",
         type=cli.file,
         metavar="FILE",
-        help="by default those of the newest run in outputs",
+        help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
         "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
@@ -59,17 +59,10 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Answer for every picture in turn; return 1 if one of them could not be read."""
+    """Print an answer for each picture; return 1 if one of them could not be read."""
     weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
     net, metadata = read_weights(weights)
-    if net.input_shape != INPUT_SHAPE:
-        raise HandcnnError(
-            f"{weights} holds a network for inputs of shape {net.input_shape}, "
-            f"pictures of digits need one for {INPUT_SHAPE}"
-        )
-    output = net.output_shapes()[-1]
-    if output is None or len(output) != 1:
-        raise HandcnnError(f"{weights} holds a network whose output is no row of classes: {output}")
+    check_network(weights, net)
     print(f"weights: {weights}{origin(metadata)}")
     width = max(len(str(path)) for path in options.pictures)
     seen = []
@@ -87,8 +80,22 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if len(seen) == len(options.pictures) else 1
 
 
+def check_network(weights: Path, net: Network) -> None:
+    """Refuse a network that does not turn pictures of digits into classes."""
+    if net.input_shape != INPUT_SHAPE:
+        raise HandcnnError(
+            f"{weights} holds a network for inputs of shape {net.input_shape}, "
+            f"pictures of digits need one for {INPUT_SHAPE}"
+        )
+    output = net.output_shapes()[-1]
+    if output is None or len(output) != 1:
+        raise HandcnnError(
+            f"{weights} holds a network whose output is not a row of classes: {output}"
+        )
+
+
 def origin(metadata: dict[str, Any]) -> str:
-    """Return what `train.py` wrote beside the weights: what they learned from, and how well."""
+    """Return what the weights were trained on, and how well, as train.py recorded it."""
     match metadata:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
             return f" ({name}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
@@ -96,10 +103,10 @@ def origin(metadata: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the digit in a file as the network wants it: uint8 (28, 28).
+    """Return the digit in a picture as the network expects it: uint8 (28, 28).
 
     Raises:
-        HandcnnError: the file is no picture, or there is nothing to see in it.
+        HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
     picture = load_picture(path)
     try:
@@ -117,7 +124,7 @@ def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:
 
 
 def per_cent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to what would be certainty."""
+    """Return a probability in per cent, never rounded to 0 or 100 %."""
     if probability < 0.00005:
         return "< 0.01 %"
     if probability > 0.99995:

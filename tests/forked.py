@@ -61,14 +61,15 @@ def serve() -> None:
     import numpy as np
 
     import data.dataset
+    import handcnn.app.session
     import handcnn.plots
-    import train
+    import train  # noqa: F401
 
     # What the first use would load: numbers here are of no interest.
     data.dataset.load_digits_like_mnist = functools.cache(data.dataset.load_digits_like_mnist)
     data.dataset.load_digits_like_mnist()
     handcnn.plots.draw_confusion_matrix(np.eye(10, dtype=int), "").savefig(os.devnull, format="png")
-    train.time = SimpleNamespace(perf_counter=itertools.count().__next__)
+    handcnn.app.session.time = SimpleNamespace(perf_counter=itertools.count().__next__)
     for line in sys.stdin:
         task = json.loads(line)
         start = time.perf_counter()

@@ -87,7 +87,7 @@ CONTRADICTIONS = [
     ),
     (
         ["--resume", "latest", "--name", "new"],
-        "--name: 'new' cannot be given with --resume, which has a name",
+        "--name: not allowed with argument --resume",
     ),
     (
         ["--resume", "one/run", "--output-dir", "two"],

@@ -31,7 +31,7 @@ from PIL import Image
 import predict
 import train
 from handcnn import Conv2D, HandcnnError, load_network
-from handcnn.app.interrupts import python_command, resume_command
+from handcnn.app.commands import python_command, resume_command
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
 from handcnn.storage import archive, runs
@@ -162,10 +162,10 @@ def test_killed_at_random_instants(
 
 
 SPOTS = {
-    "between best weights and checkpoint": (4, "train.save_checkpoint"),
+    "between best weights and checkpoint": (4, "handcnn.app.session.save_checkpoint"),
     "between checkpoint and history": (4, "handcnn.storage.runs.write_history"),
     "between the last checkpoint and its history": (5, "handcnn.storage.runs.write_history"),
-    "between the last epoch and the results": (1, "train.finish"),
+    "between the last epoch and the results": (1, "train.write_results"),
     "before the last picture": (1, "handcnn.plots.plot_filters"),
     "before the record of the end": (2, "handcnn.storage.runs.write_record"),
 }
@@ -227,11 +227,11 @@ def test_python_train_py_stopped_in_three_ways(
 # Stopped -----------------------------------------------------------------------------------------
 
 MOMENTS = {
-    "the first step": (1, "train.train_epoch", 0),
-    "a later step": (3, "train.train_epoch", 2),
-    "validation": (2, "train.evaluate", 2),
-    "the write of a checkpoint": (3, "train.save_checkpoint", 2),
-    "the evaluation on the test set": (5, "train.evaluate", 4),
+    "the first step": (1, "handcnn.app.session.train_epoch", 0),
+    "a later step": (3, "handcnn.app.session.train_epoch", 2),
+    "validation": (2, "handcnn.app.session.evaluate", 2),
+    "the write of a checkpoint": (3, "handcnn.app.session.save_checkpoint", 2),
+    "the evaluation on the test set": (1, "handcnn.app.report.evaluate", 4),
     "drawing": (1, "handcnn.plots.plot_loss", 4),
 }
 
@@ -268,7 +268,7 @@ def test_a_signal_while_data_are_loaded_ends_it_at_once(
 
 @pytest.mark.parametrize(
     ("number", "function"),
-    [(6, "os.fsync"), (2, "train.train_epoch"), (1, "handcnn.plots.plot_mistakes")],
+    [(6, "os.fsync"), (2, "handcnn.app.session.train_epoch"), (1, "handcnn.plots.plot_mistakes")],
     ids=["in the middle of a write", "training", "drawing"],
 )
 def test_a_second_signal_ends_it_at_once(
@@ -308,7 +308,7 @@ def test_more_epochs_on_resuming_are_as_good_as_from_the_start(
 ) -> None:
     assert outputs.start("--epochs", "2").code == 0
     # Raised, stopped at once, and resumed without saying the number again.
-    stop = "at_call(1, 'train.train_epoch', send(signal.SIGINT))"
+    stop = "at_call(1, 'handcnn.app.session.train_epoch', send(signal.SIGINT))"
     assert outputs.resume("--epochs", "4", setup=stop).code == 130
     assert outputs.resume("--dataset", "auto").code == 0
     assert_equal(outputs.run, undisturbed)
@@ -367,10 +367,16 @@ def test_trainings_started_in_the_same_second_get_folders_of_their_own(tmp_path:
 # The disk ----------------------------------------------------------------------------------------
 
 FULL = {
-    "weights": (3, "train.train_epoch", 1_000_000, "weights.npz", 2),
-    "checkpoint": (3, "train.train_epoch", 10_000_000, "checkpoint.npz", 2),
+    "weights": (3, "handcnn.app.session.train_epoch", 1_000_000, "weights.npz", 2),
+    "checkpoint": (3, "handcnn.app.session.train_epoch", 10_000_000, "checkpoint.npz", 2),
     # The next one is longer, by a row of the history.
-    "the end of the checkpoint": (3, "train.train_epoch", "former", "checkpoint.npz", 2),
+    "the end of the checkpoint": (
+        3,
+        "handcnn.app.session.train_epoch",
+        "former",
+        "checkpoint.npz",
+        2,
+    ),
     "history": (4, "handcnn.storage.runs.write_history", 100, "history.csv", 3),
     "picture": (1, "handcnn.plots.plot_loss", 30_000, "loss.png", 4),
     "record": (2, "handcnn.storage.runs.write_record", 100, "run.json", 4),
@@ -476,7 +482,7 @@ def test_a_folder_that_may_not_be_written_to(outputs: Outputs) -> None:
 
 def test_a_folder_that_vanishes(outputs: Outputs) -> None:
     remove = f"__import__('shutil').rmtree({str(outputs.path)!r})"
-    result = outputs.start(setup=f"at_call(2, 'train.evaluate', lambda: {remove})")
+    result = outputs.start(setup=f"at_call(2, 'handcnn.app.session.evaluate', lambda: {remove})")
     assert_one_line(
         result, 1, "-digits has vanished, and with it what was saved there; start a new run"
     )
@@ -487,7 +493,9 @@ def test_a_folder_that_vanishes(outputs: Outputs) -> None:
 
 
 def test_out_of_memory(outputs: Outputs, undisturbed: tuple[Path, float]) -> None:
-    petabytes = "at_call(2, 'train.train_epoch', lambda: __import__('numpy').empty(10**15))"
+    petabytes = (
+        "at_call(2, 'handcnn.app.session.train_epoch', lambda: __import__('numpy').empty(10**15))"
+    )
     assert_one_line(
         outputs.start(setup=petabytes),
         1,
@@ -540,7 +548,7 @@ def test_a_screen_that_cannot_show_a_name(
 def test_a_screen_that_ctrl_c_ended_as_well(outputs: Outputs) -> None:
     """As in `python train.py | tee log`."""
     both = "(send(signal.SIGINT)(), os.dup2(os.open('/dev/full', os.O_WRONLY), 1))"
-    result = outputs.start(setup=f"at_call(2, 'train.evaluate', lambda: {both})")
+    result = outputs.start(setup=f"at_call(2, 'handcnn.app.session.evaluate', lambda: {both})")
     assert result.code == 130
     assert f"go on with: {resume_command(outputs.run)}" in result.err
     assert len(load_checkpoint(outputs.run / "checkpoint.npz").history) == 2
@@ -567,7 +575,8 @@ def test_a_training_that_diverges(outputs: Outputs, undisturbed: tuple[Path, flo
 def test_a_validation_loss_that_is_not_finite(outputs: Outputs) -> None:
     """The last update of an epoch can ruin what no training step looks at any more."""
     ruin = (
-        "import train; train.evaluate = lambda net, batches: (train.Score(float('nan'), 0.1), None)"
+        "import handcnn.app.session as session\n"
+        "session.evaluate = lambda *_: (session.Metrics(float('nan'), 0.1), None)"
     )
     assert_one_line(
         outputs.start(setup=ruin),
@@ -588,7 +597,7 @@ def other_network(state: Checkpoint) -> None:
 
 
 FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
-    "another network": (other_network, "it holds another network than train.py trains"),
+    "another network": (other_network, "it does not hold the network that train.py trains"),
     "an option too many": (
         lambda state: state.options.update(shell="rm"),
         "its options are not those of train.py",
@@ -600,7 +609,7 @@ FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     **{
         f"{name} {value!r}": (
             lambda state, name=name, value=value: state.options.update({name: value}),
-            f"its --{name.replace('_', '-')} is none that can be given",
+            f"its --{name.replace('_', '-')} is not a valid value",
         )
         for name, value in (
             ("epochs", 0),
@@ -622,12 +631,12 @@ FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     },
     "fewer epochs than done": (
         lambda state: state.options.update(epochs=3),
-        "it tells of epochs that cannot have been",
+        "its history is impossible",
     ),
     **{
         f"{name} {value} in the history": (
             lambda state, name=name, value=value: state.history[1].update({name: value}),
-            "it tells of epochs that cannot have been",
+            "its history is impossible",
         )
         for name, value in (
             ("loss", 1e300),
@@ -709,7 +718,7 @@ def test_other_data_than_those_of_the_run_are_refused(
         ),
         (
             Network([Conv2D(1, 2, 3)], (1, 28, 28)),
-            "holds a network whose output is no row of classes: (2, 26, 26)",
+            "holds a network whose output is not a row of classes: (2, 26, 26)",
         ),
     ],
 )

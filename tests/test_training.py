@@ -16,7 +16,7 @@ from handcnn import (
     loss_function,
     loss_gradient,
 )
-from handcnn.training import Score, confusion_matrix, evaluate, train_epoch
+from handcnn.training import Metrics, confusion_matrix, evaluate, train_epoch
 
 Array = np.ndarray
 
@@ -51,7 +51,7 @@ def test_an_epoch_is_one_step_on_every_batch() -> None:
 
 def test_the_score_so_far_is_told_after_every_step() -> None:
     """The short last batch weighs as much as its three images."""
-    scores: list[Score] = []
+    scores: list[Metrics] = []
     final = train_epoch(network(), batches(), scores.append)
     assert len(scores) == 3
     assert scores[-1] == final
@@ -64,7 +64,7 @@ def test_what_after_step_raises_ends_the_epoch_between_two_steps() -> None:
     train_epoch(by_hand, batches()[:2])
     seen = []
 
-    def stop(score: Score) -> None:
+    def stop(score: Metrics) -> None:
         seen.append(score)
         if len(seen) == 2:
             raise KeyboardInterrupt
@@ -92,7 +92,7 @@ DIVERGED = (
 def test_a_loss_that_is_not_finite_stops_training(value: float) -> None:
     data = batches()
     data[1][0][0, 0] = value
-    steps: list[Score] = []
+    steps: list[Metrics] = []
     with pytest.raises(HandcnnError) as caught:
         train_epoch(network(), data, steps.append)
     assert str(caught.value) == DIVERGED.format("loss", 2)

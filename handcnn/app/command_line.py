@@ -1,4 +1,4 @@
-"""What both programs share at the command line: options read strictly, failures said in a line."""
+"""What every program here shares: options read strictly, failures told in one line."""
 
 import argparse
 import errno
@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,25 +16,24 @@ from typing import Any, NoReturn
 from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 
-LONGEST = 500  # characters of a complaint about an option
+LONGEST = 500  # characters in a message about an option
+NEGATIVE = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose every complaint is one line, with exit code 2."""
+    """An argument parser whose every message is one line, with exit code 2."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # No abbreviations: a script written today must not change its meaning with a new option.
+        # No abbreviations: a new option must not change what an old script means.
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
-        # By itself argparse takes -5 for a value, but -1e5 and -inf for options it does not know.
-        self._negative_number_matcher = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
     def parse(self, arguments: list[str] | None) -> argparse.Namespace:
         """Return the options in `arguments`, by default those of the command line."""
-        arguments = sys.argv[1:] if arguments is None else arguments
+        arguments = join_negative_values(sys.argv[1:] if arguments is None else arguments)
         for argument in arguments:
-            # argparse would take it for no value at all, and check nothing.
+            # argparse drops this value and runs no check.
             if re.fullmatch("--[a-z-]+=--", argument):
                 self.error(f"{argument.removesuffix('=--')}: '--' is not a value")
         return self.parse_args(arguments)
@@ -46,8 +46,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
+def join_negative_values(arguments: list[str]) -> list[str]:
+    """Return `--rate -1e5` as `--rate=-1e5`, since argparse takes -1e5 for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and re.fullmatch("--[a-z-]+", joined[-1]) and NEGATIVE.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
-    """Return a converter for option values that are whole numbers in a range."""
+    """Return a converter for whole numbers from `smallest` to `largest`."""
 
     def convert(text: str) -> int:
         if re.fullmatch("-?[0-9]{1,20}", text) and smallest <= int(text) <= largest:
@@ -60,7 +71,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 
 
 def number(above: float, largest: float) -> Callable[[str], float]:
-    """Return a converter for option values that are numbers above one bound, up to the other."""
+    """Return a converter for numbers above one bound, up to and including the other."""
 
     def convert(text: str) -> float:
         try:
@@ -77,7 +88,7 @@ def number(above: float, largest: float) -> Callable[[str], float]:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """Return a converter for option values that are one of `names`."""
+    """Return a converter that accepts one of `names`."""
 
     def convert(text: str) -> str:
         if text not in names:
@@ -88,7 +99,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def name(text: str) -> str:
-    """Convert an option value that becomes part of a folder's name."""
+    """Accept text that can be part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a name of at most 100 letters, digits, '.', '_' and '-'"
@@ -97,14 +108,14 @@ def name(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Convert an option value that names a folder, which need not exist yet."""
+    """Accept the path of a folder, which need not exist yet."""
     if not text or _is_folder(text, Path(text)) is False:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
     return Path(text)
 
 
 def file(text: str) -> Path:
-    """Convert an option value that names a file, there or still to be made in its folder."""
+    """Accept the path of a file, which need not exist yet, in a folder that does."""
     if not text or _is_folder(text, Path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
     if not _is_folder(text, Path(text).parent):
@@ -113,7 +124,7 @@ def file(text: str) -> Path:
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
-    """Return whether `path` is a folder; None where nothing is."""
+    """Return whether `path` is a folder, or None if nothing is there."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -125,9 +136,11 @@ def _is_folder(text: str, path: Path) -> bool | None:
 
 
 def run(program: str, main: Callable[[], int]) -> int:
-    """Return the exit code of `main`, with every expected failure told in one line on stderr."""
+    """Return the exit code of `main`; every expected failure becomes one line on stderr."""
+    if not sys.warnoptions:  # Python's warnings are for developers, who ask for them with -W
+        warnings.simplefilter("ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file can be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names can hold any bytes
     try:
         code = main()
         print(end="", flush=True)
@@ -149,7 +162,7 @@ def run(program: str, main: Callable[[], int]) -> int:
 
 
 def describe(error: OSError) -> str:
-    """Say what the system refused, to which file, and what usually helps."""
+    """Return which file failed, why, and what usually helps."""
     match error.errno:
         case errno.EPIPE:
             return "nobody reads the output any longer; what was saved before is unharmed"
@@ -165,7 +178,7 @@ def describe(error: OSError) -> str:
 
 
 def _give_up_broken_output() -> None:
-    """Let what cannot be written to stdout go nowhere, or Python would complain of it at exit."""
+    """Discard what stdout refuses, or Python would complain about it when it exits."""
     try:
         print(end="", flush=True)
     except OSError:
