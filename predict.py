@@ -19,6 +19,7 @@ try:
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
+    from handcnn.app.commands import train_command
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.storage import runs
     from handcnn.storage.checkpoint import read_weights
@@ -60,7 +61,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if one of them could not be read."""
-    weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
+    weights = options.weights or newest_weights()
     net, metadata = read_weights(weights)
     check_network(weights, net)
     print(f"weights: {weights}{origin(metadata)}")
@@ -78,6 +79,12 @@ def predict(options: argparse.Namespace) -> int:
         save_sheet(options.show, seen)
         print(f"what the network saw: {options.show}")
     return 0 if len(seen) == len(options.pictures) else 1
+
+
+def newest_weights() -> Path:
+    """Return the weights of the newest run."""
+    advice = f"train one first with: {train_command()}"
+    return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
 
 
 def check_network(weights: Path, net: Network) -> None:

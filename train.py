@@ -21,6 +21,7 @@ try:
     from data import TRAINING_IMAGES, Dataset, load_dataset
     from handcnn import HandcnnError, documented_network
     from handcnn.app import command_line as cli
+    from handcnn.app.commands import train_command
     from handcnn.app.console import Console
     from handcnn.app.interrupts import Interrupts
     from handcnn.app.options import Options, Request, parse
@@ -66,7 +67,7 @@ def start(request: Request, interrupts: Interrupts) -> float:
 
 def resume(run: Path, request: Request, interrupts: Interrupts) -> float:
     """Go on with an earlier run; return its accuracy on the test set."""
-    folder = runs.find(run, request.outputs)
+    folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):
         options, state = read_run(folder, documented_network)
         options = changed_options(folder, options, len(state.history), request)

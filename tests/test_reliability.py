@@ -31,7 +31,7 @@ from PIL import Image
 import predict
 import train
 from handcnn import Conv2D, HandcnnError, load_network
-from handcnn.app.commands import python_command, resume_command
+from handcnn.app.commands import resume_command, train_command
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
 from handcnn.storage import archive, runs
@@ -186,7 +186,7 @@ def test_killed_at_the_worst_spots(
 def test_killed_before_anything_was_trained(outputs: Outputs) -> None:
     assert outputs.start(setup="at_call(2, 'os.fsync', send(signal.SIGKILL))").code == -9
     assert contents(outputs.run) == {}
-    advice = "holds checkpoint.npz; train one first with: python train.py\n"
+    advice = f"holds checkpoint.npz; train one first with: {train_command()}\n"
     assert_one_line(outputs.resume(), 1, advice)
 
 
@@ -499,8 +499,7 @@ def test_out_of_memory(outputs: Outputs, undisturbed: tuple[Path, float]) -> Non
     assert_one_line(
         outputs.start(setup=petabytes),
         1,
-        "out of memory; close other programs and go on with: "
-        f"{python_command()} train.py --resume ",
+        f"out of memory; close other programs and go on with: {train_command()} --resume ",
         "or start a new run with a --batch-size below 32",
     )
     assert outputs.resume().code == 0

@@ -23,6 +23,7 @@ import data.dataset
 import train
 from data import load_dataset
 from handcnn import load_network
+from handcnn.app.commands import predict_command, resume_command
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -197,3 +198,24 @@ def test_a_run_that_cannot_go_on_keeps_the_results_it_has(finished: Path, tmp_pa
     assert (folder / "run.json").read_bytes() == before
     assert train.main(["--resume", str(folder), "--learning-rate", "0.01"]) == 0
     assert json.loads((folder / "run.json").read_text())["epochs"] == 5
+
+
+@pytest.mark.parametrize("place", ["", "docs", "elsewhere"])
+def test_the_printed_commands_work_in_a_shell_wherever_it_stands(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = tmp_path / "it's $HOME; a folder" / finished.name
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(tmp_path if place == "elsewhere" else ROOT / place)
+    for command, expected in (
+        (resume_command(folder), f"{folder} is finished after 4 epochs"),
+        (predict_command(folder / "weights.npz"), "seven.jpg  "),
+    ):
+        result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert expected in result.stdout
+
+
+def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")

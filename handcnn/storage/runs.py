@@ -86,7 +86,7 @@ def remove_if_empty(folder: Path) -> None:
             folder.rmdir()
 
 
-def newest_run(output_dir: Path, holding: str) -> Path:
+def newest_run(output_dir: Path, holding: str, advice: str = "train one first") -> Path:
     """Return the folder of the newest run that holds the file `holding`.
 
     Raises:
@@ -98,20 +98,18 @@ def newest_run(output_dir: Path, holding: str) -> Path:
         if STARTED.match(folder.name) and (folder / holding).is_file()
     )
     if not folders:
-        raise HandcnnError(
-            f"no run in {output_dir} holds {holding}; train one first with: python train.py"
-        )
+        raise HandcnnError(f"no run in {output_dir} holds {holding}; {advice}")
     return folders[-1]
 
 
-def find(run: Path, output_dir: Path) -> Path:
+def find(run: Path, output_dir: Path, advice: str) -> Path:
     """Return the folder of a run, given as its path or as `latest`.
 
     Raises:
-        HandcnnError: there is none, or it holds no checkpoint.
+        HandcnnError: there is none, with `advice`, or it holds no checkpoint.
     """
     if run == LATEST:
-        return newest_run(output_dir, CHECKPOINT)
+        return newest_run(output_dir, CHECKPOINT, advice)
     if not (run / CHECKPOINT).is_file():
         raise HandcnnError(
             f"{run} is not the folder of a run: it holds no {CHECKPOINT}; "
