@@ -748,3 +748,11 @@ def test_a_lock_that_is_held_is_told_from_a_file_system_without_locks(
     monkeypatch.setattr(runs, "lock_file", no_locks)
     with runs.locked(tmp_path), runs.locked(tmp_path):
         pass
+
+
+def test_the_newest_of_many_runs_started_in_one_second(tmp_path: Path) -> None:
+    now = datetime(2024, 1, 2, 3, 4, 5)
+    folders = [runs.create_run_folder(tmp_path, "digits", None, now) for _ in range(12)]
+    for folder in folders:
+        (folder / runs.CHECKPOINT).touch()
+    assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folders[-1]

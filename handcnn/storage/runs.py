@@ -21,7 +21,7 @@ CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
 LOCK = ".lock"
-STARTED = re.compile(r"\d{8}-\d{6}-")
+STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 
 def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: datetime) -> Path:
@@ -92,14 +92,20 @@ def newest_run(output_dir: Path, holding: str, advice: str = "train one first") 
     Raises:
         HandcnnError: there is none.
     """
-    folders = sorted(
+    folders = [
         folder
         for folder in output_dir.glob("*")
         if STARTED.match(folder.name) and (folder / holding).is_file()
-    )
+    ]
     if not folders:
         raise HandcnnError(f"no run in {output_dir} holds {holding}; {advice}")
-    return folders[-1]
+    return max(folders, key=_sorting_key)
+
+
+def _sorting_key(folder: Path) -> list[str | int]:
+    """Return the name of a folder with its numbers as numbers, since -12 comes after -9."""
+    parts = re.split("([0-9]+)", folder.name)  # texts and numbers in turn
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def find(run: Path, output_dir: Path, advice: str) -> Path:
