@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -756,3 +757,20 @@ def test_the_newest_of_many_runs_started_in_one_second(tmp_path: Path) -> None:
     for folder in folders:
         (folder / runs.CHECKPOINT).touch()
     assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folders[-1]
+
+
+def test_training_in_another_thread(tmp_path: Path) -> None:
+    """Python handles signals in the main thread only."""
+    options = [*OPTIONS, "--epochs", "1", "--output-dir", str(tmp_path)]
+    with ThreadPoolExecutor(1) as executor:
+        assert executor.submit(train.main, options).result() == 0
+
+
+def test_a_signal_that_the_parent_ignores_stays_ignored(outputs: Outputs) -> None:
+    """As SIGINT is in a background job of a shell."""
+    setup = (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "at_call(2, 'handcnn.app.session.train_epoch', send(signal.SIGINT))"
+    )
+    result = outputs.start(setup=setup)
+    assert (result.code, result.err) == (0, "")

@@ -3,11 +3,12 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from handcnn.app.commands import resume_command
 from handcnn.storage.files import remove_temporary_files
@@ -38,12 +39,14 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested: int | None = None
         self.folder: Path | None = None
+        self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._former = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        if threading.current_thread() is threading.main_thread():  # Python allows no other one
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell makes its background jobs ignore Ctrl-C; this one stays so.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(
