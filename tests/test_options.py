@@ -42,7 +42,8 @@ NUMBERS = {
     ),
     "--learning-rate": (
         "is not a number above 0 and at most 1000",
-        ("0", "-0.0", "-0.1", "-.5", "-1e-3", "1e-400", "1000.1", "1e400", "-1e400", HUGE),
+        ("0", "-0.0", "-0.1", "-.5", "-1e-3", "1e-400", "1000.1", "1e400", "-1e400", HUGE)
+        + ("٣", " 5", "5 ", "1_000", "1e", ".", "1e1_0"),
     ),
     "--target-accuracy": (
         "is not a number above 0 and at most 100",

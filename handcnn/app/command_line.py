@@ -3,7 +3,6 @@
 import argparse
 import errno
 import io
-import math
 import os
 import re
 import sys
@@ -17,6 +16,8 @@ from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 
 LONGEST = 500  # characters in a message about an option
+# Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NEGATIVE = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
 
@@ -74,15 +75,11 @@ def number(above: float, largest: float) -> Callable[[str], float]:
     """Return a converter for numbers above one bound, up to and including the other."""
 
     def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not above < value <= largest:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a number above {above:g} and at most {largest:g}"
-            )
-        return value
+        if NUMBER.fullmatch(text) and above < float(text) <= largest:
+            return float(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above {above:g} and at most {largest:g}"
+        )
 
     return convert
 
