@@ -22,7 +22,7 @@ try:
     from handcnn import HandcnnError, documented_network
     from handcnn.app import command_line as cli
     from handcnn.app.commands import train_command
-    from handcnn.app.console import Console
+    from handcnn.app.console import Console, plural
     from handcnn.app.interrupts import Interrupts
     from handcnn.app.options import Options, Request, parse
     from handcnn.app.report import introduce, write_results
@@ -88,7 +88,9 @@ def complete(session: Session, interrupts: Interrupts, console: Console) -> floa
     folder, done = session.folder, len(session.state.history)
     accuracy = None if session.epochs_left else runs.tested_accuracy(folder, done)
     if accuracy is not None:
-        print(f"{folder} is finished after {done} epochs; --epochs N with N > {done} goes on")
+        print(
+            f"{folder} is finished after {plural(done, 'epoch')}; --epochs N with N > {done} goes on"
+        )
         return accuracy
     with working(session, interrupts):
         introduce(session, console)

@@ -119,7 +119,10 @@ def test_latest_is_the_run_that_started_last(
     run(tmp_path, "--epochs", "1")
     last = run(tmp_path, "--epochs", "1", "--name", "second")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    assert f"{last} is finished after 1 epochs" in capsys.readouterr().out
+    assert (
+        f"{last} is finished after 1 epoch; --epochs N with N > 1 goes on"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_target_accuracy_decides_the_exit_code(

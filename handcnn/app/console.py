@@ -49,3 +49,8 @@ def epoch_line(row: Mapping[str, float], epochs: int, is_best: bool) -> str:
         f"  {row['val_loss']:10.4f}  {100 * row['val_accuracy']:7.2f} %"
         f"  {row['seconds']:7.2f}  {row['images_per_second']:8,.0f}{'  best' if is_best else ''}"
     )
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 epoch` or `2 epochs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

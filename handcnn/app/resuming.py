@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from handcnn.app.console import plural
 from handcnn.app.options import Options, Request, flag, saved_options
 from handcnn.app.session import Dataset, Session, open_session
 from handcnn.errors import HandcnnError
@@ -70,8 +71,8 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
     changed = replace(options, **typed)
     if changed.epochs < epochs_done:
         raise HandcnnError(
-            f"{folder} has trained {epochs_done} epochs, which --epochs {changed.epochs} cannot "
-            "undo; leave the option out or start a new run"
+            f"{folder} has trained {plural(epochs_done, 'epoch')}, which --epochs "
+            f"{changed.epochs} cannot undo; leave the option out or start a new run"
         )
     return changed
 
