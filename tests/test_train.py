@@ -222,3 +222,17 @@ def test_the_printed_commands_work_in_a_shell_wherever_it_stands(
 def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")
+
+
+@pytest.mark.parametrize("forged", ["NaN", "Infinity", "true", "2", '"1"'])
+def test_a_record_that_is_no_accuracy_reaches_no_target(
+    finished: Path, tmp_path: Path, forged: str
+) -> None:
+    """The results are made again."""
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    record = json.loads((folder / "run.json").read_text())
+    measured, record["test"]["accuracy"] = record["test"]["accuracy"], json.loads(forged)
+    (folder / "run.json").write_text(json.dumps(record))
+    assert train.main(["--resume", str(folder), "--target-accuracy", "99"]) == 1
+    assert json.loads((folder / "run.json").read_text())["test"]["accuracy"] == measured

@@ -131,9 +131,11 @@ def tested_accuracy(folder: Path, epochs: int) -> float | None:
     """
     try:
         record = json.loads((folder / RECORD).read_text())
-        return float(record["test"]["accuracy"]) if record["epochs"] == epochs else None
+        accuracy = record["test"]["accuracy"]
+        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # NaN is not
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+    return accuracy if is_current and isinstance(accuracy, float) else None
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
