@@ -88,9 +88,8 @@ def complete(session: Session, interrupts: Interrupts, console: Console) -> floa
     folder, done = session.folder, len(session.state.history)
     accuracy = None if session.epochs_left else runs.tested_accuracy(folder, done)
     if accuracy is not None:
-        print(
-            f"{folder} is finished after {plural(done, 'epoch')}; --epochs N with N > {done} goes on"
-        )
+        epochs = plural(done, "epoch")
+        print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
         return accuracy
     with working(session, interrupts):
         introduce(session, console)
