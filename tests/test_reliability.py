@@ -394,8 +394,8 @@ def test_no_space_left(outputs: Outputs, undisturbed: tuple[Path, float], what: 
     assert_one_line(
         result,
         1,
-        f"{outputs.run / name}: File too large; make room on the disk; what was saved before is "
-        f"unharmed; go on with: {resume_command(outputs.run)}",
+        f"{outputs.run / name}: File too large; raise the limit on the size of a file (ulimit -f); "
+        f"what was saved before is unharmed; go on with: {resume_command(outputs.run)}\n",
     )
     assert_all_complete(outputs.run)
     assert litter(outputs.run) == []
@@ -407,7 +407,9 @@ def test_no_space_left(outputs: Outputs, undisturbed: tuple[Path, float], what: 
 
 def test_no_space_for_a_first_checkpoint_leaves_no_folder(outputs: Outputs) -> None:
     result = outputs.start(setup="limit_files(10_000_000)()")
-    assert_one_line(result, 1, "checkpoint.npz: File too large; make room on the disk")
+    assert_one_line(
+        result, 1, ".npz: File too large; raise the limit on the size of a file (ulimit -f)\n"
+    )
     assert list(outputs.path.iterdir()) == []
 
 
@@ -464,7 +466,7 @@ def test_a_disk_that_can_only_be_read(
     small_disk("remount,ro")
     advice = "Read-only file system; choose a folder that you may write to"
     assert_one_line(outputs.resume("--epochs", "4"), 1, advice)
-    assert_one_line(outputs.start(), 1, advice)
+    assert_one_line(outputs.start(), 1, advice + "\n")
     assert contents(outputs.run) == before
     small_disk("remount,rw")
     assert outputs.resume("--epochs", "4").code == 0
@@ -476,7 +478,8 @@ def test_a_folder_that_may_not_be_written_to(outputs: Outputs) -> None:
     outputs.path.chmod(0o500)
     if os.access(outputs.path, os.W_OK):
         pytest.skip("root may write anywhere")
-    assert_one_line(outputs.start(), 1, "Permission denied; choose a folder that you may write to")
+    advice = "Permission denied; choose a folder that you may write to\n"
+    assert_one_line(outputs.start(), 1, advice)
     outputs.path.chmod(0o700)
     assert list(outputs.path.iterdir()) == []
 

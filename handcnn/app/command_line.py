@@ -162,16 +162,18 @@ def describe(error: OSError) -> str:
     """Return which file failed, why, and what usually helps."""
     match error.errno:
         case errno.EPIPE:
-            return "nobody reads the output any longer; what was saved before is unharmed"
-        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return "nobody reads the output any longer"
+        case errno.ENOSPC | errno.EDQUOT:
             advice = "make room on the disk"
+        case errno.EFBIG:
+            advice = "raise the limit on the size of a file (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
         case _:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
-    return f"{subject}: {reason}; {advice}; what was saved before is unharmed"
+    return f"{subject}: {reason}; {advice}"
 
 
 def _give_up_broken_output() -> None:

@@ -124,7 +124,8 @@ def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[No
                 f"{session.folder} has vanished, and with it what was saved there; start a new run"
             ) from error
         has_begun = (session.folder / runs.CHECKPOINT).is_file()
-        raise HandcnnError(cli.describe(error) + (f"; {go_on}" if has_begun else "")) from error
+        saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
+        raise HandcnnError(cli.describe(error) + saved) from error
 
 
 def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> None:
