@@ -25,7 +25,7 @@ try:
     from handcnn.app.console import Console, plural
     from handcnn.app.interrupts import Interrupts
     from handcnn.app.options import Options, Request, parse
-    from handcnn.app.report import introduce, write_results
+    from handcnn.app.report import has_results, introduce, write_results
     from handcnn.app.resuming import changed_options, read_run, resumed_session
     from handcnn.app.session import Session, new_session, train_epochs, working
     from handcnn.storage import runs
@@ -86,8 +86,8 @@ def load(options: Options, request: Request) -> Dataset:
 def complete(session: Session, interrupts: Interrupts, console: Console) -> float:
     """Train the epochs that are left and write the results; return the test accuracy."""
     folder, done = session.folder, len(session.state.history)
-    accuracy = None if session.epochs_left else runs.tested_accuracy(folder, done)
-    if accuracy is not None:
+    accuracy = runs.tested_accuracy(folder, done)
+    if accuracy is not None and not session.epochs_left and has_results(folder):
         epochs = plural(done, "epoch")
         print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
         return accuracy

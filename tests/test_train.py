@@ -236,3 +236,14 @@ def test_a_record_that_is_no_accuracy_reaches_no_target(
     (folder / "run.json").write_text(json.dumps(record))
     assert train.main(["--resume", str(folder), "--target-accuracy", "99"]) == 1
     assert json.loads((folder / "run.json").read_text())["test"]["accuracy"] == measured
+
+
+@pytest.mark.parametrize("missing", ["mistakes.png", "weights.npz", "history.csv"])
+def test_resuming_a_finished_run_makes_what_is_missing(
+    finished: Path, tmp_path: Path, missing: str
+) -> None:
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (folder / missing).unlink()
+    assert train.main(["--resume", str(folder)]) == 0
+    assert (folder / missing).read_bytes() == (finished / missing).read_bytes()

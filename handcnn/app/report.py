@@ -20,6 +20,7 @@ from handcnn.storage import runs
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
+PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 
 
@@ -70,6 +71,12 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
 
 
+def has_results(folder: Path) -> bool:
+    """Return whether every file of a finished run is there."""
+    names = (runs.WEIGHTS, runs.CHECKPOINT, runs.HISTORY, runs.RECORD, *PICTURES)
+    return all((folder / name).is_file() for name in names)
+
+
 def pictures(
     session: Session, net: Network, test: Metrics, probabilities: Array
 ) -> dict[str, Callable[[Path], None]]:
@@ -79,15 +86,14 @@ def pictures(
     history, title = session.state.history, session.dataset.title
     images, labels = session.dataset.test
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    return {
-        "accuracy.png": lambda path: plots.plot_accuracy(path, history, title, test.accuracy),
-        "loss.png": lambda path: plots.plot_loss(path, history, title, test.loss),
-        "confusion_matrix.png": lambda path: plots.plot_confusion_matrix(path, counts, title),
-        "mistakes.png": lambda path: plots.plot_mistakes(
-            path, images, labels, probabilities, title
-        ),
-        "filters.png": lambda path: plots.plot_filters(path, net, images[0], title),
-    }
+    draw: list[Callable[[Path], None]] = [
+        lambda path: plots.plot_accuracy(path, history, title, test.accuracy),
+        lambda path: plots.plot_loss(path, history, title, test.loss),
+        lambda path: plots.plot_confusion_matrix(path, counts, title),
+        lambda path: plots.plot_mistakes(path, images, labels, probabilities, title),
+        lambda path: plots.plot_filters(path, net, images[0], title),
+    ]
+    return dict(zip(PICTURES, draw, strict=True))
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:
