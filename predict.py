@@ -3,12 +3,14 @@
     python predict.py picture.png                                  the newest run's weights
     python predict.py *.jpg --weights outputs/RUN/weights.npz
     python predict.py photo.jpg --show seen.png                    also draw what the network saw
+    python predict.py - < photo.jpg                                a picture from standard input
 
 A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
 light on dark. The exit code is 1 if one of the pictures could not be read.
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ except ModuleNotFoundError as error:
     )
 
 
+STDIN = Path("-")
+MOST_BYTES = 100_000_000  # from standard input, which may have no end
 INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
@@ -42,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to read")
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, metavar="picture", help="to read; - is standard input"
+    )
     parser.add_argument(
         "--weights",
         type=cli.file,
@@ -115,11 +121,24 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
-    picture = load_picture(path)
+    name = "standard input" if path == STDIN else path
+    picture = load_picture(standard_input() if path == STDIN else path)
     try:
         return prepare_picture(picture)
     except HandcnnError as error:
-        raise HandcnnError(f"{path}: {error}") from error
+        raise HandcnnError(f"{name}: {error}") from error
+
+
+def standard_input() -> io.BytesIO:
+    """Return what comes in on standard input, as a file.
+
+    Raises:
+        HandcnnError: there is too much of it.
+    """
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
+    return io.BytesIO(content)
 
 
 def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:

@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ MIN_CONTRAST = 5  # of 255 grey levels: less is no stroke
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
-def load_picture(path: str | os.PathLike[str]) -> Grey:
+def load_picture(path: str | os.PathLike[str] | BinaryIO) -> Grey:
     """Return the picture in a file as grey values (H, W) in [0, 255], upright, float32.
 
     Any format and mode of Pillow; of an animation, the first frame. Colours become the grey that
@@ -53,13 +53,14 @@ def load_picture(path: str | os.PathLike[str]) -> Grey:
         HandcnnError: the file cannot be read, is no complete picture or has too many pixels, which
             is more than would be decoded within 500 MB.
     """
-    name = Path(path)
+    # Temporary, until the room of pictures brings its own way to read an open file.
+    name: Any = Path(path) if isinstance(path, str | os.PathLike) else "standard input"
     former = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit, in icons as well
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata; sizes are checked
-            return _grey(_opened(name))
+            return _grey(_opened(name if isinstance(name, Path) else path))
     except HandcnnError:
         raise
     except Image.DecompressionBombError:
@@ -122,9 +123,9 @@ def save_sheet(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.u
         Image.fromarray(sheet.repeat(6, axis=0).repeat(6, axis=1)).save(file, format="PNG")
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Any) -> Image.Image:
     """Return the picture upright and not much larger than needed; the rest is forgotten."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError("a pipe or a device may never end")
     with Image.open(path) as image:
         width, height = image.size

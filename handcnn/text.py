@@ -1,0 +1,21 @@
+"""Text from outside, made safe to print: what a file holds, a path, an error that quotes them."""
+
+LONGEST = 300  # characters
+
+
+def one_line(text: object) -> str:
+    """Return `text` as one short line: control characters escaped, a long middle left out.
+
+    A file may hold a megabyte of text, a line break, or an escape sequence that a terminal would
+    obey. Print nothing from a file, and no path, without this.
+    """
+    text = str(text)
+    ends = text[:LONGEST] + text[LONGEST:][-LONGEST:]  # all that can be shown
+    line = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in ends
+    )
+    if len(line) <= LONGEST:
+        return line
+    half = (LONGEST - len(" ... ")) // 2
+    return f"{line[:half]} ... {line[-half:]}"

@@ -1,0 +1,76 @@
+"""predict.py as a user runs it: its answers, its sentences, its exit codes.
+
+Oracles: the answer for the same picture given as a file; whole sentences; what a terminal must not
+receive. What is wrong with pictures themselves is in test_pictures.py, with options in
+test_options.py.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import predict
+from handcnn import documented_network
+
+SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.npz"
+    documented_network(rng=np.random.default_rng(0)).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _warnings_stay_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the program from silencing them, as it does for users."""
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+    return file
+
+
+def answer(out: str) -> str:
+    """Return the digit and the probabilities, without what stands before them."""
+    return out.splitlines()[1].split("  ", 1)[1].strip()
+
+
+def test_a_picture_from_standard_input_is_read_like_a_file(
+    weights: Path, stdin: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin.write(SEVEN.read_bytes())
+    stdin.seek(0)
+    assert predict.main([str(SEVEN), "--weights", str(weights)]) == 0
+    from_file = capsys.readouterr().out
+    assert predict.main(["-", "--weights", str(weights)]) == 0
+    from_stdin = capsys.readouterr().out
+    assert from_stdin.splitlines()[1].startswith("-  ")
+    assert answer(from_stdin) == answer(from_file)
+
+
+BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
+
+
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [
+        (0, BROKEN),
+        (1000, BROKEN),
+        (100_000_001, "holds more than 100 MB; make the picture smaller"),
+    ],
+)
+def test_standard_input_that_is_no_picture(
+    weights: Path, stdin: io.BytesIO, size: int, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin.write(bytes(size))
+    stdin.seek(0)
+    assert predict.main(["-", "--weights", str(weights)]) == 1
+    assert capsys.readouterr().err == f"predict.py: standard input {fault}\n"
