@@ -25,6 +25,8 @@ try:
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.storage import runs
     from handcnn.storage.checkpoint import read_weights
+    from handcnn.text import one_line
+    from handcnn.types import Array
 except ModuleNotFoundError as error:
     sys.exit(
         f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"
@@ -40,7 +42,8 @@ NAMED = 3  # classes in an answer: the digit and two runners-up
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     options = parse_options(arguments)
-    return cli.run("predict.py", lambda: predict(options))
+    with np.errstate(all="ignore"):  # overflow shows in the probabilities
+        return cli.run("predict.py", lambda: predict(options))
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
@@ -70,20 +73,27 @@ def predict(options: argparse.Namespace) -> int:
     weights = options.weights or newest_weights()
     net, metadata = read_weights(weights)
     check_network(weights, net)
-    print(f"weights: {weights}{origin(metadata)}")
-    width = max(len(str(path)) for path in options.pictures)
+    print(f"weights: {one_line(weights)}{origin(metadata)}")
+    names = [one_line(path) for path in options.pictures]
+    width = max(map(len, names))
     seen = []
-    for path in options.pictures:
+    for path, name in zip(options.pictures, names, strict=True):
         try:
             image = read(path)
         except HandcnnError as error:
-            print(f"predict.py: {error}", file=sys.stderr, flush=True)
+            cli.print_failure("predict.py", str(error))
             continue
         seen.append(image)
-        print(f"{path!s:{width}}  {answer(net, image)}", flush=True)
+        probabilities = net.predict_proba(to_batch([image]))[0]
+        if not np.isfinite(probabilities).all():
+            raise HandcnnError(
+                f"{weights} gives no probabilities: its numbers are too large to compute with; "
+                "use other weights"
+            )
+        print(f"{name:{width}}  {answer(probabilities)}", flush=True)
     if options.show is not None and seen:
         save_sheet(options.show, seen)
-        print(f"what the network saw: {options.show}")
+        print(f"what the network saw: {one_line(options.show)}")
     return 0 if len(seen) == len(options.pictures) else 1
 
 
@@ -111,7 +121,7 @@ def origin(metadata: dict[str, Any]) -> str:
     """Return what the weights were trained on, and how well, as train.py recorded it."""
     match metadata:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f" ({name}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
+            return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
     return ""
 
 
@@ -141,9 +151,8 @@ def standard_input() -> io.BytesIO:
     return io.BytesIO(content)
 
 
-def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:
+def answer(probabilities: Array) -> str:
     """Return the digit with its probability, and the runners-up."""
-    probabilities = net.predict_proba(to_batch([image]))[0]
     best, *others = np.argsort(-probabilities)[:NAMED]
     runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
     return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"

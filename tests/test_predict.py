@@ -74,3 +74,38 @@ def test_standard_input_that_is_no_picture(
     stdin.seek(0)
     assert predict.main(["-", "--weights", str(weights)]) == 1
     assert capsys.readouterr().err == f"predict.py: standard input {fault}\n"
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_weights_too_large_to_compute_with(
+    tmp_path: Path, size: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finite, so that they load; warnings are errors here."""
+    net = documented_network(rng=np.random.default_rng(0))
+    for array in net.parameters().values():
+        array[...] = size
+    path = tmp_path / "weights.npz"
+    net.save(path)
+    assert predict.main([str(SEVEN), "--weights", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert "%" not in out
+    assert err == (
+        f"predict.py: {path} gives no probabilities: its numbers are too large to compute with; "
+        "use other weights\n"
+    )
+
+
+def test_text_from_outside_does_not_reach_the_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escape sequences and line breaks in a picture's name, in the weights and in their name."""
+    weights, picture, missing = (tmp_path / f"{n}\x1b[2J\n.x" for n in ("w", "p", "m"))
+    net = documented_network(rng=np.random.default_rng(0))
+    net.save(weights, dataset="\x1b]0;title\x07\n" + "a" * 10**6, epoch=1, val_accuracy=0.5)
+    picture.write_bytes(SEVEN.read_bytes())
+    assert predict.main([str(picture), str(missing), "--weights", str(weights)]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 2
+    assert err.count("\n") == 1
+    assert (out + err).replace("\n", "").isprintable()
+    assert len(out + err) < 3000

@@ -154,8 +154,17 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, describe(error)
     _give_up_broken_output()
     with suppress(OSError):
-        print(f"{program}: {message}", file=sys.stderr, flush=True)
+        print_failure(program, message)
     return code
+
+
+def print_failure(program: str, message: str) -> None:
+    """Print a message on one line of stderr, with what a terminal would obey escaped."""
+    line = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in message
+    )
+    print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
 def describe(error: OSError) -> str:
