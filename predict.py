@@ -84,17 +84,11 @@ def predict(options: argparse.Namespace) -> int:
             cli.print_failure("predict.py", str(error))
             continue
         seen.append(image)
-        probabilities = net.predict_proba(to_batch([image]))[0]
-        if not np.isfinite(probabilities).all():
-            raise HandcnnError(
-                f"{weights} gives no probabilities: its numbers are too large to compute with; "
-                "use other weights"
-            )
-        print(f"{name:{width}}  {answer(probabilities)}", flush=True)
+        print(f"{name:{width}}  {answer(probabilities(weights, net, image))}", flush=True)
     if options.show is not None and seen:
         save_sheet(options.show, seen)
         print(f"what the network saw: {one_line(options.show)}")
-    return 0 if len(seen) == len(options.pictures) else 1
+    return 0 if len(seen) == len(names) else 1
 
 
 def newest_weights() -> Path:
@@ -149,6 +143,21 @@ def standard_input() -> io.BytesIO:
     if len(content) > MOST_BYTES:
         raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
     return io.BytesIO(content)
+
+
+def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> Array:
+    """Return the probability of each class (K,).
+
+    Raises:
+        HandcnnError: the weights are finite, but what they compute is not.
+    """
+    row: Array = net.predict_proba(to_batch([image]))[0]
+    if not np.isfinite(row).all():
+        raise HandcnnError(
+            f"{weights} gives no probabilities: its numbers are too large to compute with; "
+            "use other weights"
+        )
+    return row
 
 
 def answer(probabilities: Array) -> str:

@@ -49,7 +49,8 @@ class Split(NamedTuple):
 class Dataset:
     """A data set in its three parts, and the record of what it is.
 
-    `train` is learned from, `validation` chooses the best epoch, `test` is read once, at the end.
+    `train` is learned from, `validation` chooses the best epoch, and `test` is read each time that
+    a training is finished.
     `record` says in plain JSON values where the images came from and which they are.
     """
 

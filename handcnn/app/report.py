@@ -45,7 +45,9 @@ def introduce(session: Session, console: Console) -> None:
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> Metrics:
     """Test the best weights, draw the pictures, write the record, and show it all.
 
-    The test set is read here, for the first and only time.
+    The test set is read here and nowhere else: once when a training is finished. A run that is
+    resumed with more epochs reads it again when these are finished. Whoever then keeps the better
+    result has chosen by the test set, and its accuracy says less about unseen images.
     """
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
