@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import predict
-from handcnn import documented_network
+from handcnn import Conv2D, Network, OutputLayer, documented_network
 
 SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
 
@@ -109,3 +109,27 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
     assert err.count("\n") == 1
     assert (out + err).replace("\n", "").isprintable()
     assert len(out + err) < 3000
+
+
+@pytest.mark.parametrize(
+    ("net", "fault"),
+    [
+        (
+            Network([OutputLayer(5, 3)]),
+            "holds a network for inputs of shape None, pictures of digits need one for (1, 28, 28)",
+        ),
+        (
+            Network([Conv2D(1, 2, 3)], (1, 28, 28)),
+            "holds a network whose output is not a row of classes: (2, 26, 26)",
+        ),
+    ],
+)
+def test_weights_that_read_no_pictures(
+    tmp_path: Path, net: Network, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.npz"
+    net.save(path)
+    assert predict.main(["picture.png", "--weights", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"predict.py: {path} {fault}\n"
