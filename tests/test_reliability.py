@@ -582,6 +582,21 @@ def test_a_validation_loss_that_is_not_finite(outputs: Outputs) -> None:
     assert outputs.epochs == 0
 
 
+def test_best_weights_too_large_to_compute_with(outputs: Outputs) -> None:
+    """Forged, since no training keeps them: they are finite, and what they compute is not."""
+    assert outputs.start("--epochs", "1").code == 0
+    state = load_checkpoint(outputs.run / "checkpoint.npz")
+    state.best = {name: np.full_like(array, 3e38) for name, array in state.best.items()}
+    save_checkpoint(outputs.run / "checkpoint.npz", state)
+    (outputs.run / "loss.png").unlink()
+    assert_one_line(
+        outputs.resume(),
+        1,
+        f"{outputs.run / 'weights.npz'} gives no test result: its numbers are too large to compute "
+        "with; start a new run\n",
+    )
+
+
 # Checkpoints that are not to be trusted ----------------------------------------------------------
 
 

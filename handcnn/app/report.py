@@ -1,5 +1,6 @@
 """What a run tells about itself: on the console, in run.json and in five pictures."""
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from handcnn.app.console import HEADING, Console
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import flag
 from handcnn.app.session import EVALUATION_BATCH, Session
+from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.training import Metrics, confusion_matrix, evaluate
@@ -52,6 +54,11 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
     test, probabilities = evaluate(net, interrupts.checked(batches))
+    if not math.isfinite(test.loss):
+        raise HandcnnError(
+            f"{session.folder / runs.WEIGHTS} gives no test result: its numbers are too large to "
+            "compute with; start a new run"
+        )
     for name, draw in interrupts.checked(pictures(session, net, test, probabilities).items()):
         draw(session.folder / name)
     runs.write_record(session.folder, record(session, test))
