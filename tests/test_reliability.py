@@ -614,11 +614,10 @@ def second_row(name: str, value: float) -> Callable[[Checkpoint], object]:
 
 
 BAD_OPTIONS: list[tuple[str, object]] = [
-    *[("epochs", value) for value in (0, "4", 10**18, True)],
-    *[("batch_size", value) for value in (-1, 1.5, None)],
-    *[("learning_rate", value) for value in (-1.0, 1e9, [0.1])],
-    *[("seed", value) for value in (-1, {})],
-    *[("dataset", "/etc/passwd"), ("limit", 0), ("threads", 10**6)],
+    *[("epochs", 0), ("epochs", "4"), ("epochs", 10**18), ("epochs", True)],
+    *[("batch_size", -1), ("batch_size", 1.5), ("batch_size", None)],
+    *[("learning_rate", -1.0), ("learning_rate", 1e9), ("learning_rate", [0.1])],
+    *[("seed", -1), ("seed", {}), ("dataset", "/etc/passwd"), ("limit", 0), ("threads", 10**6)],
 ]
 BAD_NUMBERS = [
     *[("loss", 1e300), ("val_loss", -1), ("accuracy", 1.01), ("val_accuracy", -0.1)],
@@ -639,8 +638,8 @@ FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
         for name, value in BAD_OPTIONS
     },
     **{
-        f"{name} {value} in the history": (second_row(name, value), "its history is impossible")
-        for name, value in BAD_NUMBERS
+        f"{name} {number} in the history": (second_row(name, number), "its history is impossible")
+        for name, number in BAD_NUMBERS
     },
 }
 
