@@ -1,14 +1,16 @@
-"""Read the digit in a picture, or in many, with weights that train.py has saved.
+"""Read the digit in each picture, with weights that train.py saved.
 
     python predict.py picture.png                                  the newest run's weights
     python predict.py *.jpg --weights outputs/RUN/weights.npz
-    python predict.py photo.jpg --show seen.png                    and what the network saw
+    python predict.py photo.jpg --show seen.png                    also draw what the network saw
+    python predict.py - < photo.jpg                                a picture from standard input
 
-Any picture that Pillow opens: photo or drawing, any size, dark on light or light on dark.
-Exit code 1 if a picture could not be read; the others are read all the same.
+A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
+light on dark. The exit code is 1 if one of the pictures could not be read.
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,34 +21,42 @@ try:
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
+    from handcnn.app.commands import train_command
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.storage import runs
     from handcnn.storage.networks import read_weights
+    from handcnn.text import one_line
+    from handcnn.types import Array
 except ModuleNotFoundError as error:
     sys.exit(
         f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"
     )
 
 
+STDIN = Path("-")
+MOST_BYTES = 100_000_000  # from standard input, which may have no end
 INPUT_SHAPE = (1, 28, 28)
-NAMED = 3  # classes named in an answer: the digit and its runners-up
+NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     options = parse_options(arguments)
-    return cli.run("predict.py", lambda: predict(options))
+    with np.errstate(all="ignore"):  # overflow shows in the probabilities
+        return cli.run("predict.py", lambda: predict(options))
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture", help="to be read")
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, metavar="picture", help="to read; - is standard input"
+    )
     parser.add_argument(
         "--weights",
         type=cli.file,
         metavar="FILE",
-        help="by default those of the newest run in outputs",
+        help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
         "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
@@ -59,9 +69,36 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Answer for every picture in turn; return 1 if one of them could not be read."""
-    weights = options.weights or runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
+    """Print an answer for each picture; return 1 if one of them could not be read."""
+    weights = options.weights or newest_weights()
     net, metadata = read_weights(weights)
+    check_network(weights, net)
+    print(f"weights: {one_line(weights)}{origin(metadata)}")
+    names = [one_line(path) for path in options.pictures]
+    width = max(map(len, names))
+    seen = []
+    for path, name in zip(options.pictures, names, strict=True):
+        try:
+            image = read(path)
+        except HandcnnError as error:
+            cli.print_failure("predict.py", str(error))
+            continue
+        seen.append(image)
+        print(f"{name:{width}}  {answer(probabilities(weights, net, image))}", flush=True)
+    if options.show is not None and seen:
+        save_sheet(options.show, seen)
+        print(f"what the network saw: {one_line(options.show)}")
+    return 0 if len(seen) == len(names) else 1
+
+
+def newest_weights() -> Path:
+    """Return the weights of the newest run."""
+    advice = f"train one first with: {train_command()}"
+    return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
+
+
+def check_network(weights: Path, net: Network) -> None:
+    """Refuse a network that does not turn pictures of digits into classes."""
     if net.input_shape != INPUT_SHAPE:
         raise HandcnnError(
             f"{weights} holds a network for inputs of shape {net.input_shape}, "
@@ -69,55 +106,69 @@ def predict(options: argparse.Namespace) -> int:
         )
     output = net.output_shapes()[-1]
     if output is None or len(output) != 1:
-        raise HandcnnError(f"{weights} holds a network whose output is no row of classes: {output}")
-    print(f"weights: {weights}{origin(metadata)}")
-    width = max(len(str(path)) for path in options.pictures)
-    seen = []
-    for path in options.pictures:
-        try:
-            image = read(path)
-        except HandcnnError as error:
-            print(f"predict.py: {error}", file=sys.stderr, flush=True)
-            continue
-        seen.append(image)
-        print(f"{path!s:{width}}  {answer(net, image)}", flush=True)
-    if options.show is not None and seen:
-        save_sheet(options.show, seen)
-        print(f"what the network saw: {options.show}")
-    return 0 if len(seen) == len(options.pictures) else 1
+        raise HandcnnError(
+            f"{weights} holds a network whose output is not a row of classes: {output}"
+        )
 
 
 def origin(metadata: dict[str, Any]) -> str:
-    """Return what `train.py` wrote beside the weights: what they learned from, and how well."""
+    """Return what the weights were trained on, and how well, as train.py recorded it."""
     match metadata:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f" ({name}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
+            return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
     return ""
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the digit in a file as the network wants it: uint8 (28, 28).
+    """Return the digit in a picture as the network expects it: uint8 (28, 28).
 
     Raises:
-        HandcnnError: the file is no picture, or there is nothing to see in it.
+        HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
-    picture = load_picture(path)
+    name = "standard input" if path == STDIN else path
+    picture = load_picture(standard_input() if path == STDIN else path)
     try:
         return prepare_picture(picture)
     except HandcnnError as error:
-        raise HandcnnError(f"{path}: {error}") from error
+        raise HandcnnError(f"{name}: {error}") from error
 
 
-def answer(net: Network, image: npt.NDArray[np.uint8]) -> str:
+def standard_input() -> io.BytesIO:
+    """Return what comes in on standard input, as a file.
+
+    Raises:
+        HandcnnError: there is too much of it.
+    """
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
+    return io.BytesIO(content)
+
+
+def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> Array:
+    """Return the probability of each class (K,).
+
+    Raises:
+        HandcnnError: the weights are finite, but what they compute is not.
+    """
+    row: Array = net.predict_proba(to_batch([image]))[0]
+    if not np.isfinite(row).all():
+        raise HandcnnError(
+            f"{weights} gives no probabilities: its numbers are too large to compute with; "
+            "use other weights"
+        )
+    return row
+
+
+def answer(probabilities: Array) -> str:
     """Return the digit with its probability, and the runners-up."""
-    probabilities = net.predict_proba(to_batch([image]))[0]
     best, *others = np.argsort(-probabilities)[:NAMED]
     runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
     return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
 
 
 def per_cent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to what would be certainty."""
+    """Return a probability in per cent, never rounded to 0 or 100 %."""
     if probability < 0.00005:
         return "< 0.01 %"
     if probability > 0.99995:

@@ -1,6 +1,6 @@
-"""`python -m data`: fetch MNIST now, so that training starts at once later, without a network too.
+"""`python -m data`: fetch MNIST now, so that later trainings start at once and need no network.
 
-Exit code 1 if it is not to be had.
+Exit code 1 if MNIST is not available.
 """
 
 import sys
@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def fetch(data_home: Path | None) -> int:
-    """Put MNIST into the fast cache, unless it is there, and say how long loading took."""
+    """Put MNIST into the fast cache if it is not there yet, and say how long loading took."""
     start = time.perf_counter()
     dataset = load_dataset("mnist", data_home=data_home)
     seconds = time.perf_counter() - start

@@ -9,11 +9,12 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from data.batches import Batches
 from data.digits import load_digits_like_mnist
 from data.mnist import PUBLISHED, Raw, load_mnist, with_hashes
 from handcnn.errors import HandcnnError
@@ -23,6 +24,7 @@ UInt8 = npt.NDArray[np.uint8]
 CACHE = Path(__file__).parent / "cache"
 NAMES = ("auto", "mnist", "digits")
 SOURCES = {"mnist": "OpenML mnist_784, version 1", "digits": "sklearn.datasets.load_digits"}
+TITLES = {"mnist": "MNIST", "digits": "scikit-learn digits (NOT MNIST)"}
 # The last rows test: MNIST was published so, the digits have no parts of their own. Of the others
 # so many validate.
 TEST = {"mnist": sum(PUBLISHED.test_counts), "digits": 297}
@@ -47,7 +49,8 @@ class Split(NamedTuple):
 class Dataset:
     """A data set in its three parts, and the record of what it is.
 
-    `train` is learned from, `validation` chooses the best epoch, `test` is read once, at the end.
+    `train` is learned from, `validation` chooses the best epoch, and `test` is read each time that
+    a training is finished.
     `record` says in plain JSON values where the images came from and which they are.
     """
 
@@ -56,6 +59,21 @@ class Dataset:
     validation: Split
     test: Split
     record: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The name in messages and pictures, where nobody may take the digits for MNIST."""
+        return TITLES[self.name]
+
+    def batches(
+        self,
+        part: Literal["train", "validation", "test"],
+        size: int,
+        rng: np.random.Generator | None = None,
+    ) -> Batches:
+        """Return one part in batches, shuffled if `rng` is given."""
+        split: Split = getattr(self, part)
+        return Batches(*split, size, rng, classes=self.record["classes"])
 
 
 def _say(message: str) -> None:

@@ -1,7 +1,7 @@
-"""Training and evaluation: the loop over the batches, and nothing about files or screens.
+"""Training and evaluation: the loop over the batches, without files or printing.
 
-Everything comes in as an argument; batches are any iterable of pairs (x, y), x (n, C, H, W) and
-y one-hot (n, K). Accuracies are fractions, 0.5 for one half.
+A batch is a pair (x, y): images x (N, C, H, W) and one-hot labels y (N, K). Accuracies are
+fractions from 0 to 1.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.errors import HandcnnError
-from handcnn.loss import loss_function, loss_gradient
+from handcnn.loss import loss_function
 from handcnn.network import Network
 from handcnn.types import Array
 
 Batch = tuple[Array, Array]
 
 
-class Score(NamedTuple):
+class Metrics(NamedTuple):
     """Mean loss and accuracy over a number of images."""
 
     loss: float
@@ -26,42 +26,39 @@ class Score(NamedTuple):
 
 
 def train_epoch(
-    net: Network, batches: Iterable[Batch], after_step: Callable[[Score], None] | None = None
-) -> Score:
+    net: Network, batches: Iterable[Batch], after_step: Callable[[Metrics], None] | None = None
+) -> Metrics:
     """Train `net` on every batch once.
 
     Args:
-        net: the network, updated in place after every batch.
+        net: the network, updated in place by every batch.
         batches: the batches.
-        after_step: called after every update with the score of the epoch so far; what it raises
-            ends the epoch between two steps.
+        after_step: called after every step with the metrics of the epoch so far. An exception that
+            it raises ends the epoch between two steps.
 
     Returns:
-        The score over all batches, each taken before its own update: what the epoch cost, not
-        what the final parameters would score.
+        The metrics over all batches. Each batch counts as it was predicted before its own update,
+        so the final parameters would do better.
 
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
     """
     step = 0
     loss = correct = images = 0.0
-    with np.errstate(all="ignore"):  # what overflows is found below, and said once
+    with np.errstate(all="ignore"):  # overflow shows up in the loss
         for step, (x, y) in enumerate(batches, start=1):
-            y_pred = net.forward(x)
-            net.backward(loss_gradient(y_pred, y))
-            net.update_params()
-
+            y_pred = net.train_step(x, y)
             loss += loss_function(y_pred, y) * len(x)
             correct += int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
             images += len(x)
             _check_finite("loss", np.asarray(loss), step)
             if after_step is not None:
-                after_step(Score(loss / images, correct / images))
+                after_step(Metrics(loss / images, correct / images))
     if step == 0:
         raise ValueError("train_epoch expects at least one batch, got none")
     for name, parameter in net.parameters().items():
         _check_finite(name, parameter, step)
-    return Score(loss / images, correct / images)
+    return Metrics(loss / images, correct / images)
 
 
 def _check_finite(name: str, values: Array, step: int) -> None:
@@ -73,27 +70,27 @@ def _check_finite(name: str, values: Array, step: int) -> None:
         )
 
 
-def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Score, Array]:
-    """Return the score of `net` and the probabilities (N, K) it gives, in the order of `batches`.
+def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Metrics, Array]:
+    """Return the metrics of `net` on `batches`, and its predictions (N, K) in their order.
 
-    The network is left as it is.
+    The network is not changed.
     """
     pairs = [(net.predict_proba(x), y) for x, y in batches]
     y_pred = np.concatenate([probabilities for probabilities, _ in pairs])
     y_true = np.concatenate([y for _, y in pairs])
     accuracy = float((y_pred.argmax(axis=1) == y_true.argmax(axis=1)).mean())
-    return Score(loss_function(y_pred, y_true), accuracy), y_pred
+    return Metrics(loss_function(y_pred, y_true), accuracy), y_pred
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Return the row that is best on validation; between equals, the one with the lower loss."""
+    """Return the row with the best validation accuracy; of equals, the one with the lowest loss."""
     return max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
 def confusion_matrix(
     labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int
 ) -> npt.NDArray[np.int64]:
-    """Count (K, K): row i, column j is how many images of class i were taken for class j."""
+    """Return the counts (K, K): row i, column j counts images of class i predicted as class j."""
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
     return counts

@@ -53,6 +53,8 @@ class Forks:
     def train(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
         """Run train.main(options) in a new process, after the Python code `setup`."""
         task = json.dumps({"options": options, "setup": setup, "kill_after": kill_after})
+        assert self.process.stdin
+        assert self.process.stdout
         print(task, file=self.process.stdin, flush=True)
         return Result(*json.loads(self.process.stdout.readline()))
 
@@ -60,15 +62,16 @@ class Forks:
 def serve() -> None:
     import numpy as np
 
-    import data.dataset
     import handcnn.plots
-    import train
+    import train  # noqa: F401
+    from data import load_dataset
 
     # What the first use would load: numbers here are of no interest.
-    data.dataset.load_digits_like_mnist = functools.cache(data.dataset.load_digits_like_mnist)
-    data.dataset.load_digits_like_mnist()
+    replace("data.dataset.load_digits_like_mnist", functools.cache)
+    load_dataset("digits")
     handcnn.plots.draw_confusion_matrix(np.eye(10, dtype=int), "").savefig(os.devnull, format="png")
-    train.time = SimpleNamespace(perf_counter=itertools.count().__next__)
+    ticks = SimpleNamespace(perf_counter=itertools.count().__next__)
+    replace("handcnn.app.session.time", lambda _: ticks)
     for line in sys.stdin:
         task = json.loads(line)
         start = time.perf_counter()
@@ -104,21 +107,33 @@ def train_here(task: dict[str, Any]) -> int:
 
 def at_call(number: int, target: str, action: Callable[[], object]) -> None:
     """Do something when `target`, the full name of a function, is called for that time."""
-    module, name = target.rsplit(".", 1)
-    original = getattr(sys.modules[module], name)
     calls = itertools.count(1)
 
-    def replacement(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == number:
-            action()
-        return original(*args, **kwargs)
+    def acting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == number:
+                action()
+            return original(*args, **kwargs)
 
-    setattr(sys.modules[module], name, replacement)
+        return replacement
+
+    replace(target, acting)
+
+
+def replace(target: str, change: Callable[[Any], Any]) -> None:
+    """Put `change(original)` in the place of `target`, the full name of something in a module."""
+    module, name = target.rsplit(".", 1)
+    setattr(sys.modules[module], name, change(getattr(sys.modules[module], name)))
 
 
 def send(*signals: int) -> Callable[[], object]:
     """Return an action: the process gets these signals."""
-    return lambda: [os.kill(os.getpid(), number) for number in signals]
+
+    def act() -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+
+    return act
 
 
 def limit_files(size: int) -> Callable[[], object]:

@@ -42,7 +42,10 @@ NUMBERS = {
     ),
     "--learning-rate": (
         "is not a number above 0 and at most 1000",
-        ("0", "-0.0", "-0.1", "-.5", "-1e-3", "1e-400", "1000.1", "1e400", "-1e400", HUGE),
+        (
+            *("0", "-0.0", "-0.1", "-.5", "-1e-3", "1e-400", "1000.1", "1e400", "-1e400", HUGE),
+            *("٣", " 5", "5 ", "1_000", "1e", ".", "1e1_0"),
+        ),
     ),
     "--target-accuracy": (
         "is not a number above 0 and at most 100",
@@ -87,7 +90,7 @@ CONTRADICTIONS = [
     ),
     (
         ["--resume", "latest", "--name", "new"],
-        "--name: 'new' cannot be given with --resume, which has a name",
+        "--name: not allowed with argument --resume",
     ),
     (
         ["--resume", "one/run", "--output-dir", "two"],

@@ -14,15 +14,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import data.dataset
 import train
 from data import load_dataset
+from data.digits import load_digits_like_mnist
 from handcnn import load_network
+from handcnn.app.commands import predict_command, resume_command
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -44,9 +47,11 @@ FAST += ["--learning-rate", "0.01"]
 
 @pytest.fixture(autouse=True, scope="module")
 def _digits_drawn_once() -> Iterator[None]:
-    once = functools.cache(data.dataset.load_digits_like_mnist)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data.dataset, "load_digits_like_mnist", once)
+        patch.setattr(
+            "data.dataset.load_digits_like_mnist", functools.cache(load_digits_like_mnist)
+        )
+        patch.setattr("sys.warnoptions", ["error"])  # or train.py would silence warnings
         yield
 
 
@@ -56,6 +61,22 @@ def run(tmp_path: Path, *options: str) -> Path:
     assert train.main([*FAST, "--output-dir", str(tmp_path), *options]) == 0
     (folder,) = set(tmp_path.glob("*")) - before
     return folder
+
+
+def resume(folder: Path, *options: str) -> int:
+    return train.main(["--resume", str(folder), *options])
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return record
+
+
+def record_accuracy(folder: Path, accuracy: object) -> None:
+    """Make run.json claim a test accuracy."""
+    record = read_record(folder)
+    record["test"]["accuracy"] = accuracy
+    (folder / "run.json").write_text(json.dumps(record))
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -68,6 +89,12 @@ def history(folder: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """Return a finished run to change, in a folder whose name a shell could misread."""
+    return Path(shutil.copytree(finished, tmp_path / "it's $HOME; a folder" / finished.name))
 
 
 def test_a_run_leaves_every_file_of_the_table_and_nothing_else(finished: Path) -> None:
@@ -85,7 +112,7 @@ def test_the_history_has_a_row_per_epoch_and_the_network_learns(finished: Path) 
 def test_the_weights_are_those_of_the_best_epoch_and_the_record_is_about_them(
     finished: Path,
 ) -> None:
-    record = json.loads((finished / "run.json").read_text())
+    record = read_record(finished)
     rows = history(finished)
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     assert record["best_epoch"] == best["epoch"] < 4
@@ -118,18 +145,58 @@ def test_latest_is_the_run_that_started_last(
     run(tmp_path, "--epochs", "1")
     last = run(tmp_path, "--epochs", "1", "--name", "second")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    assert f"{last} is finished after 1 epochs" in capsys.readouterr().out
+    assert (
+        f"{last} is finished after 1 epoch; --epochs N with N > 1 goes on"
+        in capsys.readouterr().out
+    )
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "target", "code"),
+    [(0.5, "50", 0), (0.5, "50.01", 1), (0.9601, "96.01", 0), (0.9601, "96.02", 1)],
+)
 def test_the_target_accuracy_decides_the_exit_code(
+    copy: Path, accuracy: float, target: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A target that is exactly reached is reached, although 100 * 0.9601 is 96.00999..."""
+    record_accuracy(copy, accuracy)
+    assert resume(copy, "--target-accuracy", target) == code
+    error = f"train.py: test accuracy {100 * accuracy:.2f} % is below the target of {target} %\n"
+    assert capsys.readouterr().err == (error if code else "")
+
+
+def test_a_new_training_that_misses_its_target(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*FAST, "--output-dir", str(tmp_path), "--epochs", "1", "--target-accuracy"]
-    assert train.main([*options, "100"]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("train.py: test accuracy ")
-    assert error.endswith(" % is below the target of 100 %\n")
-    assert train.main([*options, "0.001"]) == 0
+    options = ["--output-dir", str(tmp_path), "--epochs", "1", "--target-accuracy", "100"]
+    assert train.main([*FAST, *options]) == 1
+    assert capsys.readouterr().err.endswith(" % is below the target of 100 %\n")
+
+
+@pytest.mark.parametrize("forged", [nan, inf, True, 2, "1"])
+def test_a_record_that_is_no_accuracy_reaches_no_target(copy: Path, forged: object) -> None:
+    """The results are made again."""
+    measured = read_record(copy)["test"]["accuracy"]
+    record_accuracy(copy, forged)
+    assert resume(copy, "--target-accuracy", "99") == 1
+    assert read_record(copy)["test"]["accuracy"] == measured
+
+
+@pytest.mark.parametrize("missing", ["mistakes.png", "weights.npz", "history.csv"])
+def test_resuming_a_finished_run_makes_what_is_missing(
+    finished: Path, copy: Path, missing: str
+) -> None:
+    (copy / missing).unlink()
+    assert resume(copy) == 0
+    assert (copy / missing).read_bytes() == (finished / missing).read_bytes()
+
+
+def test_a_run_that_cannot_go_on_keeps_the_results_it_has(copy: Path) -> None:
+    before = (copy / "run.json").read_bytes()
+    assert resume(copy, "--epochs", "5", "--learning-rate", "1000") == 1
+    assert (copy / "run.json").read_bytes() == before
+    assert resume(copy, "--learning-rate", "0.01") == 0
+    assert read_record(copy)["epochs"] == 5
 
 
 def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,61 +206,49 @@ def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["best", "test", ""]
 
 
-OPTIONS_THAT_CHANGE_THE_PAST = [
-    ("--seed", "1", "--seed 0, which cannot become 1"),
-    ("--limit", "100", "--limit 320, which cannot become 100"),
-    ("--batch-size", "64", "--batch-size 32, which cannot become 64"),
-    ("--dataset", "mnist", "--dataset digits, which cannot become mnist"),
-]
-
-
-@pytest.mark.parametrize(("option", "value", "expected"), OPTIONS_THAT_CHANGE_THE_PAST)
+@pytest.mark.parametrize(
+    ("option", "past", "new"),
+    [
+        ("--seed", "0", "1"),
+        ("--limit", "320", "100"),
+        ("--batch-size", "32", "64"),
+        ("--dataset", "digits", "mnist"),
+    ],
+)
 def test_resuming_refuses_to_change_the_past(
-    finished: Path,
-    option: str,
-    value: str,
-    expected: str,
-    capsys: pytest.CaptureFixture[str],
+    finished: Path, option: str, past: str, new: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.main(["--resume", str(finished), option, value]) == 1
+    assert resume(finished, option, new) == 1
     assert capsys.readouterr().err == (
-        f"train.py: {finished} was trained with {expected} on resuming; "
-        "leave the option out or start a new run\n"
+        f"train.py: {finished} was trained with {option} {past}, which cannot become {new} on "
+        "resuming; leave the option out or start a new run\n"
     )
 
 
-def test_help_is_quick_to_load_and_names_every_option() -> None:
+def test_help_is_quick_to_load() -> None:
+    """What it names is compared with a table in test_options.py."""
     code = "import sys, train\ntry: train.main(['--help'])\nfinally: print(*sorted(sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    output = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     loaded = output.splitlines()[-1].split()
+    assert "train" in loaded
     assert not {"matplotlib", "sklearn", "scipy", "PIL", "tqdm"} & set(loaded)
-    assert {word for word in output.split() if word.startswith("--")} >= {
-        *("--epochs", "--batch-size", "--learning-rate", "--seed", "--dataset", "--data-home"),
-        *("--output-dir", "--name", "--limit", "--resume", "--threads", "--quiet"),
-        "--target-accuracy",
-    }
 
 
-def test_a_target_that_is_exactly_reached_is_reached(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["", "docs", "elsewhere"])
+def test_the_printed_commands_work_in_a_shell_in_any_folder(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    folder = run(tmp_path, "--epochs", "1")
-    record = json.loads((folder / "run.json").read_text())
-    record["test"]["accuracy"] = 0.9601  # times 100 it is 96.00999...
-    (folder / "run.json").write_text(json.dumps(record))
-    assert train.main(["--resume", str(folder), "--target-accuracy", "96.01"]) == 0
-    assert train.main(["--resume", str(folder), "--target-accuracy", "96.02"]) == 1
+    monkeypatch.chdir(tmp_path if place == "elsewhere" else ROOT / place)
+    for command, expected in (
+        (resume_command(copy), f"{copy} is finished after 4 epochs"),
+        (predict_command(copy / "weights.npz"), "seven.jpg  "),
+    ):
+        result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert expected in result.stdout
 
 
-def test_a_run_that_cannot_go_on_keeps_the_results_it_has(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / finished.name
-    shutil.copytree(finished, folder)
-    before = (folder / "run.json").read_bytes()
-    more = ["--resume", str(folder), "--epochs", "5", "--learning-rate", "1000"]
-    assert train.main(more) == 1
-    assert (folder / "run.json").read_bytes() == before
-    assert train.main(["--resume", str(folder), "--learning-rate", "0.01"]) == 0
-    assert json.loads((folder / "run.json").read_text())["epochs"] == 5
+def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")

@@ -1,1 +1,1 @@
-"""What train.py and predict.py share: options, the console, interrupts."""
+"""What the programs share: options, the session of a training, the console, interrupts."""

@@ -1,12 +1,12 @@
-"""What both programs share at the command line: options read strictly, failures said in a line."""
+"""What every program here shares: options read strictly, failures told in one line."""
 
 import argparse
 import errno
 import io
-import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,25 +15,26 @@ from typing import Any, NoReturn
 from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 
-LONGEST = 500  # characters of a complaint about an option
+LONGEST = 500  # characters in a message about an option
+# Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NEGATIVE = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose every complaint is one line, with exit code 2."""
+    """An argument parser whose every message is one line, with exit code 2."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # No abbreviations: a script written today must not change its meaning with a new option.
+        # No abbreviations: a new option must not change what an old script means.
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
-        # By itself argparse takes -5 for a value, but -1e5 and -inf for options it does not know.
-        self._negative_number_matcher = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
     def parse(self, arguments: list[str] | None) -> argparse.Namespace:
         """Return the options in `arguments`, by default those of the command line."""
-        arguments = sys.argv[1:] if arguments is None else arguments
+        arguments = join_negative_values(sys.argv[1:] if arguments is None else arguments)
         for argument in arguments:
-            # argparse would take it for no value at all, and check nothing.
+            # argparse drops this value and runs no check.
             if re.fullmatch("--[a-z-]+=--", argument):
                 self.error(f"{argument.removesuffix('=--')}: '--' is not a value")
         return self.parse_args(arguments)
@@ -46,8 +47,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
+def join_negative_values(arguments: list[str]) -> list[str]:
+    """Return `--rate -1e5` as `--rate=-1e5`, since argparse takes -1e5 for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and re.fullmatch("--[a-z-]+", joined[-1]) and NEGATIVE.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
-    """Return a converter for option values that are whole numbers in a range."""
+    """Return a converter for whole numbers from `smallest` to `largest`."""
 
     def convert(text: str) -> int:
         if re.fullmatch("-?[0-9]{1,20}", text) and smallest <= int(text) <= largest:
@@ -60,24 +72,20 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 
 
 def number(above: float, largest: float) -> Callable[[str], float]:
-    """Return a converter for option values that are numbers above one bound, up to the other."""
+    """Return a converter for numbers above one bound, up to and including the other."""
 
     def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not above < value <= largest:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a number above {above:g} and at most {largest:g}"
-            )
-        return value
+        if NUMBER.fullmatch(text) and above < float(text) <= largest:
+            return float(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above {above:g} and at most {largest:g}"
+        )
 
     return convert
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """Return a converter for option values that are one of `names`."""
+    """Return a converter that accepts one of `names`."""
 
     def convert(text: str) -> str:
         if text not in names:
@@ -88,7 +96,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def name(text: str) -> str:
-    """Convert an option value that becomes part of a folder's name."""
+    """Accept text that can be part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a name of at most 100 letters, digits, '.', '_' and '-'"
@@ -97,14 +105,14 @@ def name(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Convert an option value that names a folder, which need not exist yet."""
+    """Accept the path of a folder, which need not exist yet."""
     if not text or _is_folder(text, Path(text)) is False:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
     return Path(text)
 
 
 def file(text: str) -> Path:
-    """Convert an option value that names a file, there or still to be made in its folder."""
+    """Accept the path of a file, which need not exist yet, in a folder that does."""
     if not text or _is_folder(text, Path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
     if not _is_folder(text, Path(text).parent):
@@ -113,7 +121,7 @@ def file(text: str) -> Path:
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
-    """Return whether `path` is a folder; None where nothing is."""
+    """Return whether `path` is a folder, or None if nothing is there."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -125,9 +133,11 @@ def _is_folder(text: str, path: Path) -> bool | None:
 
 
 def run(program: str, main: Callable[[], int]) -> int:
-    """Return the exit code of `main`, with every expected failure told in one line on stderr."""
+    """Return the exit code of `main`; every expected failure becomes one line on stderr."""
+    if not sys.warnoptions:  # Python's warnings are for developers, who ask for them with -W
+        warnings.simplefilter("ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file can be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names can hold any bytes
     try:
         code = main()
         print(end="", flush=True)
@@ -144,28 +154,39 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, describe(error)
     _give_up_broken_output()
     with suppress(OSError):
-        print(f"{program}: {message}", file=sys.stderr, flush=True)
+        print_failure(program, message)
     return code
 
 
+def print_failure(program: str, message: str) -> None:
+    """Print a message on one line of stderr, with what a terminal would obey escaped."""
+    line = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in message
+    )
+    print(f"{program}: {line}", file=sys.stderr, flush=True)
+
+
 def describe(error: OSError) -> str:
-    """Say what the system refused, to which file, and what usually helps."""
+    """Return which file failed, why, and what usually helps."""
     match error.errno:
         case errno.EPIPE:
-            return "nobody reads the output any longer; what was saved before is unharmed"
-        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return "nobody reads the output any longer"
+        case errno.ENOSPC | errno.EDQUOT:
             advice = "make room on the disk"
+        case errno.EFBIG:
+            advice = "raise the limit on the size of a file (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
         case _:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
-    return f"{subject}: {reason}; {advice}; what was saved before is unharmed"
+    return f"{subject}: {reason}; {advice}"
 
 
 def _give_up_broken_output() -> None:
-    """Let what cannot be written to stdout go nowhere, or Python would complain of it at exit."""
+    """Discard what stdout refuses, or Python would complain about it when it exits."""
     try:
         print(end="", flush=True)
     except OSError:

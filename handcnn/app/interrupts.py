@@ -1,16 +1,16 @@
-"""Ctrl-C and SIGTERM turned into a stop at a moment when everything on disk is whole."""
+"""Ctrl-C and SIGTERM, held back until everything on disk is complete."""
 
 import os
-import shlex
-import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
+from handcnn.app.commands import resume_command
 from handcnn.storage.files import remove_temporary_files
 
 Item = TypeVar("Item")
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 class Stopped(BaseException):
     """The program was asked to stop; `exit_code` is 128 plus the signal's number.
 
-    Not an Exception, or whoever guards against all failures would take it for one and go on.
+    It is no Exception, so that code which catches every Exception does not swallow it.
     """
 
     def __init__(self, number: int, folder: Path | None) -> None:
@@ -28,23 +28,25 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-class StopRequests:
-    """While this context is open, a first signal only asks; a second one ends the process.
+class Interrupts:
+    """While this context is open, the first signal asks for a stop and the second one forces it.
 
     Attributes:
-        folder: of the run, once it has a checkpoint to go on from. From then on a first signal
-            waits for the next `check`; before, nothing can be lost and `Stopped` is raised at once.
+        folder: of the run, once it has a checkpoint. From then on the first signal waits for the
+            next `check`. Before that, nothing can be lost, and `Stopped` is raised at once.
     """
 
     def __init__(self) -> None:
         self.requested: int | None = None
         self.folder: Path | None = None
+        self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._former = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        if threading.current_thread() is threading.main_thread():  # Python allows no other one
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell makes its background jobs ignore Ctrl-C; this one stays so.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(
@@ -62,7 +64,7 @@ class StopRequests:
             raise Stopped(self.requested, self.folder)
 
     def checked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield `items`, checking before each."""
+        """Yield `items`, with a check before each."""
         for item in items:
             self.check()
             yield item
@@ -76,29 +78,14 @@ class StopRequests:
         _write("\nstopping after this step; once more to leave at once\n")
 
     def _leave(self, number: int) -> None:
-        """End the process; raising would let whatever is running now decide when."""
+        """End the process now; an exception could be held up by whatever is running."""
         if self.folder is not None:
             remove_temporary_files(self.folder)
         _write("\n")
         os._exit(128 + number)
 
 
-def resume_command(folder: Path) -> str:
-    """Return what to type to go on with the run in `folder`."""
-    return f"{python_command()} train.py --resume {shlex.quote(str(folder))}"
-
-
-def python_command() -> str:
-    """Return what to type for this very Python, which `make` runs without activating it."""
-    if shutil.which("python") == sys.executable:
-        return "python"
-    path = Path(sys.executable)
-    return shlex.quote(
-        str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    )
-
-
 def _write(text: str) -> None:
-    """Write to stderr, if there is one; not print, as the signal may have come amid a print."""
+    """Write to stderr, if there is one. `print` may be what the signal interrupted."""
     with suppress(AttributeError, OSError):
         os.write(sys.stderr.fileno(), text.encode())

@@ -1,10 +1,12 @@
-"""The options of `train.py`: their defaults, what each may be, and which go together.
+"""The options of train.py: each one's default, range and help, in one place.
 
-The same rules hold for what is typed and for what a checkpoint says was typed once.
+`Options` belong to a run. They are saved with it, and the ranges here also check what a checkpoint
+claims. `Request` is what was typed: options of a run, and others that concern only this start.
 """
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,113 +14,179 @@ from handcnn.app import command_line as cli
 from handcnn.kernels.threads import default_threads
 from handcnn.storage import runs
 
-DEFAULTS: dict[str, Any] = {
-    "epochs": 20,
-    "batch_size": 64,
-    "learning_rate": 0.001,
-    "seed": 0,
-    "dataset": "auto",
-    "limit": None,
-    "threads": default_threads(),
-}
 COUNT = cli.whole_number(1, 1_000_000)
-EPOCHS = cli.whole_number(1, 10_000)  # as many as a checkpoint can tell of
-CONVERTERS: dict[str, Callable[[str], Any]] = {
-    "epochs": EPOCHS,
-    "batch_size": COUNT,
-    "learning_rate": cli.number(0, 1000),
-    "seed": cli.whole_number(0, 2**32 - 1),
-    "dataset": cli.one_of("auto", "mnist", "digits"),
-    "limit": COUNT,
-    "threads": cli.whole_number(1, 256),
-}
-# Resuming with another value of these would not continue the run but make up a new past for it.
-FIXED = ("batch_size", "seed", "dataset", "limit")
 
 
-def parse_options(
-    arguments: list[str] | None, description: str | None, training_images: Mapping[str, int]
+def about(
+    convert: Callable[[str], object] | None,
+    help: str,
+    metavar: str | None = None,
+    *,
+    fixed: bool = False,
 ) -> dict[str, Any]:
-    """Return the options that were given; those that were not are absent."""
+    """Return what a field needs to become an option.
+
+    Args:
+        convert: turns what was typed into a value, or refuses it; None for a switch.
+        help: what the option does, in a few words.
+        metavar: stands for its value in the help text.
+        fixed: resuming must not change it, because that would falsify the epochs already trained.
+    """
+    return {"convert": convert, "help": help, "metavar": metavar, "fixed": fixed}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that define a run."""
+
+    epochs: int = field(
+        default=20,
+        metadata=about(cli.whole_number(1, 10_000), "passes over the training images", "N"),
+    )
+    batch_size: int = field(
+        default=64,
+        metadata=about(
+            COUNT, "images per step; twice as many need half the learning rate", "N", fixed=True
+        ),
+    )
+    learning_rate: float = field(
+        default=0.001,
+        metadata=about(cli.number(0, 1000), "step size, for the gradient of the summed loss", "R"),
+    )
+    seed: int = field(
+        default=0,
+        metadata=about(
+            cli.whole_number(0, 2**32 - 1), "of initial weights and shuffling", "N", fixed=True
+        ),
+    )
+    dataset: str = field(
+        default="auto",
+        metadata=about(
+            cli.one_of("auto", "mnist", "digits"),
+            "auto is MNIST, or scikit-learn's digits if MNIST is not available",
+            "{auto,mnist,digits}",
+            fixed=True,
+        ),
+    )
+    limit: int | None = field(
+        default=None, metadata=about(COUNT, "use only N training images", "N", fixed=True)
+    )
+    threads: int = field(
+        default=default_threads(),
+        metadata=about(cli.whole_number(1, 256), "processor cores to compute on", "N"),
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed.
+
+    Attributes:
+        options: of the run, with defaults for those not typed.
+        given: the names of the run's options that were typed.
+    """
+
+    options: Options
+    given: frozenset[str]
+    data_home: Path | None = field(
+        default=None, metadata=about(cli.folder, "scikit-learn's folder for downloads", "FOLDER")
+    )
+    output_dir: Path | None = field(
+        default=None,
+        metadata=about(cli.folder, f"where runs are kept (default: {runs.OUTPUTS})", "FOLDER"),
+    )
+    name: str | None = field(
+        default=None, metadata=about(cli.name, "added to the name of the run's folder")
+    )
+    resume: Path | None = field(
+        default=None,
+        metadata=about(cli.folder, "go on with the run in this folder, or with 'latest'", "RUN"),
+    )
+    quiet: bool = field(default=False, metadata=about(None, "print only warnings and the result"))
+    target_accuracy: float | None = field(
+        default=None,
+        metadata=about(cli.number(0, 100), "exit code 1 below P per cent on the test set", "P"),
+    )
+
+    @property
+    def outputs(self) -> Path:
+        """The folder that holds the runs."""
+        return self.output_dir or runs.OUTPUTS
+
+
+def parse(
+    arguments: list[str] | None, description: str | None, training_images: Mapping[str, int]
+) -> Request:
+    """Return what was typed; exit with 2 if it is not valid.
+
+    Args:
+        arguments: by default those of the command line.
+        description: opens the help text.
+        training_images: how many there are in each data set.
+    """
     parser = cli.Parser(
         prog="train.py", description=description, argument_default=argparse.SUPPRESS
     )
-
-    def option(name: str, text: str, **kwargs: Any) -> None:
-        key = name.lstrip("-").replace("-", "_")
-        if key in CONVERTERS:
-            kwargs["type"] = CONVERTERS[key]
-        default = DEFAULTS.get(key)
-        text += "" if default is None else f" (default: {default})"
-        parser.add_argument(name, help=text, **kwargs)
-
-    option("--epochs", "passes over the training images", metavar="N")
-    option(
-        "--batch-size", "images in a step; twice as many want half the learning rate", metavar="N"
-    )
-    option("--learning-rate", "step size, for the gradient of the summed loss", metavar="R")
-    option("--seed", "of weights and shuffling", metavar="N")
-    option("--limit", "use only N training images", metavar="N")
-    option(
-        "--dataset",
-        "auto takes MNIST, or the digits of scikit-learn where MNIST cannot be had",
-        metavar="{auto,mnist,digits}",
-    )
-    option("--data-home", "scikit-learn's folder for downloads", type=cli.folder, metavar="FOLDER")
-    option(
-        "--output-dir", "where runs are kept (default: outputs)", type=cli.folder, metavar="FOLDER"
-    )
-    option("--name", "added to the name of the run's folder", type=cli.name)
-    option(
-        "--resume",
-        "go on with the run in this folder, or with 'latest'",
-        type=cli.folder,
-        metavar="RUN",
-    )
-    option("--threads", "processor cores to compute on", metavar="N")
-    option("--quiet", "print only warnings and the result", action="store_true")
-    option(
-        "--target-accuracy",
-        "exit code 1 below P per cent on the test set",
-        type=cli.number(0, 100),
-        metavar="P",
-    )
-    given = vars(parser.parse(arguments))
-    refuse_contradictions(parser, given, training_images)
-    return given
+    exclusive = parser.add_mutually_exclusive_group()
+    for entry in (*fields(Options), *fields(Request)):
+        if entry.metadata:
+            group = exclusive if entry.name in ("name", "resume") else parser
+            group.add_argument(flag(entry.name), **_argument(entry.default, **entry.metadata))
+    typed = vars(parser.parse(arguments))
+    given = {entry.name: typed.pop(entry.name) for entry in fields(Options) if entry.name in typed}
+    request = Request(Options(**given), frozenset(given), **typed)
+    _refuse_contradictions(parser, request, training_images)
+    return request
 
 
-def refuse_contradictions(
-    parser: cli.Parser, given: dict[str, Any], training_images: Mapping[str, int]
+def _argument(
+    default: object,
+    convert: Callable[[str], object] | None,
+    help: str,
+    metavar: str | None,
+    fixed: bool,
+) -> dict[str, Any]:
+    """Return an option as argparse wants it described."""
+    if convert is None:
+        return {"help": help, "action": "store_true"}
+    help += f" (default: {default})" if default is not None else ""
+    return {"help": help, "type": convert, "metavar": metavar}
+
+
+def _refuse_contradictions(
+    parser: cli.Parser, request: Request, training_images: Mapping[str, int]
 ) -> None:
-    """Exit with 2 if an option does not go with another one."""
-    resume: Path | None = given.get("resume")
-    output_dir: Path | None = given.get("output_dir")
-    if resume is not None and "name" in given:
-        parser.error(f"--name: {given['name']!r} cannot be given with --resume, which has a name")
+    """Exit with 2 if two options contradict each other."""
+    resume, output_dir, limit = request.resume, request.output_dir, request.options.limit
     if resume not in (None, runs.LATEST) and output_dir not in (None, Path(resume).parent):
         parser.error(
             f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
             "where it is; it goes with --resume latest only"
         )
-    largest = training_images.get(given.get("dataset", ""), max(training_images.values()))
-    if given.get("limit", 0) > largest:
-        parser.error(f"--limit: {given['limit']} is more than the {largest:,} training images")
+    largest = training_images.get(request.options.dataset, max(training_images.values()))
+    if limit is not None and limit > largest:
+        parser.error(f"--limit: {limit} is more than the {largest:,} training images")
 
 
-def find_bad_option(options: Mapping[str, Any]) -> str | None:
-    """Return the name of an option that cannot have been given so, or None if all can."""
-    for name, convert in CONVERTERS.items():
-        value = options.get(name)
-        if name == "limit" and value is None:
-            continue
-        try:
-            good = convert(str(value)) == value
-        except argparse.ArgumentTypeError:
-            good = False
-        if not good:
-            return name
-    return None
+def saved_options(saved: Mapping[str, object]) -> Options:
+    """Return the options that a checkpoint holds.
+
+    Raises:
+        ValueError: they cannot have been typed.
+    """
+    if saved.keys() != {entry.name for entry in fields(Options)}:
+        raise ValueError("its options are not those of train.py")
+    for entry in fields(Options):
+        if not _is_valid(saved[entry.name], entry.default, entry.metadata["convert"]):
+            raise ValueError(f"its {flag(entry.name)} is not a valid value")
+    return Options(**dict[str, Any](saved))
+
+
+def _is_valid(value: object, default: object, convert: Callable[[str], object]) -> bool:
+    try:
+        return convert(str(value)) == value
+    except argparse.ArgumentTypeError:
+        return value is None and default is None
 
 
 def flag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A run's folder: what it is called, what is in it, and how the newest one is found."""
+"""The folder of a run: its name, its files, its lock, and how the newest one is found."""
 
 import csv
 import io
@@ -15,13 +15,13 @@ from handcnn.storage.checkpoints import HISTORY_COLUMNS
 from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_temporary_files
 
 OUTPUTS = Path("outputs")
-LATEST = Path("latest")  # in the place of a run's folder: the newest one
+LATEST = Path("latest")  # stands for the newest run
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
 LOCK = ".lock"
-STARTED = re.compile(r"\d{8}-\d{6}-")
+STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 
 def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: datetime) -> Path:
@@ -44,8 +44,23 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
 
 
 @contextmanager
+def new_run(output_dir: Path, dataset: str, name: str | None) -> Iterator[Path]:
+    """Make the folder of a new run and lock it; remove it again if nothing was saved in it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = create_run_folder(output_dir, dataset, name, datetime.now())
+    try:
+        with locked(folder):
+            yield folder
+    finally:
+        remove_if_empty(folder)
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process from training in `folder`; a dead process locks nothing.
+    """Keep other processes from training in `folder`. The lock of a dead process is void.
 
     Raises:
         HandcnnError: another process is training there.
@@ -58,45 +73,49 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is being trained by another process; wait until it ends, or stop it"
             ) from None
         except OSError:
-            pass  # a file system without locks is no reason not to train
+            pass  # a file system without locks is no reason to refuse
         remove_temporary_files(folder)
         yield
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a run that failed before it had anything to keep."""
+    """Remove the folder of a run that failed before it saved anything."""
     with suppress(OSError):
         if {path.name for path in folder.iterdir()} <= {LOCK}:
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
 
 
-def newest_run(output_dir: Path, holding: str) -> Path:
-    """Return the folder of the run that was started last and holds the file `holding`.
+def newest_run(output_dir: Path, holding: str, advice: str = "train one first") -> Path:
+    """Return the folder of the newest run that holds the file `holding`.
 
     Raises:
         HandcnnError: there is none.
     """
-    runs = sorted(
+    folders = [
         folder
         for folder in output_dir.glob("*")
         if STARTED.match(folder.name) and (folder / holding).is_file()
-    )
-    if not runs:
-        raise HandcnnError(
-            f"no run in {output_dir} holds {holding}; train one first with: python train.py"
-        )
-    return runs[-1]
+    ]
+    if not folders:
+        raise HandcnnError(f"no run in {output_dir} holds {holding}; {advice}")
+    return max(folders, key=_sorting_key)
 
 
-def find(run: Path, output_dir: Path) -> Path:
-    """Return the folder of the run that is meant: `latest`, or the path of a folder.
+def _sorting_key(folder: Path) -> list[str | int]:
+    """Return the name of a folder with its numbers as numbers, since -12 comes after -9."""
+    parts = re.split("([0-9]+)", folder.name)  # texts and numbers in turn
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def find(run: Path, output_dir: Path, advice: str) -> Path:
+    """Return the folder of a run, given as its path or as `latest`.
 
     Raises:
-        HandcnnError: there is none, or it holds no checkpoint.
+        HandcnnError: there is none, with `advice`, or it holds no checkpoint.
     """
     if run == LATEST:
-        return newest_run(output_dir, CHECKPOINT)
+        return newest_run(output_dir, CHECKPOINT, advice)
     if not (run / CHECKPOINT).is_file():
         raise HandcnnError(
             f"{run} is not the folder of a run: it holds no {CHECKPOINT}; "
@@ -106,15 +125,17 @@ def find(run: Path, output_dir: Path) -> Path:
 
 
 def tested_accuracy(folder: Path, epochs: int) -> float | None:
-    """Return the test accuracy in the run's record, if that is of a run of so many epochs.
+    """Return the test accuracy that was recorded after this number of epochs.
 
-    The record is written last: None means that the results are still to be made.
+    The record is written last, so None means that the results are not complete.
     """
     try:
         record = json.loads((folder / RECORD).read_text())
-        return float(record["test"]["accuracy"]) if record["epochs"] == epochs else None
+        accuracy = record["test"]["accuracy"]
+        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # NaN is not
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+    return accuracy if is_current and isinstance(accuracy, float) else None
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -128,6 +149,6 @@ def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write `run.json`, everything there is to know about a run apart from its numbers by epoch."""
+    """Write `run.json`: everything about a run that is not in its history."""
     with atomic_write(folder / RECORD) as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())

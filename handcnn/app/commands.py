@@ -1,0 +1,43 @@
+"""The commands that the programs print, for the user to copy into a shell."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def train_command() -> str:
+    """Return the command that starts a training."""
+    return _command("train.py")
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that resumes the run in `folder`."""
+    return _command("train.py", "--resume", folder)
+
+
+def predict_command(weights: Path) -> str:
+    """Return the command that reads the example picture with `weights`."""
+    return _command("predict.py", _from_here(PROJECT / "docs" / "seven.jpg"), "--weights", weights)
+
+
+def _command(program: str, *arguments: str | Path) -> str:
+    """Return the command that runs one of the project's programs with this Python."""
+    # The Python of `make` is not on the PATH.
+    on_path = shutil.which("python") == sys.executable
+    python = "python" if on_path else _from_here(Path(sys.executable))
+    words = (python, _from_here(PROJECT / program), *arguments)
+    return shlex.join(_path(word) if isinstance(word, Path) else word for word in words)
+
+
+def _path(path: Path) -> str:
+    """Return a path as an argument that no program takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _from_here(path: Path) -> Path:
+    """Return the path from the current folder to `path`; absolute if `path` is not below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

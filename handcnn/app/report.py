@@ -1,0 +1,129 @@
+"""What a run tells about itself: on the console, in run.json and in five pictures."""
+
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_info
+
+from handcnn import __version__
+from handcnn.app.commands import predict_command
+from handcnn.app.console import HEADING, Console
+from handcnn.app.interrupts import Interrupts
+from handcnn.app.options import flag
+from handcnn.app.session import EVALUATION_BATCH, Session
+from handcnn.errors import HandcnnError
+from handcnn.network import Network
+from handcnn.storage import runs
+from handcnn.training import Metrics, confusion_matrix, evaluate
+from handcnn.types import Array
+
+PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
+PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
+
+
+def introduce(session: Session, console: Console) -> None:
+    """Say what is going to be trained, and record it in the run's folder."""
+    sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
+    settings = [
+        f"{flag(name)} {value}"
+        for name, value in asdict(session.options).items()
+        if value is not None
+    ]
+    console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
+    console.print(f"options  {' '.join(settings)}")
+    console.print(f"folder   {session.folder}\n")
+    console.print(f"{session.state.net}\n")
+    console.print(HEADING)
+    # A resumed run keeps its former results until there are new ones.
+    if not (session.folder / runs.RECORD).exists():
+        runs.write_record(session.folder, record(session))
+
+
+def write_results(session: Session, interrupts: Interrupts, console: Console) -> Metrics:
+    """Test the best weights, draw the pictures, write the record, and show it all.
+
+    The test set is read here and nowhere else: once when a training is finished. A run that is
+    resumed with more epochs reads it again when these are finished. Whoever then keeps the better
+    result has chosen by the test set, and its accuracy says less about unseen images.
+    """
+    net = session.state.net.with_parameters(session.state.best)
+    batches = session.dataset.batches("test", EVALUATION_BATCH)
+    test, probabilities = evaluate(net, interrupts.checked(batches))
+    if not math.isfinite(test.loss):
+        raise HandcnnError(
+            f"{session.folder / runs.WEIGHTS} gives no test result: its numbers are too large to "
+            "compute with; start a new run"
+        )
+    for name, draw in interrupts.checked(pictures(session, net, test, probabilities).items()):
+        draw(session.folder / name)
+    runs.write_record(session.folder, record(session, test))
+    _show_results(session, test, console)
+    return test
+
+
+def _show_results(session: Session, test: Metrics, console: Console) -> None:
+    row, count = session.best_row, session.dataset.record["sizes"]["test"]
+    console.print("")
+    print(f"best epoch {row['epoch']}: {100 * row['val_accuracy']:.2f} % on validation")
+    print(
+        f"test loss {test.loss:.4f}, test accuracy {100 * test.accuracy:.2f} % "
+        f"({round(test.accuracy * count):,} of {count:,} images), {session.dataset.title}"
+    )
+    console.print("\nwritten:")
+    for path in sorted(session.folder.glob("[!.]*")):
+        console.print(f"  {path}")
+    console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
+
+
+def has_results(folder: Path) -> bool:
+    """Return whether every file of a finished run is there."""
+    names = (runs.WEIGHTS, runs.CHECKPOINT, runs.HISTORY, runs.RECORD, *PICTURES)
+    return all((folder / name).is_file() for name in names)
+
+
+def pictures(
+    session: Session, net: Network, test: Metrics, probabilities: Array
+) -> dict[str, Callable[[Path], None]]:
+    """Return what draws each of the five pictures, by file name."""
+    from handcnn import plots
+
+    history, title = session.state.history, session.dataset.title
+    images, labels = session.dataset.test
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    draw: list[Callable[[Path], None]] = [
+        lambda path: plots.plot_accuracy(path, history, title, test.accuracy),
+        lambda path: plots.plot_loss(path, history, title, test.loss),
+        lambda path: plots.plot_confusion_matrix(path, counts, title),
+        lambda path: plots.plot_mistakes(path, images, labels, probabilities, title),
+        lambda path: plots.plot_filters(path, net, images[0], title),
+    ]
+    return dict(zip(PICTURES, draw, strict=True))
+
+
+def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:
+    """Return all there is to know about a run besides its history; `test` comes at the end."""
+    net = session.state.net
+    result = {
+        "options": asdict(session.options),
+        "data": session.dataset.record,
+        "architecture": net.architecture()["layers"],
+        "parameters": sum(array.size for array in net.parameters().values()),
+        "versions": {"handcnn": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "machine": platform.platform(),
+        "blas": sorted(
+            f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip()
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        ),
+    }
+    if test is not None:
+        result["epochs"] = len(session.state.history)
+        result["best_epoch"] = session.best_row["epoch"]
+        result["test"] = test._asdict()
+    return result

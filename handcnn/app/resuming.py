@@ -1,0 +1,94 @@
+"""From a run's checkpoint back to a session, with every doubt about the file settled first."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+from handcnn.app.console import plural
+from handcnn.app.options import Options, Request, flag, saved_options
+from handcnn.app.session import Dataset, Session, open_session
+from handcnn.errors import HandcnnError
+from handcnn.layers import ParameterLayer
+from handcnn.network import Network
+from handcnn.storage import runs
+from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
+
+LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
+
+
+def read_run(folder: Path, build: Callable[[float], Network]) -> tuple[Options, Checkpoint]:
+    """Return the options and the state that the checkpoint in `folder` holds.
+
+    Args:
+        folder: of the run.
+        build: makes the network that train.py trains, from a learning rate.
+
+    Raises:
+        HandcnnError: the checkpoint is damaged, or train.py cannot have written it.
+    """
+    path = folder / runs.CHECKPOINT
+    state = load_checkpoint(path)
+    try:
+        saved = dict(state.options)
+        if saved.pop("sha256", None) is None:
+            raise ValueError("its options are not those of train.py")
+        options = saved_options(saved)
+        if state.net.architecture() != build(options.learning_rate).architecture():
+            raise ValueError("it does not hold the network that train.py trains")
+        if len(state.history) > options.epochs or not all(map(_is_plausible, state.history)):
+            raise ValueError("its history is impossible")
+    except ValueError as error:
+        raise HandcnnError(f"{path} cannot be used: {error}") from None
+    return options, state
+
+
+def _is_plausible(row: dict[str, float]) -> bool:
+    return (
+        max(row["loss"], row["val_loss"]) <= LARGEST_LOSS
+        and max(row["accuracy"], row["val_accuracy"]) <= 1
+        and min(row.values()) >= 0
+    )
+
+
+def changed_options(folder: Path, options: Options, epochs_done: int, request: Request) -> Options:
+    """Return the options of a run with those changed that were typed.
+
+    Raises:
+        HandcnnError: a change would falsify the epochs already trained.
+    """
+    typed = {name: getattr(request.options, name) for name in request.given}
+    if typed.get("dataset") == "auto":  # which is whatever the run has
+        del typed["dataset"]
+    for entry in fields(Options):
+        past, new = getattr(options, entry.name), typed.get(entry.name)
+        if entry.metadata["fixed"] and new not in (None, past):
+            option = flag(entry.name)
+            was = f"without {option}" if past is None else f"with {option} {past}"
+            raise HandcnnError(
+                f"{folder} was trained {was}, which cannot become {new} on resuming; "
+                "leave the option out or start a new run"
+            )
+    changed = replace(options, **typed)
+    if changed.epochs < epochs_done:
+        raise HandcnnError(
+            f"{folder} has trained {plural(epochs_done, 'epoch')}, which --epochs "
+            f"{changed.epochs} cannot undo; leave the option out or start a new run"
+        )
+    return changed
+
+
+def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
+    """Return the session that goes on from `state`.
+
+    Raises:
+        HandcnnError: the data are not those that the run was trained on.
+    """
+    if dataset.record["sha256"] != state.options["sha256"]:
+        raise HandcnnError(
+            f"{folder} was trained on other {dataset.name} data than what is there now (their "
+            "SHA-256 differ); bring back the former data or start a new run"
+        )
+    for layer in state.net.layers:
+        if isinstance(layer, ParameterLayer):
+            layer.learning_rate = options.learning_rate
+    return open_session(folder, dataset, options, state)

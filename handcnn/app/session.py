@@ -1,0 +1,214 @@
+"""One training, from its start or a checkpoint to its last epoch.
+
+After every epoch the whole state is on disk, so whatever ends the program costs one epoch at most.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.app import command_line as cli
+from handcnn.app.commands import resume_command
+from handcnn.app.console import Console, epoch_line
+from handcnn.app.interrupts import Interrupts
+from handcnn.app.options import Options
+from handcnn.errors import HandcnnError
+from handcnn.kernels.threads import use_threads
+from handcnn.network import Network
+from handcnn.storage import runs
+from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
+from handcnn.training import Batch, Metrics, best_epoch, evaluate, train_epoch
+from handcnn.types import Array
+
+UInt8 = npt.NDArray[np.uint8]
+EVALUATION_BATCH = 1000
+
+
+class Dataset(Protocol):
+    """What a training needs to know of its data; `data.Dataset` is one."""
+
+    @property
+    def name(self) -> str:
+        """Its short name, for folders."""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages and pictures."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where it came from, its sizes and its SHA-256, as JSON values."""
+
+    @property
+    def test(self) -> tuple[UInt8, UInt8]:
+        """The test images (N, H, W) and labels (N,)."""
+
+    def batches(
+        self,
+        part: Literal["train", "validation", "test"],
+        size: int,
+        rng: np.random.Generator | None = None,
+    ) -> Iterable[Batch]:
+        """Return one part in batches, shuffled if `rng` is given."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run in training: its folder, data and options, and the state that its checkpoint holds."""
+
+    folder: Path
+    dataset: Dataset
+    options: Options
+    state: Checkpoint
+
+    @property
+    def epochs_left(self) -> int:
+        """How many epochs are still to be trained."""
+        return self.options.epochs - len(self.state.history)
+
+    @property
+    def best_row(self) -> Mapping[str, float]:
+        """The row of the epoch whose weights are kept."""
+        return best_epoch(self.state.history)
+
+
+def new_session(
+    folder: Path, dataset: Dataset, options: Options, net: Network, rng: np.random.Generator
+) -> Session:
+    """Return a session before its first epoch. `rng` will shuffle the batches."""
+    state = Checkpoint(net, copies(net.parameters()), rng, [], {})
+    return open_session(folder, dataset, options, state)
+
+
+def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
+    """Return a session that goes on from `state`, which will be saved with these options."""
+    # Not "auto" but the data set that it found, so that resuming asks for the same one.
+    options = replace(options, dataset=dataset.name)
+    state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
+    return Session(folder, dataset, options, state)
+
+
+@contextmanager
+def working(session: Session, interrupts: Interrupts) -> Iterator[None]:
+    """Save the session, then let the body compute; turn what fails into advice on how to go on."""
+    interrupts.check()
+    interrupts.folder = session.folder
+    # Overflow needs no warning: it shows in the loss, which is checked.
+    with _explained_failures(session, interrupts), np.errstate(all="ignore"):
+        save(session)
+        with use_threads(session.options.threads):
+            yield
+
+
+@contextmanager
+def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[None]:
+    go_on = f"go on with: {resume_command(session.folder)}"
+    try:
+        yield
+    except MemoryError:
+        raise HandcnnError(
+            f"out of memory; close other programs and {go_on}, or start a new run with a "
+            f"--batch-size below {session.options.batch_size}"
+        ) from None
+    except OSError as error:
+        interrupts.check()  # in a pipe, Ctrl-C also ends the program that reads our output
+        if not session.folder.is_dir():
+            raise HandcnnError(
+                f"{session.folder} has vanished, and with it what was saved there; start a new run"
+            ) from error
+        has_begun = (session.folder / runs.CHECKPOINT).is_file()
+        saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
+        raise HandcnnError(cli.describe(error) + saved) from error
+
+
+def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> None:
+    """Train the epochs that are left, each one saved before the next begins."""
+    while session.epochs_left > 0:
+        row = train_one_epoch(session, interrupts, console)
+        session.state.history.append(row)
+        is_best = session.best_row is row
+        if is_best:
+            session.state.best = copies(session.state.net.parameters())
+        save(session)
+        console.print(epoch_line(row, session.options.epochs, is_best))
+        interrupts.check()
+
+
+def train_one_epoch(session: Session, interrupts: Interrupts, console: Console) -> dict[str, float]:
+    """Train and validate one epoch; return its row of the history.
+
+    Raises:
+        HandcnnError: the loss or a parameter is no longer finite.
+        Stopped: a signal came; the epoch is lost.
+    """
+    net, options = session.state.net, session.options
+    epoch = len(session.state.history) + 1
+    batches = session.dataset.batches("train", options.batch_size, session.state.rng)
+    with console.progress(batches, f"epoch {epoch}/{options.epochs}") as (shown_batches, show):
+
+        def after_step(metrics: Metrics) -> None:
+            show(metrics)
+            interrupts.check()
+
+        start = time.perf_counter()
+        try:
+            training = train_epoch(net, shown_batches, after_step)
+        except HandcnnError as error:
+            raise _diverged(session, str(error)) from error
+        seconds = time.perf_counter() - start
+    validation, _ = evaluate(net, session.dataset.batches("validation", EVALUATION_BATCH))
+    if not math.isfinite(validation.loss):
+        cause = "most likely because the learning rate is too large; try a tenth of it"
+        raise _diverged(session, f"the validation loss is not finite after the last step, {cause}")
+    return {
+        "epoch": epoch,
+        "learning_rate": options.learning_rate,
+        "loss": training.loss,
+        "accuracy": training.accuracy,
+        "val_loss": validation.loss,
+        "val_accuracy": validation.accuracy,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(session.dataset.record["sizes"]["train"] / seconds),
+    }
+
+
+def _diverged(session: Session, cause: str) -> HandcnnError:
+    """Return the error for an epoch that failed: why, and how to go on."""
+    done = len(session.state.history)
+    return HandcnnError(
+        f"epoch {done + 1}: {cause}; {session.folder} keeps the state after epoch {done}, go on "
+        f"with: {resume_command(session.folder)} "
+        f"--learning-rate {session.options.learning_rate / 10:g}"
+    )
+
+
+def save(session: Session) -> None:
+    """Write weights, checkpoint and history.
+
+    A program killed between two of these leaves weights newer than the checkpoint, or an older
+    history. Resuming saves first, which makes the three agree again.
+    """
+    folder, state = session.folder, session.state
+    if state.history:
+        row = session.best_row
+        state.net.with_parameters(state.best).save(
+            folder / runs.WEIGHTS,
+            dataset=session.dataset.name,
+            epoch=row["epoch"],
+            val_loss=row["val_loss"],
+            val_accuracy=row["val_accuracy"],
+        )
+    save_checkpoint(folder / runs.CHECKPOINT, state)
+    runs.write_history(folder, state.history)
+
+
+def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies that later training steps do not change."""
+    return {name: array.copy() for name, array in arrays.items()}

@@ -1,0 +1,135 @@
+"""predict.py as a user runs it: its answers, its sentences, its exit codes.
+
+Oracles: the answer for the same picture given as a file; whole sentences; what a terminal must not
+receive. What is wrong with pictures themselves is in test_pictures.py, with options in
+test_options.py.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import predict
+from handcnn import Conv2D, Network, OutputLayer, documented_network
+
+SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.npz"
+    documented_network(rng=np.random.default_rng(0)).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _warnings_stay_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the program from silencing them, as it does for users."""
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+    return file
+
+
+def answer(out: str) -> str:
+    """Return the digit and the probabilities, without what stands before them."""
+    return out.splitlines()[1].split("  ", 1)[1].strip()
+
+
+def test_a_picture_from_standard_input_is_read_like_a_file(
+    weights: Path, stdin: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin.write(SEVEN.read_bytes())
+    stdin.seek(0)
+    assert predict.main([str(SEVEN), "--weights", str(weights)]) == 0
+    from_file = capsys.readouterr().out
+    assert predict.main(["-", "--weights", str(weights)]) == 0
+    from_stdin = capsys.readouterr().out
+    assert from_stdin.splitlines()[1].startswith("-  ")
+    assert answer(from_stdin) == answer(from_file)
+
+
+BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
+
+
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [
+        (0, BROKEN),
+        (1000, BROKEN),
+        (100_000_001, "holds more than 100 MB; make the picture smaller"),
+    ],
+)
+def test_standard_input_that_is_no_picture(
+    weights: Path, stdin: io.BytesIO, size: int, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin.write(bytes(size))
+    stdin.seek(0)
+    assert predict.main(["-", "--weights", str(weights)]) == 1
+    assert capsys.readouterr().err == f"predict.py: standard input {fault}\n"
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_weights_too_large_to_compute_with(
+    tmp_path: Path, size: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finite, so that they load; warnings are errors here."""
+    net = documented_network(rng=np.random.default_rng(0))
+    for array in net.parameters().values():
+        array[...] = size
+    path = tmp_path / "weights.npz"
+    net.save(path)
+    assert predict.main([str(SEVEN), "--weights", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert "%" not in out
+    assert err == (
+        f"predict.py: {path} gives no probabilities: its numbers are too large to compute with; "
+        "use other weights\n"
+    )
+
+
+def test_text_from_outside_does_not_reach_the_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escape sequences and line breaks in a picture's name, in the weights and in their name."""
+    weights, picture, missing = (tmp_path / f"{n}\x1b[2J\n.x" for n in ("w", "p", "m"))
+    net = documented_network(rng=np.random.default_rng(0))
+    net.save(weights, dataset="\x1b]0;title\x07\n" + "a" * 10**6, epoch=1, val_accuracy=0.5)
+    picture.write_bytes(SEVEN.read_bytes())
+    assert predict.main([str(picture), str(missing), "--weights", str(weights)]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 2
+    assert err.count("\n") == 1
+    assert (out + err).replace("\n", "").isprintable()
+    assert len(out + err) < 3000
+
+
+@pytest.mark.parametrize(
+    ("net", "fault"),
+    [
+        (
+            Network([OutputLayer(5, 3)]),
+            "holds a network for inputs of shape None, pictures of digits need one for (1, 28, 28)",
+        ),
+        (
+            Network([Conv2D(1, 2, 3)], (1, 28, 28)),
+            "holds a network whose output is not a row of classes: (2, 26, 26)",
+        ),
+    ],
+)
+def test_weights_that_read_no_pictures(
+    tmp_path: Path, net: Network, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.npz"
+    net.save(path)
+    assert predict.main(["picture.png", "--weights", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"predict.py: {path} {fault}\n"
