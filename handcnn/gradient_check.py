@@ -1,7 +1,7 @@
 """Gradients by hand against gradients by finite differences: the evidence that both are right.
 
 The central difference (f(a + e) - f(a - e)) / 2e needs no derivation, and its error is O(e^2). In
-float64 it agrees with a correct gradient to about 8 digits. With a wrong gradient it does not agree.
+float64 it agrees with a correct gradient to about 8 digits. With a wrong one it does not.
 """
 
 from collections.abc import Callable

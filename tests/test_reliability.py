@@ -32,7 +32,12 @@ import train
 from handcnn import HandcnnError, Network, OutputLayer, load_network
 from handcnn.app.commands import resume_command, train_command
 from handcnn.storage import archive, runs
-from handcnn.storage.checkpoints import HISTORY_COLUMNS, Checkpoint, load_checkpoint, save_checkpoint
+from handcnn.storage.checkpoints import (
+    HISTORY_COLUMNS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
@@ -184,7 +189,7 @@ SPOTS = {
     "between checkpoint and history": (4, "handcnn.storage.runs.write_history"),
     "between the last checkpoint and its history": (5, "handcnn.storage.runs.write_history"),
     "between the last epoch and the results": (1, "train.write_results"),
-    "before the last picture": (1, "handcnn.plots.plot_filters"),
+    "before the last picture": (1, "handcnn.plots.draw_filters"),
     "before the record of the end": (2, "handcnn.storage.runs.write_record"),
 }
 
@@ -245,7 +250,7 @@ MOMENTS = {
     "validation": (2, "handcnn.app.session.evaluate", 2),
     "the write of a checkpoint": (3, "handcnn.app.session.save_checkpoint", 2),
     "the evaluation on the test set": (1, "handcnn.app.report.evaluate", 4),
-    "drawing": (1, "handcnn.plots.plot_loss", 4),
+    "drawing": (1, "handcnn.plots.draw_loss", 4),
 }
 
 
@@ -280,7 +285,7 @@ def test_a_signal_while_data_are_loaded_ends_it_at_once(
 
 @pytest.mark.parametrize(
     ("number", "function"),
-    [(6, "os.fsync"), (2, "handcnn.app.session.train_epoch"), (1, "handcnn.plots.plot_mistakes")],
+    [(6, "os.fsync"), (2, "handcnn.app.session.train_epoch"), (1, "handcnn.plots.draw_mistakes")],
     ids=["in the middle of a write", "training", "drawing"],
 )
 def test_a_second_signal_ends_it_at_once(outputs: Outputs, number: int, function: str) -> None:
@@ -379,7 +384,7 @@ FULL = {
         2,
     ),
     "history": (4, "handcnn.storage.runs.write_history", 100, "history.csv", 3),
-    "picture": (1, "handcnn.plots.plot_loss", 30_000, "loss.png", 4),
+    "picture": (1, "handcnn.plots.draw_loss", 30_000, "loss.png", 4),
     "record": (2, "handcnn.storage.runs.write_record", 100, "run.json", 4),
 }
 

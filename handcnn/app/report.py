@@ -2,11 +2,11 @@
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_info
 
@@ -21,6 +21,9 @@ from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
+
+if TYPE_CHECKING:
+    from handcnn import plots
 
 PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
@@ -51,6 +54,8 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     resumed with more epochs reads it again when these are finished. Whoever then keeps the better
     result has chosen by the test set, and its accuracy says less about unseen images.
     """
+    from handcnn.plots import save_figure
+
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
     test, probabilities = evaluate(net, interrupts.checked(batches))
@@ -59,8 +64,8 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
             f"{session.folder / runs.WEIGHTS} gives no test result: its numbers are too large to "
             "compute with; start a new run"
         )
-    for name, draw in interrupts.checked(pictures(session, net, test, probabilities).items()):
-        draw(session.folder / name)
+    for name, figure in interrupts.checked(pictures(session, net, test, probabilities)):
+        save_figure(session.folder / name, figure)
     runs.write_record(session.folder, record(session, test))
     _show_results(session, test, console)
     return test
@@ -88,21 +93,18 @@ def has_results(folder: Path) -> bool:
 
 def pictures(
     session: Session, net: Network, test: Metrics, probabilities: Array
-) -> dict[str, Callable[[Path], None]]:
-    """Return what draws each of the five pictures, by file name."""
-    from handcnn import plots
+) -> "Iterator[tuple[str, plots.Figure]]":
+    """Yield each of PICTURES: its file name, and the figure drawn."""
+    from handcnn import plots  # matplotlib takes half a second to load
 
     history, title = session.state.history, session.dataset.title
     images, labels = session.dataset.test
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    draw: list[Callable[[Path], None]] = [
-        lambda path: plots.plot_accuracy(path, history, title, test.accuracy),
-        lambda path: plots.plot_loss(path, history, title, test.loss),
-        lambda path: plots.plot_confusion_matrix(path, counts, title),
-        lambda path: plots.plot_mistakes(path, images, labels, probabilities, title),
-        lambda path: plots.plot_filters(path, net, images[0], title),
-    ]
-    return dict(zip(PICTURES, draw, strict=True))
+    yield "accuracy.png", plots.draw_accuracy(history, title, test.accuracy)
+    yield "loss.png", plots.draw_loss(history, title, test.loss)
+    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title)
+    yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title)
+    yield "filters.png", plots.draw_filters(net, images[0], title)
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:

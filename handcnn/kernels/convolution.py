@@ -2,10 +2,11 @@
 
 With xpad for x with p rows and columns of zeros on every side:
 
-    correlate        z[n,f,i,j]  = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
+    correlate        z[n,f,i,j] = bias[f] + sum over c,u,v of
+                         weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
     weight_gradient  dweights[f,c,u,v] = sum over n,i,j of dz[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]
-    input_gradient   dx[n,c,y,x] = sum over all f,i,j,u,v with i*s+u-p = y and j*s+v-p = x
-                                   of weights[f,c,u,v] * dz[n,f,i,j]
+    input_gradient   dx[n,c,y,x] = sum over all f,i,j,u,v with i*s+u-p = y and j*s+v-p = x of
+                         weights[f,c,u,v] * dz[n,f,i,j]
 
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
 of (C, H, W, N), the layout of `handcnn.kernels.im2col`, which draws it. A convolution that gets
@@ -90,7 +91,7 @@ def batch_first(x: Array) -> Array:
 def multiply_windows(
     A: Array, xpad: Array, k: int, stride: int, constant: float | None = None
 ) -> Array:
-    """Return the kernel matrix A (F, k*R) times the windows of xpad (C, H, W, B): (F, OH, OW, B)."""
+    """Return kernel matrix A (F, k*R) times the windows of xpad (C, H, W, B): (F, OH, OW, B)."""
     oh, ow = _output_size(xpad, k, stride)
     b = xpad.shape[-1]
     z = np.empty((len(A), oh, ow * b), A.dtype)

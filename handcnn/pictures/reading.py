@@ -15,6 +15,7 @@ from PIL import ExifTags, IcnsImagePlugin, IcoImagePlugin, Image, ImageOps
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures.colour import to_grey
+from handcnn.text import one_line
 from handcnn.types import Array
 
 MAX_MEGAPIXELS = 100
@@ -32,10 +33,11 @@ class UnreadableError(Exception):
     """A file that cannot be used; the message says why and what to do, but not which file."""
 
 
-def load_picture(path: str | os.PathLike[str]) -> Array:
-    """Return the picture in a file as grey values (H, W) in [0, 255], upright, float32.
+def load_picture(source: str | os.PathLike[str] | BinaryIO) -> Array:
+    """Return a picture, in a file or an open one, as grey values (H, W) in [0, 255], float32.
 
-    Pillow's formats and modes are accepted, but for PostScript; of an animation, the first frame.
+    It is upright. Pillow's formats and modes are accepted, but for PostScript. Of an animation, the
+    first frame is read.
     Colours become the grey that tells ink and paper apart best. Transparency becomes black behind
     light ink and white behind dark ink. Pictures much larger than 1000 pixels are reduced.
 
@@ -43,9 +45,9 @@ def load_picture(path: str | os.PathLike[str]) -> Array:
         HandcnnError: the file cannot be read, is not a complete picture, or is so large that
             decoding it would take more than 500 MB.
     """
-    path = Path(path)
+    name = Path(source) if isinstance(source, str | os.PathLike) else "standard input"
     try:
-        with _opened(path) as file, _identified(file) as image:
+        with _opened(source) as file, _identified(file) as image:
             _check_size(image)
             return to_grey(_small_and_upright(image))
     except UnreadableError as fault:
@@ -64,11 +66,14 @@ def load_picture(path: str | os.PathLike[str]) -> Array:
         message = BROKEN
         if isinstance(error, OSError) and error.errno:  # what the system says, not Pillow
             message = f"cannot be read: {error.strerror}; check the path"
-    raise HandcnnError(f"{path} {message}") from None
+    raise HandcnnError(f"{one_line(name)} {message}") from None
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:
     """Return the open file; a pipe or a device, which may never end, is not read."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    path = Path(source)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UnreadableError("is a pipe or a device; save the picture in a file first")
     return path.open("rb")

@@ -8,6 +8,8 @@ This is the only room that imports matplotlib, and it does so without pyplot: no
 no global setting changes. The numbers behind each picture are in the other files of the run.
 """
 
+from matplotlib.figure import Figure
+
 from handcnn.plots.confusion import draw_confusion_matrix
 from handcnn.plots.curves import draw_accuracy, draw_loss
 from handcnn.plots.filters import draw_filters
@@ -15,6 +17,7 @@ from handcnn.plots.mistakes import draw_mistakes
 from handcnn.plots.page import save_figure
 
 __all__ = [
+    "Figure",
     "draw_accuracy",
     "draw_confusion_matrix",
     "draw_filters",
