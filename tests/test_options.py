@@ -100,6 +100,7 @@ CONTRADICTIONS = [
     (["--epoch", "3"], "unrecognized arguments: --epoch 3"),  # no abbreviations
     (["3"], "unrecognized arguments: 3"),
     (["two\nlines"], "unrecognized arguments: two lines"),
+    (["\x1b[2J"], "unrecognized arguments: \\x1b[2J"),
     (["--quiet=1"], "--quiet: ignored explicit argument '1'"),
     (["--epochs=--"], "--epochs: '--' is not a value"),  # argparse does not check it
     (["--epochs", "--"], "--epochs: expected one argument"),
