@@ -22,10 +22,10 @@ try:
     from handcnn import HandcnnError, documented_network
     from handcnn.app import command_line as cli
     from handcnn.app.commands import train_command
-    from handcnn.app.console import Console, plural
+    from handcnn.app.console import Console
     from handcnn.app.interrupts import Interrupts
     from handcnn.app.options import Options, Request, parse
-    from handcnn.app.report import has_results, introduce, write_results
+    from handcnn.app.report import finished_accuracy, introduce, write_results
     from handcnn.app.resuming import changed_options, read_run, resumed_session
     from handcnn.app.session import Session, new_session, train_epochs, working
     from handcnn.storage import runs
@@ -85,16 +85,13 @@ def load(options: Options, request: Request) -> Dataset:
 
 def complete(session: Session, interrupts: Interrupts, console: Console) -> float:
     """Train the epochs that are left and write the results; return the test accuracy."""
-    folder, done = session.folder, len(session.state.history)
-    accuracy = runs.tested_accuracy(folder, done)
-    if accuracy is not None and not session.epochs_left and has_results(folder):
-        epochs = plural(done, "epoch")
-        print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
-        return accuracy
-    with working(session, interrupts):
-        introduce(session, console)
-        train_epochs(session, interrupts, console)
-        return write_results(session, interrupts, console).accuracy
+    accuracy = finished_accuracy(session)
+    if accuracy is None:
+        with working(session, interrupts):
+            introduce(session, console)
+            train_epochs(session, interrupts, console)
+            accuracy = write_results(session, interrupts, console)
+    return accuracy
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Training processes that start in milliseconds, to be killed, limited and signalled by the dozen.
 
-Half of a short training is Python importing libraries and scikit-learn's digits being enlarged.
-A server process does both once and forks for every training: a process of its own that runs
-train.main as `python train.py` does, with files, locks, signals and limits of its own. Its clock
-ticks once a look, so that even the columns of the history that depend on it come out the same.
+A short training spends half of its time importing libraries and enlarging scikit-learn's digits.
+A server process does both once, then forks for every training. Each fork runs train.main as
+`python train.py` does, with its own files, locks, signals and limits. Its clock advances by one at
+every look, so that the history is the same each time.
 """
 
 import functools
@@ -66,7 +66,7 @@ def serve() -> None:
     import train  # noqa: F401
     from data import load_dataset
 
-    # What the first use would load: numbers here are of no interest.
+    # Load now what the first use would load.
     replace("data.dataset.load_digits_like_mnist", functools.cache)
     load_dataset("digits")
     handcnn.plots.draw_confusion_matrix(np.eye(10, dtype=int), "").savefig(os.devnull, format="png")

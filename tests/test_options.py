@@ -1,7 +1,7 @@
-"""Every option's every bad value: one sentence, exit code 2, and nothing has happened yet.
+"""Bad options: one sentence, exit code 2, before anything has happened.
 
-Oracle: the sentence itself, which has to name the option, the value and what is allowed; and the
-file system, where nothing may have appeared.
+Oracle: the sentence itself, which names the option, the value and what is allowed; and the file
+system, where nothing may have appeared.
 """
 
 import subprocess
@@ -100,8 +100,9 @@ CONTRADICTIONS = [
     (["--epoch", "3"], "unrecognized arguments: --epoch 3"),  # no abbreviations
     (["3"], "unrecognized arguments: 3"),
     (["two\nlines"], "unrecognized arguments: two lines"),
+    (["\x1b[2J"], "unrecognized arguments: \\x1b[2J"),
     (["--quiet=1"], "--quiet: ignored explicit argument '1'"),
-    (["--epochs=--"], "--epochs: '--' is not a value"),  # which argparse does not check
+    (["--epochs=--"], "--epochs: '--' is not a value"),  # argparse does not check it
     (["--epochs", "--"], "--epochs: expected one argument"),
     (["--epochs"], "--epochs: expected one argument"),
     (["--epochs", "--quiet"], "--epochs: expected one argument"),

@@ -1,8 +1,8 @@
 """Whatever happens to a training, nothing is lost, and one sentence says what to do.
 
-Oracle: one training that nothing happened to. Every other one here is killed, stopped, starved of
-disk or memory, and resumed, and must end with the same bytes in every file. The files are judged
-by NumPy, csv, json and Pillow.
+Oracle: one undisturbed training. Every other one is killed, stopped or starved of disk or memory,
+then resumed, and must end with the same bytes in every file. NumPy, csv, json and Pillow judge
+whether a file is complete.
 
 Most trainings run in forks (see forked.py), where a fault can be placed at an exact spot; some are
 `python train.py` itself. `--kills N` sets how many are killed at random instants.
@@ -220,7 +220,7 @@ def without_clock(folder: Path) -> list[dict[str, str]]:
 
 
 def test_python_train_py_stopped_in_three_ways(undisturbed: Path, tmp_path: Path) -> None:
-    """The programs a user starts, and the signals a user, a system and a power cut send."""
+    """As a user starts it: stopped by Ctrl-C, by the system, and by something like a power cut."""
     options = [*OPTIONS, "--output-dir", str(tmp_path)]
     for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with subprocess.Popen(
@@ -341,7 +341,7 @@ def test_a_new_learning_rate_is_recorded(outputs: Outputs) -> None:
 
 
 def test_a_run_being_trained_is_not_trained_twice(tmp_path: Path, forks: Forks) -> None:
-    """And the lock of a process that is dead, here by SIGKILL, is none."""
+    """The lock of a dead process, here ended by SIGKILL, is void."""
     options = command(*OPTIONS, "--epochs", "1000", "--output-dir", str(tmp_path))
     with subprocess.Popen(options, text=True, stdout=subprocess.PIPE) as process:
         for line in process.stdout or ():
@@ -572,7 +572,7 @@ def test_a_training_that_diverges(outputs: Outputs) -> None:
 
 
 def test_a_validation_loss_that_is_not_finite(outputs: Outputs) -> None:
-    """The last update of an epoch can ruin what no training step looks at any more."""
+    """The last update of an epoch can ruin the network after the last loss was checked."""
     ruin = (
         "import handcnn.app.session as session\n"
         "session.evaluate = lambda *_: (session.Metrics(float('nan'), 0.1), None)"

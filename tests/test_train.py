@@ -13,7 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import train
 from data import load_dataset
 from data.digits import load_digits_like_mnist
 from handcnn import load_network
+from handcnn.app import command_line as cli
 from handcnn.app.commands import predict_command, resume_command
 
 ROOT = Path(__file__).parent.parent
@@ -247,6 +250,29 @@ def test_the_printed_commands_work_in_a_shell_in_any_folder(
         result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         assert (result.returncode, result.stderr) == (0, "")
         assert expected in result.stdout
+
+
+def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--resume", "a\n\x1b[2J"]) == 1
+    assert capsys.readouterr().err == (
+        "train.py: a\\n\\x1b[2J is not the folder of a run: it holds no checkpoint.npz; "
+        "give a folder inside outputs, or latest\n"
+    )
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_warnings_are_shown_to_developers_only(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    """They are errors here; -W fills sys.warnoptions."""
+
+    def main() -> int:
+        warnings.warn("for developers", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(sys, "warnoptions", ["error"] if wanted else [])
+    with pytest.raises(UserWarning) if wanted else nullcontext():
+        assert cli.run("program", main) == 0
 
 
 def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         line = " ".join(message.removeprefix("argument ").split())
         if len(line) > LONGEST:
             line = f"{line[:100]} ... {line[100 - LONGEST :]}"
-        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {escaped(line)}; see {self.prog} --help\n")
 
 
 def join_negative_values(arguments: list[str]) -> list[str]:
@@ -159,12 +159,16 @@ def run(program: str, main: Callable[[], int]) -> int:
 
 
 def print_failure(program: str, message: str) -> None:
-    """Print a message on one line of stderr, with what a terminal would obey escaped."""
-    line = "".join(
+    """Print a message on one line of stderr."""
+    print(f"{program}: {escaped(message)}", file=sys.stderr, flush=True)
+
+
+def escaped(text: str) -> str:
+    """Return `text` with its line breaks, and whatever else a terminal would obey, escaped."""
+    return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in message
+        for letter in text
     )
-    print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
 def describe(error: OSError) -> str:

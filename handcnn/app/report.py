@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from handcnn import __version__
 from handcnn.app.commands import predict_command
-from handcnn.app.console import HEADING, Console
+from handcnn.app.console import HEADING, Console, plural
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import flag
 from handcnn.app.session import EVALUATION_BATCH, Session
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 
 PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
+
+
+def finished_accuracy(session: Session) -> float | None:
+    """Return the test accuracy of a finished run, and say that it is finished.
+
+    None means that epochs are left to train, or that a file of the results is missing.
+    """
+    folder, done = session.folder, len(session.state.history)
+    accuracy = runs.tested_accuracy(folder, done)
+    names = (runs.WEIGHTS, runs.HISTORY, *PICTURES)
+    is_complete = all((folder / name).is_file() for name in names)
+    if session.epochs_left or accuracy is None or not is_complete:
+        return None
+    epochs = plural(done, "epoch")
+    print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
+    return accuracy
 
 
 def introduce(session: Session, console: Console) -> None:
@@ -47,8 +63,8 @@ def introduce(session: Session, console: Console) -> None:
         runs.write_record(session.folder, record(session))
 
 
-def write_results(session: Session, interrupts: Interrupts, console: Console) -> Metrics:
-    """Test the best weights, draw the pictures, write the record, and show it all.
+def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
+    """Test the best weights, draw, write the record, show it all; return the test accuracy.
 
     The test set is read here and nowhere else: once when a training is finished. A run that is
     resumed with more epochs reads it again when these are finished. Whoever then keeps the better
@@ -68,7 +84,7 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
         save_figure(session.folder / name, figure)
     runs.write_record(session.folder, record(session, test))
     _show_results(session, test, console)
-    return test
+    return test.accuracy
 
 
 def _show_results(session: Session, test: Metrics, console: Console) -> None:
@@ -83,12 +99,6 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     for path in sorted(session.folder.glob("[!.]*")):
         console.print(f"  {path}")
     console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
-
-
-def has_results(folder: Path) -> bool:
-    """Return whether every file of a finished run is there."""
-    names = (runs.WEIGHTS, runs.CHECKPOINT, runs.HISTORY, runs.RECORD, *PICTURES)
-    return all((folder / name).is_file() for name in names)
 
 
 def pictures(
