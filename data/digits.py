@@ -11,7 +11,6 @@ trained on these digits meets other people's digits drawn in the same way.
 
 import numpy as np
 
-from handcnn.pictures.drawing import fit_and_centre
 from handcnn.types import Array
 
 LEVELS = 16  # the darkest ink of load_digits
@@ -31,6 +30,8 @@ def load_digits_like_mnist() -> tuple[Array, Array]:
 
 def draw_like_mnist(images: Array) -> Array:
     """Return digits (N, 8, 8) of 0..16 drawn as MNIST does: uint8 (N, 28, 28)."""
+    from handcnn.pictures.drawing import fit_and_centre  # loads Pillow and SciPy
+
     ink = np.clip((_enlarged(images / LEVELS) - RIM) * STRETCH, 0, 1)
     return np.stack([fit_and_centre(digit) for digit in ink])
 
