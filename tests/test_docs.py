@@ -1,10 +1,17 @@
-"""The documentation: its links lead somewhere, and its numbers are those the code computes.
+"""The documentation: links lead somewhere, examples are true, figures agree.
 
-Oracles: the files linked to, and Python itself, which runs every example in docs/.
+Oracles: the files linked to; Python itself, which runs every example in docs/; and for measured
+figures the tables of docs/performance.md.
 
-A link into the code is written [`name`](../handcnn/loss.py), where `name` is the full name of a
-class, method, function or constant of that file (`Conv2D.forward`), or a piece of code that stands
-in it. It names no line, so that it stays right when lines move.
+Links into the code are written [`name`](../handcnn/loss.py). The name is the full name of a class,
+method, function or constant of that file (`Conv2D.forward`), or a piece of code from it. Links name
+no line, so they stay right when lines move.
+
+Figures have one source, docs/performance.md. Other pages quote it in two ways:
+
+    a table row in the README's section "Results" is copied whole (bold print and links are free);
+    elsewhere, an accuracy is written with its spread, `97.63 ± 0.17 %` (or `+-`), as in the table
+    "Training on MNIST". If the sentence goes on to say `in 38 s`, that is the time of its row.
 """
 
 import ast
@@ -17,10 +24,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "folding.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "fused.md")]
+FIGURES = ROOT / "docs" / "performance.md"
+QUOTING = [ROOT / name for name in ("README.md", "train.py", "docs/performance.md")]
 # Code in fences is taken as a whole, so that f[x](y) in it is not mistaken for a link.
 LINK = re.compile(r"(?s:```.*?```)|(?:`([^`]+)`)?\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+# An accuracy with its spread, and what the rest of its sentence, or of its row, says of the time.
+ACCURACY = re.compile(r"(\d+\.\d+) (?:±|\+-) (\d+\.\d+) %(?:[^.|]*\bin (\d+) s\b)?")
 
 
 def check_links(page: Path) -> None:
@@ -38,18 +49,23 @@ def check_links(page: Path) -> None:
 
 
 def stands_in(name: str, file: Path) -> bool:
+    """Return whether `file` defines this name or contains this piece of code, or is called so."""
     source = file.read_text(encoding="utf-8")
-    return (
-        file.name == name.split("/")[-1]
-        or name in {*definitions(ast.parse(source))}
-        or name in source
-    )
+    if file.name == name.split("/")[-1]:
+        return True
+    if re.fullmatch(r"[\w.]+", name):  # a name that is only mentioned will not do
+        return name in definitions(ast.parse(source))
+    return name in source
 
 
 def definitions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield prefix + node.name
+        if isinstance(node, ast.Assign):
+            yield from (prefix + ast.unparse(target) for target in node.targets)
+        if isinstance(node, ast.AnnAssign):
+            yield prefix + ast.unparse(node.target)
         if isinstance(node, ast.ClassDef):
             yield from definitions(node, f"{prefix}{node.name}.")
 
@@ -71,6 +87,7 @@ def test_links_lead_to_what_they_name(page: Path) -> None:
         ("[there](nowhere.md)", "page.md links to nowhere.md, which does not exist"),
         ("[there](#nowhere)", "page.md: page.md has no heading #nowhere"),
         ("[`C.g`](code.py)", "page.md: code.py has no `C.g`"),
+        ("[`return`](code.py)", "page.md: code.py has no `return`"),
         ("[`C.f`](code.py#L4)", "page.md: name code in code.py, not the line L4"),
     ],
 )
@@ -90,6 +107,61 @@ def write_example(folder: Path, text: str) -> Path:
     )
     (folder / "page.md").write_text(text)
     return folder / "page.md"
+
+
+def training_figures() -> dict[tuple[str, str], str]:
+    """Return the time in seconds for each accuracy and spread of the table of trainings."""
+    section = FIGURES.read_text(encoding="utf-8").split("## Training on MNIST\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\|.*\| (\S+) ± (\S+) % \| (\d+) s \|$", section, re.MULTILINE)
+    assert rows, f"{FIGURES.name} has no row such as | 3 | 96.66 ± 0.34 % | 7 s |"
+    return {(accuracy, spread): seconds for accuracy, spread, seconds in rows}
+
+
+def table_rows(text: str) -> list[str]:
+    """Return the rows of all tables of a page, without bold print, links, and lines of dashes."""
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text.replace("**", ""))
+    rows = re.findall(r"^\|.*\|$", plain, re.MULTILINE)
+    return [row for row in rows if not re.fullmatch(r"[|\-: ]+", row)]
+
+
+def check_training_figures(name: str, text: str) -> None:
+    """Refuse an accuracy or a time that is not that of the table of trainings."""
+    figures = training_figures()
+    for accuracy, spread, seconds in ACCURACY.findall(text):
+        quoted = f"{name} says {accuracy} ± {spread} %"
+        assert (accuracy, spread) in figures, f"{quoted}, which {FIGURES.name} does not say"
+        expected = figures[accuracy, spread]
+        assert seconds in ("", expected), f"{quoted} in {seconds} s, not {expected} s"
+
+
+def check_copied_rows(name: str, text: str) -> None:
+    """Refuse a row of a table that is not a row of a table in docs/performance.md, too."""
+    source = table_rows(FIGURES.read_text(encoding="utf-8"))
+    for row in table_rows(text):
+        assert row in source, f"{name}: {FIGURES.name} does not have the row {row}"
+
+
+@pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
+def test_training_figures_agree(page: Path) -> None:
+    check_training_figures(page.name, page.read_text(encoding="utf-8"))
+
+
+def test_the_results_of_the_readme_are_copied_whole() -> None:
+    results = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Results\n")[1]
+    results = results.split("\n## ")[0]
+    assert table_rows(results)
+    check_copied_rows("README.md", results)
+
+
+def test_other_figures_are_refused() -> None:
+    (accuracy, spread), seconds = next(iter(training_figures().items()))
+    check_training_figures("page", f"{accuracy} +- {spread} % on five seeds,\nin {seconds} s.")
+    with pytest.raises(AssertionError, match=r"^page says 12\.34 ± 0\.56 %, which performance\.md"):
+        check_training_figures("page", "| **12.34 ± 0.56 %** |")
+    with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {seconds} s"):
+        check_training_figures("page", f"{accuracy} ± {spread} %\nin 999 s")
+    with pytest.raises(AssertionError, match=r"^page: performance\.md does not have the row \| 1 s"):
+        check_copied_rows("page", "|---|\n| 1 s |")
 
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
