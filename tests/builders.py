@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import strategies as st
+from threadpoolctl import OpenBLASController, threadpool_limits
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
 from handcnn.layers import Layer, ParameterLayer
@@ -166,3 +167,14 @@ def refused(action: Callable[[], object], error: type[Exception] = ValueError) -
     with pytest.raises(error) as caught:
         action()
     return str(caught.value)
+
+
+def set_blas_threads(count: int) -> None:
+    """Set how many threads BLAS uses, on behalf of nobody.
+
+    threadpoolctl listens to the first thread that set a limit as long as this thread lives. Were it
+    the main thread, tests could not see which limits handcnn sets in other threads.
+    """
+    OpenBLASController.clear_controlling_thread(force=True)
+    threadpool_limits(count, "blas")
+    OpenBLASController.clear_controlling_thread(force=True)

