@@ -218,8 +218,7 @@ def steps_of_both_kinds(net: Network, step: Step) -> Iterator[Array]:
     y_pred = net.forward(X)
     net.predict_proba(X2)
     net.backward(y_pred - Y)
-    kept = copies(net.gradients())
-    yield from kept.values()
+    yield from copies(net.gradients()).values()
     yield step(net, X2, Y2)
     yield literal_step(net, X, Y)
     yield step(net, X2, Y2)
@@ -245,11 +244,6 @@ def results_are_overwritten(net: Network, step: Step) -> Iterator[Array]:
         net.predict_proba(X)[...] = 9
 
 
-def nan_in_one_parameter(net: Network, step: Step) -> Iterator[Array]:
-    net.parameters()["layer1.bias"][0] = np.nan
-    yield step(net, X, Y)
-
-
 @pytest.mark.parametrize(
     "scenario",
     [
@@ -261,7 +255,6 @@ def nan_in_one_parameter(net: Network, step: Step) -> Iterator[Array]:
         steps_of_both_kinds,
         copies_go_their_own_way,
         results_are_overwritten,
-        nan_in_one_parameter,
     ],
 )
 def test_the_step_sees_what_the_layers_are(fusings: list[int], scenario: Scenario) -> None:
@@ -292,6 +285,7 @@ def test_float64_weights_in_a_network_of_float32(
         yield step(net, X, Y)
 
     compare_steps(fusings, scenario, lambda: network(dtype=np.float32), rounding=1e-5)
+    assert len(fusings) == (2 if {0, 1} <= set(which) else 1)  # only layers of one dtype are fused
 
 
 def test_float32_is_as_exact_as_float32_is(fusings: list[int]) -> None:
@@ -433,22 +427,26 @@ def test_results_are_the_callers_own(fusings: list[int]) -> None:
     assert fusings
 
 
-def test_a_step_in_float32_needs_half_the_memory_of_one_in_float64(fusings: list[int]) -> None:
+@pytest.mark.parametrize(
+    "geometry",
+    [Geometry(n=12, h=20, w=20, f=64, p=1, m=16), Geometry(n=1000, h=20, w=20, f=2, p=1)],
+    ids=["large W", "large batch"],
+)
+def test_a_step_in_float32_needs_half_the_memory_of_one_in_float64(geometry: Geometry) -> None:
     """So nothing large becomes float64 on the way, whatever computes it.
 
-    Seen to fail where the learning rate, a float64 of NumPy, made the step of W a float64 array.
+    Seen to fail where a learning rate, a float64 of NumPy, made the step of W a float64 array, and
+    where x M was computed in float64 with `@`.
     """
     peaks = []
     for dtype in (np.float32, np.float64):
-        geometry = Geometry(n=12, h=20, w=20, f=64, p=1, m=16)
-        net, (x, y) = network(geometry, dtype), batch(geometry)
+        net = network(geometry, dtype)
+        x, y = (array.astype(dtype) for array in batch(geometry))
         for layer in trained(net):
             layer.learning_rate = np.float64(0.002)
-        x, y = x.astype(dtype), y.astype(dtype)
         net.train_step(x, y)
         tracemalloc.start()
         net.train_step(x, y)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[0] < 0.55 * peaks[1]
-    assert len(fusings) == 4
