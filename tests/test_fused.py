@@ -8,7 +8,6 @@ some tiny shapes the loops themselves (`reference`). The fixture `fusings` count
 import copy
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -104,16 +103,7 @@ def test_any_shape(fusings: list[int], geometry: Geometry) -> None:
     compare_steps(fusings, training(geometry, 2), lambda: network(geometry))
 
 
-@pytest.mark.parametrize(
-    "geometry",
-    [
-        Geometry(h=4, f=2, p=1),
-        Geometry(c=2, h=4, w=3, f=2, k=2, s=2, p=1, m=2),
-        Geometry(h=5, w=4, k=2, s=3, m=2),
-        Geometry(c=3, h=3, w=2, f=2, k=1),
-        Geometry(h=2, w=2, f=2, k=4, p=1, m=2),
-    ],
-)
+@every_geometry
 def test_the_loops_agree(fusings: list[int], geometry: Geometry) -> None:
     geometry = geometry.fusable
     net, (x, y), (s, p) = network(geometry), batch(geometry), (geometry.s, geometry.p)
@@ -126,20 +116,6 @@ def test_the_loops_agree(fusings: list[int], geometry: Geometry) -> None:
         {name: reference.updated(before[name], gradients[name], 0.01) for name in before},
     )
     assert len(fusings) == 2
-
-
-@every_geometry
-def test_the_fused_map_is_the_two_layers(geometry: Geometry) -> None:
-    """X M + m is the dense layer of the convolution, by the loops."""
-    kernels = random((geometry.f, geometry.c, geometry.k, geometry.k), 1)
-    bias, W = random((geometry.f, 1), 2), random((prod(geometry.output_shape), geometry.m), 3)
-    x, _ = batch(geometry)
-    z = reference.conv_forward(x, kernels, bias, geometry.s, geometry.p)
-    expected = reference.dense_forward(reference.flatten(z), W, np.zeros((1, geometry.m)))
-    M, m = fuse(
-        kernels, bias, W, Map(geometry.image_shape, geometry.output_shape, geometry.s, geometry.p)
-    )
-    close(x.reshape(len(x), -1) @ M + m, expected)
 
 
 def test_the_documented_network_at_its_full_size(fusings: list[int]) -> None:

