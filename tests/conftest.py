@@ -5,11 +5,9 @@ has make a small matrix product a hundred times slower, and one thread makes sum
 in every run. For the same reason an example that took long says nothing about the code.
 """
 
-from collections.abc import Iterator
-
 import pytest
+from builders import set_blas_threads
 from hypothesis import settings
-from threadpoolctl import threadpool_limits
 
 settings.register_profile("handcnn", deadline=None, print_blob=True)
 settings.load_profile("handcnn")
@@ -29,6 +27,5 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_blas_thread() -> Iterator[None]:
-    with threadpool_limits(1, "blas"):
-        yield
+def _one_blas_thread() -> None:
+    set_blas_threads(1)

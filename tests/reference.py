@@ -1,6 +1,6 @@
 """The documented formulas as loops, one multiplication at a time: the oracle of the other tests.
 
-Slow, and plain enough to be believed by reading. Nothing here comes from handcnn, and nothing is
+Slow, and plain enough to be believed by reading. Nothing here calls handcnn, and nothing is
 vectorised: every sum of a formula is a loop over the letters under its sum sign. Everything is
 computed in float64.
 """
@@ -10,9 +10,8 @@ from itertools import product
 from math import exp, log
 
 import numpy as np
-from hypothesis import strategies as st
 
-Array = np.ndarray
+from handcnn.types import Array, Shape
 
 
 def indices(*sizes: int) -> Iterator[tuple[int, ...]]:
@@ -75,7 +74,9 @@ def pad(x: Array, p: int) -> Array:
 
 
 def flatten(x: Array) -> Array:
-    """Return (N, C, H, W) as (N, C*H*W), the last letter running fastest."""
+    """Return (N, C, H, W) as (N, C*H*W), the last letter running fastest; (N, D) as it is."""
+    if x.ndim == 2:
+        return x
     n_, c_, h, w = x.shape
     flat = np.zeros((n_, c_ * h * w))
     for n, c, i, j in indices(*x.shape):
@@ -83,8 +84,10 @@ def flatten(x: Array) -> Array:
     return flat
 
 
-def unflatten(flat: Array, shape: tuple[int, ...]) -> Array:
+def unflatten(flat: Array, shape: Shape) -> Array:
     """Undo `flatten`."""
+    if len(shape) == 2:
+        return flat
     _, _, h, w = shape
     x = np.zeros(shape)
     for n, c, i, j in indices(*shape):
@@ -198,14 +201,3 @@ def central_difference(f: Callable[[], float], array: Array, step: float = 1e-6)
         array[index] = original
         slopes[index] = (above - below) / (2 * step)
     return slopes
-
-
-@st.composite
-def convolutions(draw: st.DrawFn) -> tuple[int, ...]:
-    """Draw N, C, H, W, F, k, s, p of a small convolution."""
-    k = draw(st.integers(1, 4))
-    s = draw(st.integers(1, 4))
-    p = draw(st.integers(0, 3))
-    h, w = (draw(st.integers(max(1, k - 2 * p), 7)) for _ in "hw")
-    n, c, f = (draw(st.integers(1, 3)) for _ in "ncf")
-    return n, c, h, w, f, k, s, p

@@ -63,17 +63,17 @@ def test_the_loss_falls(output: str) -> None:
 def test_a_broken_layer_is_shown_and_fails() -> None:
     program = """
 import sys
-from handcnn.layers import OutputLayer
+from handcnn import OutputLayer
 from handcnn.__main__ import main
 
-right = OutputLayer.parameter_gradients
+right = OutputLayer.backward
 
 def wrong(self, dout):
-    dz = right(self, dout)
+    dx = right(self, dout)
     self.dweights = 1.001 * self.dweights
-    return dz
+    return dx
 
-OutputLayer.parameter_gradients = wrong
+OutputLayer.backward = wrong
 sys.exit(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -1,0 +1,180 @@
+"""What the tests of the core build: one table of geometries, layers, networks and batches.
+
+Parameters are filled with numbers large enough to matter. Fresh biases are zero and would hide
+their mistakes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import strategies as st
+from threadpoolctl import OpenBLASController, threadpool_limits
+
+from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
+from handcnn.layers import Layer, ParameterLayer
+from handcnn.types import Array, Shape
+
+
+class Geometry(NamedTuple):
+    """A batch, a convolution, and the dense layers behind it, in the letters of handcnn."""
+
+    n: int = 2
+    c: int = 1
+    h: int = 6
+    w: int = 5
+    f: int = 3
+    k: int = 3
+    s: int = 1
+    p: int = 0
+    m: int = 3
+    classes: int = 3
+
+    @property
+    def image_shape(self) -> Shape:
+        """(C, H, W)."""
+        return self.c, self.h, self.w
+
+    @property
+    def output_shape(self) -> Shape:
+        """(F, OH, OW)."""
+        oh, ow = ((size + 2 * self.p - self.k) // self.s + 1 for size in (self.h, self.w))
+        return self.f, oh, ow
+
+    @property
+    def fusable(self) -> "Geometry":
+        """The same with the smallest batch for which fusing is cheaper."""
+        return self._replace(n=self.c * self.k * self.k + 2)
+
+
+SMALL = Geometry(p=1, m=4)
+GEOMETRIES = {
+    "documented, small": SMALL,
+    "documented, N=1": Geometry(n=1, h=28, w=28, f=2, p=1),
+    "plain": Geometry(n=1, h=5, f=1),
+    "one pixel": Geometry(n=1, h=1, w=1, f=1, k=1),
+    "one unit": Geometry(h=5, w=3, p=1, m=1),
+    "one filter": Geometry(c=2, h=3, f=1, k=2, p=1),
+    "H < W, three channels": Geometry(c=3, h=5, w=7, f=4, p=1),
+    "H > W, four channels": Geometry(n=1, c=4, h=7, w=4, f=2),
+    "ten classes": Geometry(c=3, h=5, w=6, f=2, m=4, classes=10),
+    "stride 2, remainder in W": Geometry(c=2, h=7, w=6, f=2, s=2),
+    "stride 2, remainder in H": Geometry(n=1, c=2, h=6, w=7, s=2, p=1, classes=2),
+    "stride 3, remainders 1 and 2": Geometry(c=2, h=8, w=9, f=2, s=3, p=1),
+    "stride beyond the kernel": Geometry(n=1, h=10, w=8, f=2, k=2, s=3),
+    "pixels in no window": Geometry(h=9, w=7, f=4, k=2, s=3),
+    "stride 2, padding 3": Geometry(c=2, h=4, w=3, f=2, s=2, p=3),
+    "stride 3, padding 3": Geometry(h=8, w=6, f=2, k=2, s=3, p=3, classes=4),
+    "padding as large as the kernel": Geometry(n=1, h=4, f=2, k=2, p=2),
+    "1x1": Geometry(c=3, h=4, f=2, k=1),
+    "1x1, stride 2": Geometry(c=3, h=4, f=2, k=1, s=2),
+    "1x1, padding 2": Geometry(n=1, c=2, h=3, w=4, f=2, k=1, p=2),
+    "1x1, stride 2, padding 2": Geometry(c=2, h=3, w=4, k=1, s=2, p=2),
+    "kernel as large as the image": Geometry(c=2, h=4, w=4, k=4),
+    "kernel as large as the padded image": Geometry(n=1, c=2, h=3, w=3, f=2, k=7, p=2),
+    "the same with padding and stride 3": Geometry(n=1, h=2, w=2, f=2, k=8, s=3, p=3),
+    "even kernel": Geometry(h=6, w=4, f=2, k=4, p=1),
+    "5x5, stride 2": Geometry(n=1, c=2, h=9, w=9, f=2, k=5, s=2, p=2),
+}
+every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
+
+
+@st.composite
+def geometries(draw: st.DrawFn, largest: int = 7) -> Geometry:
+    """Draw a small geometry with images up to `largest` pixels wide and high."""
+    k, s, p = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 3))
+    h, w = (draw(st.integers(max(1, k - 2 * p), largest)) for _ in "hw")
+    n, c, f, m = (draw(st.integers(1, 3)) for _ in "ncfm")
+    return Geometry(n, c, h, w, f, k, s, p, m, classes=draw(st.integers(2, 4)))
+
+
+def random(shape: Shape, seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def filled(layer: ParameterLayer) -> ParameterLayer:
+    """Return the layer with parameters of order one."""
+    for seed, array in enumerate(layer.parameters().values(), start=1):
+        array[...] = random(array.shape, seed)
+    return layer
+
+
+def filled_network(layers: Sequence[Layer], seed: int = 0) -> Network:
+    """Return a network of these layers with parameters of about a third."""
+    net, rng = Network(layers), np.random.default_rng(seed)
+    for parameter in net.parameters().values():
+        parameter[...] = 0.3 * rng.standard_normal(parameter.shape)
+    return net
+
+
+def network(
+    geometry: Geometry = SMALL,
+    dtype: npt.DTypeLike = np.float64,
+    conv: type[Conv2D] = Conv2D,
+    hidden: type[HiddenLayer] = HiddenLayer,
+    seed: int = 0,
+) -> Network:
+    """Return InputLayer -> Conv2D -> HiddenLayer -> OutputLayer, or with subclasses of these."""
+    _, c, _, _, f, k, s, p, m, classes = geometry
+    layers = [
+        InputLayer(),
+        conv(c, f, k, s, p, 0.01, dtype=dtype),
+        hidden(prod(geometry.output_shape), m, 0.01, dtype=dtype),
+        OutputLayer(m, classes, 0.01, dtype=dtype),
+    ]
+    return filled_network(layers, seed)
+
+
+def batch(geometry: Geometry = SMALL, seed: int = 1) -> tuple[Array, Array]:
+    """Return images (N, C, H, W) and one-hot labels (N, K)."""
+    rng, n = np.random.default_rng(seed), geometry.n
+    x = rng.standard_normal((n, *geometry.image_shape))
+    return x, np.eye(geometry.classes)[rng.integers(geometry.classes, size=n)]
+
+
+def literal_step(net: Network, x: Array, y: Array) -> Array:
+    """Take the step of `train_step` by its three literal calls."""
+    y_pred = net.forward(x)
+    net.backward(loss_gradient(y_pred, y))
+    net.update_params()
+    return y_pred
+
+
+def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def close(found: Array, expected: Any, rounding: float = 1e-10, message: str = "") -> None:
+    """Compare shapes and values; the default is rounding in float64."""
+    assert found.shape == np.shape(expected), message
+    np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding, err_msg=message)
+
+
+def compare(
+    found: Mapping[str, Array], expected: Mapping[str, Array], rounding: float = 1e-10
+) -> None:
+    """Compare arrays of the same names."""
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        close(array, expected[name], rounding, name)
+
+
+def refused(action: Callable[[], object], error: type[Exception] = ValueError) -> str:
+    """Return the message with which the action is refused."""
+    with pytest.raises(error) as caught:
+        action()
+    return str(caught.value)
+
+
+def set_blas_threads(count: int) -> None:
+    """Set how many threads BLAS uses, on behalf of nobody.
+
+    threadpoolctl listens to the first thread that set a limit as long as this thread lives. Were it
+    the main thread, tests could not see which limits handcnn sets in other threads.
+    """
+    OpenBLASController.clear_controlling_thread(force=True)
+    threadpool_limits(count, "blas")
+    OpenBLASController.clear_controlling_thread(force=True)

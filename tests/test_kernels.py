@@ -1,0 +1,157 @@
+"""The kernels: products, convolutions and their matrices, cut into pieces and shared by threads.
+
+Oracles: `reference`, loops written from the documented formulas; `@` for the products. Small arrays
+would fit into one piece, so the sizes at which things are cut are drawn as well.
+"""
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import reference
+from builders import Geometry, close, geometries, random, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handcnn.kernels import convolution, products, threads
+from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
+from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, pad, split_kernel_matrix
+from handcnn.kernels.products import matmul, sgd_update, slices
+from handcnn.kernels.threads import use_threads
+from handcnn.types import Array, Shape
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw sizes at which a convolution is cut, so small that there is something to cut."""
+    return {
+        "BLOCK": draw(st.integers(0, 2000)),  # bytes
+        "SUMMED": draw(st.integers(0, 12)),
+        "MANY_TAPS": draw(st.sampled_from([0, 1000])),
+        "MOST": draw(st.sampled_from([0, 100, 10**6])),
+    }
+
+
+@settings(max_examples=150)
+@given(geometries(), cuts(), st.integers(1, 3))
+def test_convolutions_agree_with_the_loops(
+    geometry: Geometry, sizes: dict[str, Any], count: int
+) -> None:
+    n, c, h, w, f, k, s, p, *_ = geometry
+    x, weights, bias = random((n, c, h, w), 1), random((f, c, k, k), 2), random((f, 1), 3)
+    z = reference.conv_forward(x, weights, bias, s, p)
+    dz = random(z.shape, 4)
+    dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
+    with (
+        mock.patch.multiple(convolution, **sizes),
+        mock.patch.object(threads, "WAKING", 1),
+        use_threads(count),
+    ):
+        close(correlate(x, weights, bias, s, p), z)
+        close(correlate(x, weights, None, s, p) + bias[:, None], z)
+        found = weight_gradient(x, dz, k, s, p)
+        close(found[0], dweights)
+        close(found[1], dbias)
+        close(input_gradient(dz, weights, (c, h, w), s, p), dx)
+
+
+@given(geometries())
+def test_windows_are_what_lies_under_the_kernels(geometry: Geometry) -> None:
+    """Entry (u, v, c) of column (j, b) in row i is xpad[c, i*s+u, j*s+v, b]; then a constant."""
+    n, c, h, w, _, k, s, p, *_ = geometry
+    x = random((c, h, w, n), 1)
+    xpad = pad(x, p)
+    np.testing.assert_array_equal(xpad, np.pad(x, ((0, 0), (p, p), (p, p), (0, 0))))
+    _, oh, ow = geometry.output_shape
+    found = im2col(xpad, k, s, constant=7).reshape(oh, k, k * c + 1, ow, n)
+    assert (found[:, :, -1] == 7).all()
+    for i, u, v, j in reference.indices(oh, k, k, ow):
+        under = found[i, u, v * c : v * c + c, j]
+        np.testing.assert_array_equal(under, xpad[:, i * s + u, j * s + v])
+    without = im2col(xpad, k, s).reshape(oh, k, k * c, ow, n)
+    np.testing.assert_array_equal(without, found[:, :, :-1])
+
+
+def test_windows_are_views() -> None:
+    """Of an array in which a pixel lies k times; a copy would hold it k * k times."""
+    windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1)
+    assert windows.base is not None
+    assert windows.strides[0] < windows.shape[1] * windows.strides[1]  # rows overlap
+
+
+@given(geometries())
+def test_columns_are_added_where_their_windows_lie(geometry: Geometry) -> None:
+    """Along one axis: entry u of window i is added to pixel i*s+u-p, or dropped outside."""
+    _, _, h, _, f, k, s, p, *_ = geometry
+    columns = random((k, geometry.output_shape[1], f), 1)
+    image = np.zeros((h, f))
+    for u, i in reference.indices(*columns.shape[:2]):
+        if 0 <= i * s + u - p < h:
+            image[i * s + u - p] += columns[u, i]
+    close(col2im(list(columns), h, s, p), image)
+
+
+@given(geometries())
+def test_kernels_and_bias_come_out_of_their_matrix_as_they_went_in(geometry: Geometry) -> None:
+    weights = random((geometry.f, geometry.c, geometry.k, geometry.k), 1)
+    bias = random((geometry.f, 1), 2)
+    found = split_kernel_matrix(kernel_matrix(weights, bias), weights.shape)
+    np.testing.assert_array_equal(found[0], weights)
+    np.testing.assert_array_equal(found[1], bias)
+
+
+SIZES = st.integers(0, 40) | st.integers(1, 4)
+
+
+@settings(max_examples=200)
+@given(
+    st.tuples(SIZES, SIZES, SIZES),
+    st.integers(1, 200),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.tuples(*[st.sampled_from("CF")] * 2),
+)
+def test_products_are_products(
+    shape: Shape, small: int, fewest: int, count: int, orders: tuple[str, str]
+) -> None:
+    n, k, m = shape
+    a, b = (
+        np.array(random(sides, 0), order=order)  # type: ignore[call-overload]
+        for sides, order in zip(((n, k), (k, m)), orders, strict=True)
+    )
+    updated, gradient = a.copy(order="K"), random((n, k), 1)
+    with (
+        mock.patch.multiple(products, SMALL=small, FEWEST_ROWS=fewest, UPDATED=small),
+        mock.patch.object(threads, "WAKING", 1),
+        use_threads(count),
+    ):
+        close(matmul(a, b), a @ b)
+        sgd_update(updated, gradient, 0.25)
+    close(updated, a - 0.25 * gradient)
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (7, 3), (8, 2), (8, 1), (3,)])
+def test_a_gradient_of_another_shape_is_refused(shape: Shape) -> None:
+    """Also where NumPy would broadcast it."""
+    a: Array = np.zeros((8, 3))
+    assert refused(lambda: sgd_update(a, np.ones(shape), 1.0)) == (
+        f"the gradient of a parameter (8, 3) has {shape}"
+    )
+    assert not a.any()
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 60))
+def test_slices_cover_the_range_in_order(start: int, length: int, count: int) -> None:
+    parts = list(slices(slice(start, start + length), count))
+    covered = [i for part in parts for i in range(part.start, part.stop)]
+    assert covered == list(range(start, start + length))
+    assert all(part.stop - part.start <= count for part in parts)
+
+
+@given(st.integers(1, 5000), st.integers(1, 600), st.integers(0, 50000))
+def test_blocks_cover_the_columns(ow: int, bytes_each: int, block: int) -> None:
+    with mock.patch.object(convolution, "BLOCK", block):
+        parts = list(convolution._blocks(bytes_each, ow))
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(ow))
+    assert len({part.stop - part.start for part in parts}) == 1
