@@ -160,7 +160,9 @@ def test_other_figures_are_refused() -> None:
         check_training_figures("page", "| **12.34 ± 0.56 %** |")
     with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {seconds} s"):
         check_training_figures("page", f"{accuracy} ± {spread} %\nin 999 s")
-    with pytest.raises(AssertionError, match=r"^page: performance\.md does not have the row \| 1 s"):
+    with pytest.raises(
+        AssertionError, match=r"^page: performance\.md does not have the row \| 1 s"
+    ):
         check_copied_rows("page", "|---|\n| 1 s |")
 
 
