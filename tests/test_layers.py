@@ -531,14 +531,7 @@ class Affine(ParameterLayer):
     "own",
     [
         ReLU,
-        pytest.param(
-            lambda: Affine(3),
-            marks=pytest.mark.xfail(
-                raises=AttributeError,
-                strict=True,
-                reason="ParameterLayer takes its dtype from `weights`, whatever the names are",
-            ),
-        ),
+        lambda: Affine(3),
     ],
     ids=["ReLU", "Affine"],
 )

@@ -252,22 +252,16 @@ def test_blas_has_one_thread_meanwhile_and_no_thread_stays() -> None:
     assert threading.active_count() == running
 
 
-ignored = pytest.mark.xfail(
-    strict=True,
-    reason="threadpoolctl 3.8 ignores limits of other threads than the first that set one",
-)
-
-
 @pytest.mark.usefixtures("_two_blas_threads")
 @pytest.mark.parametrize(
     "moves",
     [  # each thread enters its block with its first move and leaves it with its second
         pytest.param("here there there here"),
         pytest.param("there here here there"),
-        pytest.param("here there here there", marks=ignored),
-        pytest.param("there here there here", marks=ignored),
-        pytest.param("here here there there", marks=ignored),
-        pytest.param("there there here here", marks=ignored),
+        pytest.param("here there here there"),
+        pytest.param("there here there here"),
+        pytest.param("here here there there"),
+        pytest.param("there there here here"),
     ],
 )
 def test_blas_has_one_thread_from_the_first_to_enter_to_the_last_to_leave(moves: str) -> None:
@@ -340,10 +334,6 @@ def test_ctrl_c_is_raised_when_all_parts_have_ended(is_waiting: bool, times: int
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_wait_for counts what it took from the queue, and forgets what it just took",
-)
 def test_ctrl_c_just_as_a_part_ends_does_not_wait_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
-from threading import Lock, Thread, local
+from threading import Event, Lock, Thread, local
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -50,26 +50,35 @@ class OneBlasThread:
     """Holds BLAS to one thread as long as anybody asks for it.
 
     BLAS has one setting for the whole process. The first to enter sets it, and the last to leave
-    restores it, whichever threads they are in.
+    restores it, whichever threads they are in. threadpoolctl wants both done by one thread, which
+    must live until then, so there is a thread for just that.
     """
 
     def __init__(self) -> None:
         self.lock, self.users = Lock(), 0
-        self.limit: Any = None
 
     def __enter__(self) -> None:
-        from threadpoolctl import threadpool_limits
-
         with self.lock:
             if self.users == 0:
-                self.limit = threadpool_limits(1, "blas")
+                self.is_set, self.is_over = Event(), Event()
+                self.holder = Thread(target=self._hold, daemon=True)
+                self.holder.start()
+                self.is_set.wait()
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                self.limit.restore_original_limits()
+                self.is_over.set()
+                self.holder.join()
+
+    def _hold(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, "blas"):
+            self.is_set.set()
+            self.is_over.wait()
 
 
 class Own(local):
@@ -139,14 +148,16 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     parts = _parts(length, count, multiplications)
     results: list[Any] = [None] * count
     errors: list[BaseException] = []
-    ended: SimpleQueue[int] = SimpleQueue()
+    ended: list[int] = []
+    wake: SimpleQueue[None] = SimpleQueue()
 
     def do(number: int) -> None:
         try:
             results[number] = work(parts[number])
         except BaseException as error:
             errors.append(error)
-        ended.put(number)
+        ended.append(number)
+        wake.put(None)
 
     handed_over = 0
     _own.is_sharing = True
@@ -157,7 +168,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         results[0] = work(parts[0])
     finally:
         _own.is_sharing = False
-        _wait_for(ended, handed_over)
+        _wait_for(handed_over, ended, wake)
     if errors:
         raise errors[0]
     return results
@@ -170,15 +181,13 @@ def _parts(length: int, count: int, multiplications: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _wait_for(ended: "SimpleQueue[int]", parts: int) -> None:
+def _wait_for(parts: int, ended: list[int], wake: "SimpleQueue[None]") -> None:
     """Wait until so many parts have ended; raise what interrupts the waiting only then."""
     interrupt: BaseException | None = None
-    while parts:
+    while len(ended) < parts:
         try:
-            ended.get()
+            wake.get()
         except BaseException as error:
             interrupt = error
-        else:
-            parts -= 1
     if interrupt is not None:
         raise interrupt

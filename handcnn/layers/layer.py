@@ -77,7 +77,7 @@ class ParameterLayer(Layer):
     A subclass names its parameters in `parameter_shapes`, and its `backward` leaves the gradient
     of each under the same name with a d before it. `weights` start normally distributed with
     standard deviation 0.01, everything else starts at zero. Parameters may be changed in place or
-    replaced by arrays of the same shape at any time. The layer computes in the dtype of `weights`.
+    replaced by arrays of the same shape at any time. The layer computes in the dtype of the first.
     """
 
     x: Array  # what `forward` was given
@@ -119,6 +119,8 @@ class ParameterLayer(Layer):
             ValueError: one was replaced by an array of another shape or of a dtype other than
                 float32 and float64.
         """
+        arrays: dict[str, Array] = {}
+        dtype = None
         for name, shape in self._shapes.items():
             array = np.asarray(getattr(self, name))
             if array.shape != shape:
@@ -131,8 +133,10 @@ class ParameterLayer(Layer):
                     f"{self} expects {name} of dtype float32 or float64, got {array.dtype}; "
                     "convert the array with .astype(numpy.float32)"
                 )
-            setattr(self, name, array.astype(np.asarray(self.weights).dtype, copy=False))
-        return {name: getattr(self, name) for name in self._shapes}
+            dtype = array.dtype if dtype is None else dtype
+            arrays[name] = array.astype(dtype, copy=False)
+            setattr(self, name, arrays[name])
+        return arrays
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that `backward` left, under the names of their parameters.
@@ -149,9 +153,8 @@ class ParameterLayer(Layer):
 
     def check_input(self, x: Array) -> Array:
         """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
-        self.parameters()
         self.check_shape(np.shape(x))
-        return np.asarray(x, self.weights.dtype)
+        return np.asarray(x, self._dtype())
 
     def check_dout(self, dout: Array) -> Array:
         """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
@@ -163,7 +166,10 @@ class ParameterLayer(Layer):
                 f"{self} expects dout of shape {shape}, the shape of its output, "
                 f"got {np.shape(dout)}"
             )
-        return np.asarray(dout, self.weights.dtype)
+        return np.asarray(dout, self._dtype())
+
+    def _dtype(self) -> np.dtype[Any]:
+        return next(iter(self.parameters().values())).dtype
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
