@@ -42,8 +42,7 @@ from handcnn.storage.checkpoints import (
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
 # The best of the four epochs is the third, so that the best weights are not the last ones.
-SHORT = ("--dataset", "digits", "--limit", "320", "--batch-size", "32", "--learning-rate", "0.01")
-SHORT += ("--seed", "2")
+SHORT = tuple("--dataset digits --limit 320 --batch-size 32 --learning-rate 0.01 --seed 2".split())
 OPTIONS = (*SHORT, "--epochs", "4")
 PICTURES = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
 FILES = PICTURES | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
