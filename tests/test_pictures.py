@@ -26,6 +26,7 @@ from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import load_picture, prepare_picture, reading, to_batch
+from handcnn.text import one_line
 from handcnn.types import Array
 
 # Polylines in a unit square: (x, y), y downwards.
@@ -414,7 +415,7 @@ def test_what_is_not_a_file_is_named(tmp_path: Path) -> None:
         tmp_path / ("x" * 300): "cannot be read: File name too long; check the path",
         loop: "cannot be read: Too many levels of symbolic links; check the path",
     }.items():
-        assert refusal(path) == f"{path} {fault}"
+        assert refusal(path) == f"{one_line(path)} {fault}"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 999, b"hello", b"\x89PNG\r\n\x1a\n"])
@@ -439,7 +440,7 @@ def test_postscript_is_not_run(
     path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
     path.write_bytes(inside(path.read_bytes()))
     fault = "may hold PostScript, which is a program; save it as PNG or JPEG"
-    assert refusal(path) == f"{path} {fault}"
+    assert refusal(path) == f"{one_line(path)} {fault}"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])

@@ -42,7 +42,8 @@ from handcnn.storage.checkpoints import (
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
 # The best of the four epochs is the third, so that the best weights are not the last ones.
-SHORT = tuple("--dataset digits --limit 320 --batch-size 32 --learning-rate 0.01 --seed 2".split())
+SHORT: tuple[str, ...] = ("--dataset", "digits", "--limit", "320", "--batch-size", "32")
+SHORT += ("--learning-rate", "0.01", "--seed", "2")
 OPTIONS = (*SHORT, "--epochs", "4")
 PICTURES = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
 FILES = PICTURES | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
