@@ -4,8 +4,11 @@ from math import prod
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
-from handcnn.types import Shape
+from handcnn.types import Array, Shape
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
@@ -16,6 +19,31 @@ def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
             f"{layer} expects {name} to be a whole number of at least {smallest}, got {value!r}"
         )
     return int(value)
+
+
+def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
+    """Refuse a dtype in which a layer cannot compute."""
+    if np.dtype(dtype) not in DTYPES:
+        raise ValueError(
+            f"{layer} expects dtype float32 or float64, got {np.dtype(dtype)}; "
+            "leave dtype out for float32"
+        )
+
+
+def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -> Array:
+    """Return a parameter as an array if it has the right shape and a dtype to compute in."""
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ValueError(
+            f"{layer} expects {name} of shape {shape}, got {array.shape}; "
+            "assign an array of that shape"
+        )
+    if array.dtype not in DTYPES:
+        raise ValueError(
+            f"{layer} expects {name} of dtype float32 or float64, got {array.dtype}; "
+            "convert the array with .astype(numpy.float32)"
+        )
+    return array
 
 
 def show_shape(shape: tuple[int | str, ...]) -> str:

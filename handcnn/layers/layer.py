@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.products import sgd_update
+from handcnn.layers.checks import check_dtype, check_parameter
 from handcnn.types import Array, Shape
 
 STANDARD_DEVIATION = 0.01  # of the initial weights
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Layer:
@@ -89,11 +89,7 @@ class ParameterLayer(Layer):
     def __init__(
         self, learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
     ) -> None:
-        if np.dtype(dtype) not in DTYPES:
-            raise ValueError(
-                f"{self} expects dtype float32 or float64, got {np.dtype(dtype)}; "
-                "leave dtype out for float32"
-            )
+        check_dtype(str(self), dtype)
         rng = np.random.default_rng() if rng is None else rng
         self.learning_rate = learning_rate
         self._shapes = self.parameter_shapes(self.config())
@@ -119,24 +115,14 @@ class ParameterLayer(Layer):
             ValueError: one was replaced by an array of another shape or of a dtype other than
                 float32 and float64.
         """
-        arrays: dict[str, Array] = {}
-        dtype = None
-        for name, shape in self._shapes.items():
-            array = np.asarray(getattr(self, name))
-            if array.shape != shape:
-                raise ValueError(
-                    f"{self} expects {name} of shape {shape}, got {array.shape}; "
-                    "assign an array of that shape"
-                )
-            if array.dtype not in DTYPES:
-                raise ValueError(
-                    f"{self} expects {name} of dtype float32 or float64, got {array.dtype}; "
-                    "convert the array with .astype(numpy.float32)"
-                )
-            dtype = array.dtype if dtype is None else dtype
-            arrays[name] = array.astype(dtype, copy=False)
-            setattr(self, name, arrays[name])
-        return arrays
+        arrays = {
+            name: check_parameter(str(self), name, getattr(self, name), shape)
+            for name, shape in self._shapes.items()
+        }
+        dtype = next(iter(arrays.values())).dtype
+        for name, array in arrays.items():
+            setattr(self, name, array.astype(dtype, copy=False))
+        return {name: getattr(self, name) for name in arrays}
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that `backward` left, under the names of their parameters.
@@ -168,9 +154,9 @@ class ParameterLayer(Layer):
             )
         return np.asarray(dout, self._dtype())
 
-    def _dtype(self) -> np.dtype[Any]:
-        return next(iter(self.parameters().values())).dtype
-
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
         raise NotImplementedError
+
+    def _dtype(self) -> np.dtype[Any]:
+        return next(iter(self.parameters().values())).dtype
