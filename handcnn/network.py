@@ -20,7 +20,6 @@ from handcnn.layers import (
     ParameterLayer,
     show_shape,
 )
-from handcnn.loss import loss_gradient
 from handcnn.storage.archive import write_archive
 from handcnn.types import Array, Shape
 
@@ -107,13 +106,6 @@ class Network:
         """Take one step of gradient descent in every layer."""
         for layer in self.layers:
             layer.update_params()
-
-    def train_step(self, x: Array, y: Array) -> Array:
-        """Take one training step and return the probabilities from before the update."""
-        y_pred = self.forward(x)
-        self.backward(loss_gradient(y_pred, y))
-        self.update_params()
-        return y_pred
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
