@@ -1,9 +1,9 @@
-"""How fast handcnn is, and against what: measured so that it cannot flatter us.
+"""How fast handcnn is, measured against PyTorch and against plain loops.
 
-    python -m benchmarks             steps, layers, prediction, an epoch: against PyTorch
+    python -m benchmarks             steps, layers, prediction and an epoch, in one process
     python -m benchmarks.program     train.py and predict.py as whole processes
 
-One file a question: `cases` (what is compared, and is it the same?), `measure` (how time is
-taken), `rival` (PyTorch at its best), `naive` (the documented loops), `torch_train` (the same
-program in PyTorch). NOTES.md says what was tried and did not help.
+`cases` says what is compared and checks that all compute the same, `timing` takes the time,
+`machine` describes the computer and notices busy neighbours. The baselines are `pytorch`, `naive`
+(the formulas as loops) and `torch_train` (train.py's job in PyTorch). NOTES.md logs what was tried.
 """

@@ -1,13 +1,12 @@
-"""The documented formulas as loops: what a training step costs that nobody has thought about.
+"""The documented formulas as loops: what a training step costs before anyone thinks about speed.
 
-A loop over images, filters and output positions, as the formulas of a convolution are usually
-written down first; under each window NumPy sums. The dense layers are matrix products, as there.
+The convolution loops over images, filters and output positions, as its formula is usually first
+written down; NumPy sums under each window. The dense layers are matrix products.
 """
 
 import numpy as np
 
-from handcnn.network import Network
-from handcnn.types import Array
+from handcnn.types import Array, Shape
 
 
 def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:
@@ -22,48 +21,42 @@ def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array
     return z
 
 
-def conv_gradients(
-    x: Array, shape: tuple[int, ...], s: int, p: int, dout: Array
-) -> tuple[Array, Array]:
+def conv_backward(x: Array, shape: Shape, dout: Array, s: int, p: int) -> tuple[Array, Array]:
     """Return dweights, of this shape, and dbias; the first layer of a network needs no dx."""
     xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     k = shape[2]
     dweights, dbias = np.zeros(shape, x.dtype), np.zeros((shape[0], 1), x.dtype)
     for n, f, i, j in np.ndindex(dout.shape):
-        window = xpad[n, :, i * s : i * s + k, j * s : j * s + k]
-        dweights[f] += dout[n, f, i, j] * window
+        dweights[f] += dout[n, f, i, j] * xpad[n, :, i * s : i * s + k, j * s : j * s + k]
         dbias[f] += dout[n, f, i, j]
     return dweights, dbias
 
 
-def step(net: Network, x: Array, y: Array) -> tuple[Array, dict[str, Array]]:
-    """Take one training step of InputLayer -> Conv2D -> HiddenLayer -> OutputLayer.
+def train_step(
+    parameters: dict[str, Array], x: Array, y: Array, s: int, p: int, learning_rate: float
+) -> tuple[Array, dict[str, Array]]:
+    """Take one step of the documented network, updating `parameters`, named as in `Network`.
 
     Returns:
-        The probabilities and the gradient of every parameter, all from before the update.
+        The probabilities and the gradient of every parameter, from before the update.
     """
-    _, conv, hidden, output = net.layers
-    z1 = conv_forward(x, conv.weights, conv.bias, conv.stride, conv.padding)
+    kernels, b1, w2, b2, w3, b3 = parameters.values()
+    z1 = conv_forward(x, kernels, b1, s, p)
     flat = z1.reshape(len(x), -1)
-    z2 = flat @ hidden.weights + hidden.bias
-    a2 = np.maximum(z2, 0)
-    z3 = a2 @ output.weights + output.bias
+    z2 = flat @ w2 + b2
+    a2 = np.maximum(0, z2)
+    z3 = a2 @ w3 + b3
     exp = np.exp(z3 - z3.max(axis=1, keepdims=True))
     y_pred = exp / exp.sum(axis=1, keepdims=True)
 
     dz3 = y_pred - y
-    dz2 = (dz3 @ output.weights.T) * (z2 > 0)
-    dz1 = (dz2 @ hidden.weights.T).reshape(z1.shape)
-    kernels, biases = conv_gradients(x, conv.weights.shape, conv.stride, conv.padding, dz1)
-    gradients = {
-        "layer1.weights": kernels,
-        "layer1.bias": biases,
-        "layer2.weights": flat.T @ dz2,
-        "layer2.bias": dz2.sum(axis=0, keepdims=True),
-        "layer3.weights": a2.T @ dz3,
-        "layer3.bias": dz3.sum(axis=0, keepdims=True),
-    }
-    for i, layer in ((1, conv), (2, hidden), (3, output)):
-        layer.weights -= layer.learning_rate * gradients[f"layer{i}.weights"]
-        layer.bias -= layer.learning_rate * gradients[f"layer{i}.bias"]
-    return y_pred, gradients
+    dz2 = (dz3 @ w3.T) * (z2 > 0)
+    dz1 = (dz2 @ w2.T).reshape(z1.shape)
+    gradients = (
+        *conv_backward(x, kernels.shape, dz1, s, p),
+        *(flat.T @ dz2, dz2.sum(axis=0, keepdims=True)),
+        *(a2.T @ dz3, dz3.sum(axis=0, keepdims=True)),
+    )
+    for parameter, gradient in zip(parameters.values(), gradients, strict=True):
+        parameter -= learning_rate * gradient
+    return y_pred, dict(zip(parameters, gradients, strict=True))

@@ -3,9 +3,8 @@
     python -m benchmarks.program                train.py --epochs 3 against the same job in PyTorch
     python -m benchmarks.program --quick        on a few of the small digits: does it run?
 
-The programs take turns, each in a process of its own with the threads that it chooses by itself
-unless --threads says otherwise. MNIST must be in the fast cache, or the first run would be charged
-for bringing it there. Without PyTorch only handcnn's programs are timed.
+The programs take turns, each in its own process and with its own default thread count unless
+--threads is given. MNIST must already be in the fast cache, since bringing it there is not timed.
 """
 
 import argparse
@@ -17,16 +16,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.measure import INSTALL, Neighbours, load_average, show_load, torch_is_there
+from benchmarks.machine import INSTALL, Neighbours, has_pytorch
 from data.dataset import CACHE
 from data.mnist import FILE
 from handcnn import HandcnnError
 from handcnn.app import command_line as cli
-from handcnn.storage import runs
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("--dataset", "digits", "--limit", "200")
-MNIST = ("--dataset", "mnist")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,100 +40,69 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    """Time all programs in turns and print what came out."""
+    """Time all programs in turns and print the results."""
     if not options.quick and not (CACHE / FILE).exists():
         raise HandcnnError("MNIST is not in the fast cache; train once first with: python train.py")
     neighbours = Neighbours()
-    with TemporaryDirectory() as name:
-        programs = commands(options, Path(name))
-        taken: dict[str, list[float]] = {program: [] for program in programs}
-        memory = dict.fromkeys(programs, 0.0)
+    programs = commands(options)
+    figures: dict[str, list[tuple[float, float]]] = {program: [] for program in programs}
+    with TemporaryDirectory() as folder:
         for _ in range(options.repeat):
             for program, command in programs.items():
-                seconds, megabytes = run(command, Path(name))
-                taken[program].append(seconds)
-                memory[program] = max(memory[program], megabytes)
-                print(f"  {seconds:8.2f} s  {program}", file=sys.stderr, flush=True)
+                figures[program].append(run(command, Path(folder)))
+                print(f"{figures[program][-1][0]:10.2f} s  {program}", file=sys.stderr, flush=True)
     print(f"{'seconds from the shell, whole processes':46}{'minimum':>9}{'median':>9}{'MB':>7}")
-    for program, times in taken.items():
-        print(f"{program:46}{min(times):9.2f}{median(times):9.2f}{memory[program]:7.0f}")
-    if torch_is_there():
-        ours, theirs = list(taken.values())[:2]
-        paired = median(b / a for a, b in zip(ours, theirs, strict=True))
-        print(
-            f"\nPyTorch / handcnn: medians {median(theirs) / median(ours):.2f}, paired {paired:.2f}"
-        )
+    for program, runs in figures.items():
+        seconds, megabytes = zip(*runs, strict=True)
+        print(f"{program:46}{min(seconds):9.2f}{median(seconds):9.2f}{max(megabytes):7.0f}")
+    if has_pytorch():
+        ours, theirs, *_ = (median(seconds for seconds, _ in runs) for runs in figures.values())
+        print(f"\nPyTorch / handcnn: {theirs / ours:.2f}")
     else:
         print(f"\n{INSTALL}")
-    start, end = show_load(neighbours.load), show_load(load_average())
-    print(f"load average {start} at the start, {end} at the end")
-    if warning := neighbours.warning():
-        print(warning)
+    print(neighbours.warning())
     return 0
 
 
-def commands(options: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
-    """Return what is timed, by name; what is written goes to `folder`."""
-    job = ["--epochs", str(options.epochs), *(QUICK if options.quick else MNIST)]
-    if options.threads:
-        job += ["--threads", str(options.threads)]
-    picture = folder / "picture.png"
-    draw_picture(picture)
-    programs = {f"train.py --epochs {options.epochs}": ["train.py", *job]}
-    if torch_is_there():
-        programs |= {
-            "the same job in PyTorch (no pictures drawn)": ["-m", "benchmarks.torch_train", *job],
-            "  of which import torch": ["-c", "import torch"],
-        }
-    for names in programs.values():
-        if "--epochs" in names:
-            names += ["--output-dir", str(folder / ("runs" if names[0] == "train.py" else "torch"))]
-    return programs | {
-        "train.py --help": ["train.py", "--help"],
-        "predict.py picture.png": ["predict.py", str(picture)],
-    }
+def commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the arguments to Python of every program that is timed."""
+    train, predict = str(ROOT / "train.py"), str(ROOT / "predict.py")
+    data = ["--dataset", "digits", "--limit", "200"] if options.quick else ["--dataset", "mnist"]
+    job = ["--epochs", str(options.epochs), *data]
+    job += ["--threads", str(options.threads)] if options.threads else []
+    programs = {f"train.py --epochs {options.epochs}": [train, *job]}
+    if has_pytorch():
+        programs["the same job in PyTorch"] = ["-m", "benchmarks.torch_train", *job]
+        programs["  of which import torch"] = ["-c", "import torch"]
+    programs["train.py --help"] = [train, "--help"]
+    programs["predict.py seven.jpg"] = [predict, str(ROOT / "docs" / "seven.jpg")]
+    return programs
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Run Python with these arguments; return seconds and, where it is known, peak megabytes.
+    """Run Python in `folder`; return its seconds and, except on Windows, its peak megabytes.
 
     Raises:
         HandcnnError: the program failed.
     """
-    if command[0] == "predict.py":
-        weights = runs.newest_run(folder / "runs", runs.WEIGHTS) / runs.WEIGHTS
-        command = [*command, "--weights", str(weights)]
+    paths = os.environ | {"PYTHONPATH": str(ROOT)}
     with (folder / "output.txt").open("w+") as output:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, stdout=output, stderr=output
+            [sys.executable, *command], cwd=folder, env=paths, stdout=output, stderr=output
         )
-        megabytes = wait(process)
+        megabytes = float("nan")
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+        process.wait()
         seconds = time.perf_counter() - start
         output.seek(0)
         if process.returncode:
             said = output.read().strip().splitlines() or ["nothing"]
             raise HandcnnError(f"{' '.join(command)} failed and said: {said[-1]}")
     return seconds, megabytes
-
-
-def wait(process: subprocess.Popen[bytes]) -> float:
-    """Wait for the end of a process and return its peak memory in megabytes, or NaN (Windows)."""
-    if not hasattr(os, "wait4"):
-        process.wait()
-        return float("nan")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def draw_picture(path: Path) -> None:
-    """Draw a seven, dark on light, as somebody might photograph it."""
-    from PIL import Image, ImageDraw
-
-    picture = Image.new("L", (200, 200), 230)
-    ImageDraw.Draw(picture).line([(60, 50), (140, 50), (90, 150)], fill=30, width=16)
-    picture.save(path)
 
 
 if __name__ == "__main__":

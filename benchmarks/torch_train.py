@@ -1,130 +1,74 @@
-"""The job of `python train.py` in PyTorch, written the straightforward way, to be timed against it.
+"""The job of `python train.py` in PyTorch, to be timed against it.
 
     python -m benchmarks.torch_train --epochs 3
 
-The same network, initial weights, update, split, batches, passes over validation and test images
-and the same fast cache; the best weights and a checkpoint are saved after every epoch. It reads
-images that are floats in memory from the start. It has less to do than train.py: there are no
-pictures, no run record, no resuming, and nothing is checked.
+The same network, initial weights, update, split, batches, evaluations and fast cache; the best
+weights and a checkpoint are saved after every epoch. It has less to do than train.py: its images
+are floats in memory from the start, it draws no pictures, cannot resume and checks nothing.
 """
 
 import argparse
 import csv
 import time
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from data import Split, load_dataset
+from benchmarks.pytorch import Baseline, to_tensors
+from data import load_dataset
+from handcnn import documented_network
 
-EVALUATION_BATCH = 500
-
-
-def make_network() -> nn.Sequential:
-    """Return the documented network; it ends in logits, the softmax is part of the loss."""
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1),
-        nn.Flatten(),
-        nn.Linear(32 * 28 * 28, 64),
-        nn.ReLU(),
-        nn.Linear(64, 10),
-    )
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.01)
-        else:
-            nn.init.zeros_(parameter)
-    return model
+BATCH, EVALUATION_BATCH = 64, 500
 
 
-def to_tensors(split: Split) -> tuple[Tensor, Tensor]:
-    """Return images (N, 1, 28, 28) float32 in [0, 1] and labels (N,)."""
-    images = torch.from_numpy(split.images)[:, None].float().div_(255)
-    return images, torch.from_numpy(split.labels).long()
-
-
-def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, batch: int
-) -> tuple[float, float]:
-    """Train on every image once, shuffled; return mean loss and accuracy."""
-    total = torch.zeros(())
-    correct = torch.zeros((), dtype=torch.int64)
-    for chosen in torch.randperm(len(images)).split(batch):
-        x, y = images[chosen], labels[chosen]
-        logits = model(x)
-        loss = nn.functional.cross_entropy(logits, y, reduction="sum")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-        correct += (logits.detach().argmax(1) == y).sum()
-    return total.item() / len(images), correct.item() / len(images)
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+def evaluate(model: Baseline, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return mean loss and accuracy."""
-    logits = torch.cat([model(x) for x in images.split(EVALUATION_BATCH)])
+    logits = model.logits(images, EVALUATION_BATCH)
     accuracy = (logits.argmax(1) == labels).float().mean()
-    return nn.functional.cross_entropy(logits, labels).item(), accuracy.item()
+    return cross_entropy(logits, labels).item(), accuracy.item()
 
 
 def main() -> None:
     """Train, save the best weights, and test them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=0.001)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="by default as many as PyTorch likes")
     parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))
     parser.add_argument("--limit", type=int, help="use only so many training images")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/torch"))
     options = parser.parse_args()
-
-    torch.manual_seed(options.seed)
     if options.threads:
         torch.set_num_threads(options.threads)
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    dataset = load_dataset(options.dataset, seed=options.seed, limit=options.limit)
-    train, validation = to_tensors(dataset.train), to_tensors(dataset.validation)
-    model = make_network()
-    optimizer = torch.optim.SGD(model.parameters(), options.learning_rate)
+    torch.manual_seed(0)
+    dataset = load_dataset(options.dataset, limit=options.limit)
+    train, validation = to_tensors(*dataset.train), to_tensors(*dataset.validation)
+    model = Baseline(documented_network(rng=np.random.default_rng(0)))
+    folder = Path("outputs") / f"torch-{datetime.now():%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True)
 
-    history = []
+    columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+    history: list[tuple[float, ...]] = []
+    best = -1.0
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
-        loss, accuracy = train_epoch(model, optimizer, *train, options.batch_size)
+        training = model.epoch(*train, BATCH)
         seconds = time.perf_counter() - start
-        val_loss, val_accuracy = evaluate(model, *validation)
-        if all(val_accuracy > row["val_accuracy"] for row in history):
-            torch.save(model.state_dict(), options.output_dir / "weights.pt")
-        history.append(
-            {
-                "epoch": epoch,
-                "loss": loss,
-                "accuracy": accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "seconds": seconds,
-            }
-        )
-        state = {"model": model.state_dict(), "epoch": epoch, "rng": torch.get_rng_state()}
-        torch.save(state, options.output_dir / "checkpoint.pt")
-        print(
-            f"{epoch:4}/{options.epochs}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %  "
-            f"val loss {val_loss:.4f}  val accuracy {100 * val_accuracy:.2f} %  {seconds:.2f} s",
-            flush=True,
-        )
-    with (options.output_dir / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, history[0])
-        writer.writeheader()
-        writer.writerows(history)
+        row = (epoch, *training, *evaluate(model, *validation), seconds)
+        history.append(row)
+        if row[4] > best:
+            best = row[4]
+            torch.save(model.parameters, folder / "weights.pt")
+        state = {"model": model.parameters, "epoch": epoch, "rng": torch.get_rng_state()}
+        torch.save(state, folder / "checkpoint.pt")
+        print(*(f"{name} {value:.4g}" for name, value in zip(columns, row, strict=True)))
+    with (folder / "history.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *history])
 
-    model.load_state_dict(torch.load(options.output_dir / "weights.pt", weights_only=True))
-    loss, accuracy = evaluate(model, *to_tensors(dataset.test))
-    print(f"test loss {loss:.4f}, test accuracy {100 * accuracy:.2f} %")
+    model.parameters = torch.load(folder / "weights.pt")
+    print("test loss {:.4f}, accuracy {:.2%}".format(*evaluate(model, *to_tensors(*dataset.test))))
 
 
 if __name__ == "__main__":
