@@ -325,36 +325,6 @@ def test_legend_has_last_values_the_best_epoch_and_the_test() -> None:
     np.testing.assert_allclose(lines(figure)["test"], [[3, 0.09712]])
 
 
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(2, 3), slice(0, 5)])
-@pytest.mark.parametrize("value", [1_234_567.0, 3e38, 1.7e308, np.inf, np.nan])
-def test_a_loss_of_any_size_is_drawn_or_left_out_and_said(value: float, rows: slice) -> None:
-    history = history_of(5)
-    for row in history[rows]:
-        row |= {"loss": value, "val_loss": value}
-    figure = plots.draw_loss(history, TITLE, value)
-    check_layout(figure)
-    assert f"test {value:.2e}" in said(figure)
-    gaps = [text for text in said(figure) if "Gaps: values too large to draw" in text]
-    assert len(gaps) == (not value < 1e100)
-    assert len(lines(figure)["training"]) == 5
-    assert np.isfinite(curves(figure).get_ylim()).all()
-
-
-def test_an_accuracy_is_rounded_to_certainty_only_if_it_is_certain() -> None:
-    history = constant_history(2, 1.0, 0.1)
-    history[1]["accuracy"] = 59_999 / 60_000
-    labels = [text.get_text() for text in legend_of(curves(plots.draw_accuracy(history, TITLE)))]
-    assert labels[:2] == ["training > 99.99 %", "validation 100.00 %"]
-
-
-def test_ticks_of_large_values_have_separators() -> None:
-    figure = plots.draw_loss(
-        constant_history(2, 0.1, 4321.0) + constant_history(1, 0.1, 1.5), TITLE
-    )
-    assert {"1,000", "2,000"} <= set(said(figure))
-    assert "training 1.5000" in said(figure)
-
-
 @pytest.mark.parametrize(
     ("epochs", "expected"),
     [
@@ -611,28 +581,6 @@ def test_an_untrained_network_of_zeros_is_drawn() -> None:
     net, conv = convolution()
     conv.weights[:] = 0
     check_layout(plots.draw_filters(net, np.zeros((28, 28), np.uint8), TITLE))
-
-
-@pytest.mark.parametrize("value", [3e38, 1.7e308, -1.7e308, np.inf, np.nan])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_weights_of_any_size_are_drawn(value: float, dtype: type) -> None:
-    net, conv = convolution(channels=3)
-    with np.errstate(over="ignore"):
-        conv.weights = conv.weights.astype(dtype)
-        conv.bias = conv.bias.astype(dtype)
-        conv.weights[0, :, 1] = conv.weights[1] = value
-    figure = plots.draw_filters(net, digit(), TITLE)
-    check_layout(figure)
-    finite = bool(np.isfinite(conv.weights).all())
-    shown = [pixels(image) for image in images_of(figure)]
-    assert all(np.isfinite(picture).all() and np.ptp(picture) <= 1 for picture in shown)
-    assert ("Grey: not finite" in said(figure)[1]) or finite
-
-
-def test_probabilities_that_are_no_numbers_are_drawn() -> None:
-    figure = plots.draw_mistakes(digit()[None], np.array([3]), np.full((1, 10), np.nan), TITLE)
-    check_layout(figure)
-    assert said(figure)[2:] == ["true 3", "predicted 0", "nan %"]
 
 
 def test_a_network_without_convolution_says_so() -> None:
