@@ -107,7 +107,7 @@ def load_dataset(
     if name not in NAMES:
         raise HandcnnError(f"unknown dataset {name!r}; choose one of {', '.join(NAMES)}")
     name, raw, cause = _load(name, data_home, cache_dir, say)
-    dataset = _divide(name, raw, seed, limit)
+    dataset = _split(name, raw, seed, limit)
     if cause:
         dataset.record["instead_of_mnist_because"] = cause
     return dataset
@@ -132,7 +132,7 @@ def _load(
     return "digits", with_hashes(*load_digits_like_mnist()), cause
 
 
-def _divide(name: str, raw: Raw, seed: int, limit: int | None) -> Dataset:
+def _split(name: str, raw: Raw, seed: int, limit: int | None) -> Dataset:
     """Keep the last rows for testing; shuffle the others, of which the last ones validate."""
     images, labels, sha256 = raw
     rows = len(images) - TEST[name]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.line import Patience
-from data.openml import PATIENCE, fetch_mnist
+from data.download import Timeouts
+from data.openml import TIMEOUTS, fetch_mnist
 from handcnn.errors import HandcnnError
 from handcnn.storage.archive import read_archive, write_archive
 
@@ -67,21 +67,21 @@ def load_mnist(
     cache_dir: Path,
     say: Say,
     published: Published = PUBLISHED,
-    patience: Patience = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
 ) -> Raw:
     """Return all of MNIST, in the published order.
 
     From the fast cache, else from scikit-learn's download cache, else from OpenML. A fast cache
-    that fails a check is set aside as `mnist.npz.bad`, and MNIST is fetched once again.
+    that fails a check is quarantined as `mnist.npz.bad`, and MNIST is fetched once again.
 
     Raises:
         HandcnnError: MNIST is in no cache and could not be fetched, or what came is not MNIST.
     """
     path = cache_dir / FILE
-    mnist = _read_or_set_aside(path, published, say)
+    mnist = _read_or_quarantine(path, published, say)
     if mnist is None:
         images, labels = fetch_mnist(
-            data_home, lambda images, labels: check(images, labels, published), say, patience
+            data_home, lambda images, labels: check(images, labels, published), say, timeouts
         )
         mnist = with_hashes(images, labels)
         _write(path, mnist, say)
@@ -124,7 +124,7 @@ def _counts(counts: tuple[int, ...]) -> str:
     return " ".join(map(str, counts))
 
 
-def _read_or_set_aside(path: Path, published: Published, say: Say) -> Raw | None:
+def _read_or_quarantine(path: Path, published: Published, say: Say) -> Raw | None:
     """Return what the fast cache holds; None where there is none, or none to be trusted."""
     if not path.exists():
         return None
@@ -135,9 +135,9 @@ def _read_or_set_aside(path: Path, published: Published, say: Say) -> Raw | None
         try:
             path.replace(bad)
         except OSError as reason:
-            say(f"{error}; it cannot be set aside ({reason.strerror}), delete it by hand")
+            say(f"{error}; it cannot be quarantined ({reason.strerror}), delete it by hand")
         else:
-            say(f"{error}; it is set aside as {bad.name}, and MNIST is fetched once again")
+            say(f"{error}; it is quarantined as {bad.name}, and MNIST is fetched once again")
         return None
 
 

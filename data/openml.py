@@ -1,12 +1,11 @@
 """MNIST from OpenML by scikit-learn, made safe to wait for.
 
-`sklearn.datasets.fetch_openml` does the fetching, the caching and the parsing. This file adds what
-a user with a bad line or a damaged download needs: an end to every wait (`line`), one sentence for
-every fault instead of a traceback or a Python warning, and a download cache that a fault leaves as
-it found it.
+`sklearn.datasets.fetch_openml` fetches, caches and parses. This file adds what a user with a bad
+connection or a damaged download needs: an end to every wait (`data.download`), one sentence for
+every fault instead of a traceback or a warning, and a download cache that a fault leaves as it was.
 
-The parser is scikit-learn's own ("liac-arff"). Its default one needs pandas, which is no
-dependency of ours, and was seen to fail on this data and then to delete the cached file.
+The parser is scikit-learn's own ("liac-arff"). Its default one needs pandas, which handcnn does not
+depend on, and was seen to fail on this data and then to delete the cached file.
 """
 
 import gzip
@@ -23,7 +22,7 @@ from urllib.error import HTTPError, URLError
 import numpy as np
 import numpy.typing as npt
 
-from data.line import Line, OverdueError, Patience
+from data.download import Download, TimedOutError, Timeouts
 from handcnn.errors import HandcnnError
 
 UInt8 = npt.NDArray[np.uint8]
@@ -43,7 +42,7 @@ JSON_FILES = {
 }
 
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 
 class _UnreachableError(HandcnnError):
@@ -51,7 +50,7 @@ class _UnreachableError(HandcnnError):
 
 
 def fetch_mnist(
-    data_home: Path | None, check: Check, say: Say, patience: Patience = PATIENCE
+    data_home: Path | None, check: Check, say: Say, timeouts: Timeouts = TIMEOUTS
 ) -> tuple[UInt8, UInt8]:
     """Return images (N, 28, 28) and labels (N,) from scikit-learn's download cache or OpenML.
 
@@ -59,17 +58,17 @@ def fetch_mnist(
         data_home: the folder of scikit-learn's downloads; None for scikit-learn's own choice.
         check: raises a HandcnnError when images and labels are not what they should be.
         say: receives the messages.
-        patience: when to give up.
+        timeouts: when to give up.
 
     Raises:
         HandcnnError: why it did not work, in one sentence, naming host, file or folder.
     """
     folder = _download_folder(data_home)
-    _set_aside(_damaged(folder), say)
+    _quarantine(_damaged(folder), say)
     while True:
         found = _files(folder)
         try:
-            return _fetch(folder, check, say, patience)
+            return _fetch(folder, check, say, timeouts)
         except BaseException as error:
             for file in _files(folder) - found:  # a fault leaves nothing of its own behind
                 with suppress(OSError):
@@ -77,7 +76,7 @@ def fetch_mnist(
             outside = not isinstance(error, HandcnnError) or isinstance(error, _UnreachableError)
             if outside or not found:
                 raise
-            _set_aside({file: str(error) for file in sorted(found)}, say)
+            _quarantine({file: str(error) for file in sorted(found)}, say)
 
 
 def _download_folder(data_home: Path | None) -> Path:
@@ -130,7 +129,7 @@ def _damaged(folder: Path) -> dict[Path, str]:
     return faults
 
 
-def _set_aside(faults: dict[Path, str], say: Say) -> None:
+def _quarantine(faults: dict[Path, str], say: Say) -> None:
     """Rename each file to `<name>.bad`, where scikit-learn does not look for it."""
     for file, fault in faults.items():
         try:
@@ -138,12 +137,12 @@ def _set_aside(faults: dict[Path, str], say: Say) -> None:
         except OSError as error:
             raise _UnreachableError(
                 f"{file} in scikit-learn's download cache cannot be used ({fault}) and could not "
-                f"be set aside ({error.strerror}); delete it and start again"
+                f"be quarantined ({error.strerror}); delete it and start again"
             ) from error
-        say(f"{file} cannot be used: {fault}; it is set aside as {file.name}.bad")
+        say(f"{file} cannot be used: {fault}; it is quarantined as {file.name}.bad")
 
 
-def _fetch(folder: Path, check: Check, say: Say, patience: Patience) -> tuple[UInt8, UInt8]:
+def _fetch(folder: Path, check: Check, say: Say, timeouts: Timeouts) -> tuple[UInt8, UInt8]:
     from sklearn.datasets import fetch_openml
 
     def work() -> Any:
@@ -163,14 +162,14 @@ def _fetch(folder: Path, check: Check, say: Say, patience: Patience) -> tuple[UI
         say(
             "MNIST: fetching 15 MB or more from openml.org and parsing them; a minute or more, once"
         )
-    line = Line(patience)
+    download = Download(timeouts)
     try:
-        bunch = line.run(work)
+        bunch = download.run(work)
         images, labels = _as_bytes(bunch.data, bunch.target)
         check(images, labels)
         return images, labels
     except Exception as error:
-        raise _explain(error, line, folder) from error
+        raise _explain(error, download, folder) from error
 
 
 def _as_bytes(pixels: Any, digits: Any) -> tuple[UInt8, UInt8]:
@@ -187,26 +186,26 @@ def _as_bytes(pixels: Any, digits: Any) -> tuple[UInt8, UInt8]:
     return images.reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
 
 
-def _explain(error: Exception, line: Line, folder: Path) -> HandcnnError:
+def _explain(error: Exception, download: Download, folder: Path) -> HandcnnError:
     """Return the sentence for what went wrong: who was asked, and what came."""
     match error:
-        case OverdueError():
+        case TimedOutError():
             return _UnreachableError(str(error))
         case HTTPError():
             error.close()
             return _UnreachableError(
-                f"{line.host} answered {error.code} {error.reason} to {line.url}"
+                f"{download.host} answered {error.code} {error.reason} to {download.url}"
             )
         case URLError():
             reason = getattr(error.reason, "strerror", None) or error.reason
-            return _UnreachableError(f"{line.host} could not be reached ({reason})")
+            return _UnreachableError(f"{download.host} could not be reached ({reason})")
         case TimeoutError():
-            silence = line.patience.silence
+            silence = download.timeouts.silence
             return _UnreachableError(
-                f"{line.host} fell silent for {silence:g} s while sending {line.url}"
+                f"{download.host} fell silent for {silence:g} s while sending {download.url}"
             )
         case ConnectionError() | HTTPException():
-            return _UnreachableError(f"{line.host} broke off the connection for {line.url}")
+            return _UnreachableError(f"{download.host} broke off the connection for {download.url}")
         case MemoryError():
             return _UnreachableError(
                 "there is too little memory to parse MNIST, which takes about 1 GB"
@@ -224,6 +223,6 @@ def _explain(error: Exception, line: Line, folder: Path) -> HandcnnError:
         case _:
             text = str(error).partition("\n")[0]
             fault = f"is not MNIST as OpenML sends it ({type(error).__name__}: {text})"
-    if line.url:
-        return HandcnnError(f"what {line.host} sent for {line.url} {fault}")
+    if download.url:
+        return HandcnnError(f"what {download.host} sent for {download.url} {fault}")
     return HandcnnError(f"what scikit-learn's download cache {folder} holds {fault}")

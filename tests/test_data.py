@@ -7,6 +7,7 @@ counts and SHA-256 of its files.
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def numbered(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbers_in(x: np.ndarray) -> np.ndarray:
-    return np.rint(x[:, 0, 0, 0] * 255 + 256 * 255 * x[:, 0, 1, 2]).astype(int)
+    numbers: np.ndarray = np.rint(x[:, 0, 0, 0] * 255 + 256 * 255 * x[:, 0, 1, 2]).astype(int)
+    return numbers
 
 
 @given(
@@ -67,8 +69,9 @@ def test_every_sample_once_with_its_label(
         assert sorted(numbers) == list(range(count))
         assert seed is not None or numbers == list(range(count))
         for x, y in found:
-            assert (x.shape[1:], x.dtype) == ((1, 2, 3), np.float32)
-            assert (y.shape, y.dtype) == ((len(x), classes), np.float32)
+            assert x.shape[1:] == (1, 2, 3)
+            assert x.dtype == y.dtype == np.float32
+            assert y.shape == (len(x), classes)
             assert y.sum(axis=1).tolist() == [1] * len(x)
             assert y.argmax(axis=1).tolist() == [n * 7 % classes for n in numbers_in(x)]
 
@@ -118,7 +121,7 @@ BAD_BATCHES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_BATCHES)
-def test_batches_refuse_in_one_sentence(arguments: tuple, message: str) -> None:
+def test_batches_refuse_in_one_sentence(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared whole
         Batches(*arguments)
     assert str(caught.value) == message

@@ -11,10 +11,11 @@ import hashlib
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from openml_server import OpenML, arff, serving
 
 import data.dataset
 from data import load_dataset
-from data.line import THREAD, Line, Patience
+from data.download import THREAD, Download, Timeouts
 from data.mnist import FILE, Published, _read, load_mnist
 from handcnn import HandcnnError
 from handcnn.storage.archive import write_archive
@@ -39,12 +40,12 @@ SMALL = Published(
     },
 )
 # Short only for what is going to be slow, so that a busy machine cannot spoil a test.
-IMPATIENT = {
-    ("list", "drip"): Patience(answers=0.3),
-    ("list", "slow header"): Patience(answers=0.3),
-    ("list", "stall"): Patience(silence=0.3),
-    ("data", "drip"): Patience(download=0.3),
-    ("data", "stall"): Patience(silence=0.3),
+SHORT_TIMEOUTS = {
+    ("list", "drip"): Timeouts(answers=0.3),
+    ("list", "slow header"): Timeouts(answers=0.3),
+    ("list", "stall"): Timeouts(silence=0.3),
+    ("data", "drip"): Timeouts(download=0.3),
+    ("data", "stall"): Timeouts(silence=0.3),
 }
 
 
@@ -54,13 +55,13 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.home, self.cache = folder / "home", folder / "cache"
         self.said: list[str] = []
-        self.patience = Patience()
+        self.timeouts = Timeouts()
 
     def start(self, published: Published = SMALL) -> None:
         """Load MNIST and compare it with what the server was given."""
         self.said.clear()
         images, labels, _ = load_mnist(
-            self.home, self.cache, self.said.append, published, self.patience
+            self.home, self.cache, self.said.append, published, self.timeouts
         )
         assert images.dtype == labels.dtype == np.uint8
         np.testing.assert_array_equal(images, PIXELS.reshape(-1, 28, 28))
@@ -156,12 +157,12 @@ def test_fault_is_one_sentence_and_the_next_start_succeeds(
     machine: Machine, server: OpenML, route: str, fault: str, sentence: str
 ) -> None:
     server.faults[route] = fault
-    machine.patience = IMPATIENT.get((route, fault), machine.patience)
+    machine.timeouts = SHORT_TIMEOUTS.get((route, fault), machine.timeouts)
     expected = sentence.format(host=server.host, url=server.address(route))
     assert machine.fails() == expected
     assert machine.files(machine.home) == machine.files(machine.cache) == []
     server.faults.clear()
-    machine.patience = Patience()
+    machine.timeouts = Timeouts()
     machine.start()
 
 
@@ -188,14 +189,14 @@ def test_name_that_is_looked_up_for_ever(
     found = threading.Event()
     look_up = socket.getaddrinfo
 
-    def slow(*args, **options):
+    def slow(*args: Any, **options: Any) -> Any:
         found.wait()
         return look_up(*args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr("data.line.LAST_WORDS", 0.1)
+    monkeypatch.setattr("data.download.CLEAN_UP", 0.1)
     with pytest.raises(HandcnnError) as caught:
-        load_mnist(machine.home, machine.cache, print, SMALL, Patience(connect=0.2))
+        load_mnist(machine.home, machine.cache, print, SMALL, Timeouts(connect=0.2))
     assert str(caught.value) == f"{server.host} could not be reached within 0.2 s"
     # The thread left behind ends at its next step, and asks nobody.
     (left,) = downloads()
@@ -210,11 +211,11 @@ def test_nothing_of_the_process_stays_changed(machine: Machine, server: OpenML) 
     urllib.request.install_opener(own)
     try:
         server.faults["data"] = "drip"
-        machine.patience = IMPATIENT["data", "drip"]
+        machine.timeouts = SHORT_TIMEOUTS["data", "drip"]
         machine.fails()
-        assert urllib.request._opener is own  # type: ignore[attr-defined]
+        assert vars(urllib.request)["_opener"] is own
     finally:
-        urllib.request.install_opener(None)  # type: ignore[arg-type]
+        urllib.request.install_opener(None)
     assert socket.getdefaulttimeout() is None
     assert downloads() == []
 
@@ -222,11 +223,11 @@ def test_nothing_of_the_process_stays_changed(machine: Machine, server: OpenML) 
 def test_ctrl_c_while_waiting_leaves_nothing(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ctrl_c(line: Line) -> None:
-        if line.url.endswith(".arff"):
+    def ctrl_c(download: Download) -> None:
+        if download.url.endswith(".arff"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Line, "_look_at_the_clock", ctrl_c)
+    monkeypatch.setattr(Download, "_check_timeouts", ctrl_c)
     server.faults["data"] = "drip"
     with pytest.raises(KeyboardInterrupt):
         machine.start()
@@ -312,8 +313,8 @@ SPOILT = [
 
 
 @pytest.mark.parametrize(("spoil", "fault"), SPOILT)
-def test_damaged_download_cache_is_set_aside_and_fetched_again(
-    machine: Machine, server: OpenML, spoil, fault: str
+def test_damaged_download_cache_is_quarantined_and_fetched_again(
+    machine: Machine, server: OpenML, spoil: Callable[[Machine], Path], fault: str
 ) -> None:
     machine.start()
     (machine.cache / FILE).unlink()
@@ -321,7 +322,7 @@ def test_damaged_download_cache_is_set_aside_and_fetched_again(
     content = file.read_bytes()
     machine.start()
     bad = file.with_name(file.name + ".bad")
-    assert machine.said[0] == f"{file} cannot be used: {fault}; it is set aside as {bad.name}"
+    assert machine.said[0] == f"{file} cannot be used: {fault}; it is quarantined as {bad.name}"
     assert bad.read_bytes() == content
     server.stop()
     machine.start()
@@ -329,7 +330,7 @@ def test_damaged_download_cache_is_set_aside_and_fetched_again(
 
 @pytest.mark.parametrize(("spoil", "fault"), SPOILT)
 def test_damaged_download_cache_without_a_network(
-    machine: Machine, server: OpenML, spoil, fault: str
+    machine: Machine, server: OpenML, spoil: Callable[[Machine], Path], fault: str
 ) -> None:
     machine.start()
     (machine.cache / FILE).unlink()
@@ -340,7 +341,7 @@ def test_damaged_download_cache_without_a_network(
     assert file.with_name(file.name + ".bad").read_bytes() == content
 
 
-def test_download_cache_that_holds_other_data_is_set_aside_and_fetched_again(
+def test_download_cache_that_holds_other_data_is_quarantined_and_fetched_again(
     machine: Machine, server: OpenML
 ) -> None:
     right, server.arff = server.arff, arff(PIXELS[:4], LABELS[:4])
@@ -353,7 +354,7 @@ def test_download_cache_that_holds_other_data_is_set_aside_and_fetched_again(
     assert "mnist_784.arff.gz.bad" in machine.files(machine.home)
 
 
-def test_damaged_download_that_cannot_be_set_aside_is_named(
+def test_damaged_download_that_cannot_be_quarantined_is_named(
     machine: Machine, server: OpenML
 ) -> None:
     machine.start()
@@ -362,7 +363,7 @@ def test_damaged_download_that_cannot_be_set_aside_is_named(
     (file.with_name(file.name + ".bad") / "in the way").mkdir(parents=True)
     assert machine.fails() == (
         f"{file} in scikit-learn's download cache cannot be used (its md5 is not the one that "
-        "OpenML names for it) and could not be set aside (Is a directory); delete it and start "
+        "OpenML names for it) and could not be quarantined (Is a directory); delete it and start "
         "again"
     )
 
@@ -386,7 +387,7 @@ def flip_a_pixel(cache: Path) -> None:
     (cache / FILE).write_bytes(content)
 
 
-BAD_CACHES = {
+BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (
         lambda cache: (cache / FILE).write_bytes((cache / FILE).read_bytes()[:2000]),
         "{path} is not a complete .npz file of handcnn: File is not a zip file",
@@ -423,7 +424,7 @@ BAD_CACHES = {
 
 
 @pytest.mark.parametrize("name", BAD_CACHES)
-def test_bad_fast_cache_is_named_set_aside_and_fetched_again(
+def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
     machine: Machine, server: OpenML, name: str
 ) -> None:
     machine.start()
@@ -434,7 +435,7 @@ def test_bad_fast_cache_is_named_set_aside_and_fetched_again(
     machine.start()
     assert machine.said[0].startswith(sentence.format(path=path))
     assert machine.said[0].endswith(
-        "; it is set aside as mnist.npz.bad, and MNIST is fetched once again"
+        "; it is quarantined as mnist.npz.bad, and MNIST is fetched once again"
     )
     assert (machine.cache / "mnist.npz.bad").read_bytes() == content
     machine.start()
@@ -498,7 +499,7 @@ def test_auto_goes_on_with_the_digits_and_shouts(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.stop()
-    places = {"data_home": machine.home, "cache_dir": machine.cache}
+    places: dict[str, Any] = {"data_home": machine.home, "cache_dir": machine.cache}
     digits = load_dataset("auto", say=machine.said.append, **places)
     cause = f"{server.host} could not be reached (Connection refused)"
     assert digits.name == "digits"

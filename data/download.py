@@ -1,9 +1,8 @@
-"""An end to every wait: a download that can be watched, and cut, from outside.
+"""A download with timeouts.
 
-scikit-learn sets no time limit of its own, and a limit for a single read does not help against a
-server that sends a byte a second, nor one for a connection against a name that is looked up for
-ever. So the download runs in a thread of its own, its connections are known here, and whoever
-waits for it can cut them and go on.
+scikit-learn sets no time limit of its own. A limit for each read does not help against a server
+that sends one byte a second, and looking up a name has no limit at all. So the download runs in a
+thread of its own. Its connections are known here, and whoever waits for it can cut them and go on.
 """
 
 import socket
@@ -18,13 +17,13 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-POLL = 0.05  # seconds between two looks at the clock
+POLL = 0.05  # seconds between two checks
 THREAD = "download"
-LAST_WORDS = 2.0  # seconds for a thread that was cut off to tidy up
+CLEAN_UP = 2.0  # seconds that a thread has to end after its connections were cut
 
 
-class Patience(NamedTuple):
-    """How many seconds to wait: for what, and no longer."""
+class Timeouts(NamedTuple):
+    """How many seconds to wait for each thing."""
 
     connect: float = 10.0  # until the first connection stands
     answers: float = 60.0  # for the small answers that come before the data, together
@@ -32,22 +31,22 @@ class Patience(NamedTuple):
     download: float = 1800.0  # for the data: 15 to 120 MB, perhaps shared by a classroom
 
 
-class OverdueError(Exception):
-    """The patience is at its end; the message is a sentence about whom it was spent on."""
+class TimedOutError(Exception):
+    """An answer did not come in time. The message is a sentence that names the host."""
 
 
 class _CutError(BaseException):
-    """Ends the thread: nobody waits for it any longer.
+    """Ends the thread, for which nobody waits any longer.
 
-    As an Exception it would be taken for a fault of the network, and another try be made.
+    It is not an Exception: scikit-learn would take that for a fault of the network and try again.
     """
 
 
-class Line:
-    """The network as one download uses it: what was asked, since when, over which connections."""
+class Download:
+    """One download: what it asked for, since when, over which connections."""
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
         self.url = ""  # asked for last
         self.since = 0.0  # when the first of the small answers, or the data, was asked for
         self.opening = False
@@ -63,7 +62,7 @@ class Line:
         """Return `work()`, whose requests by urllib are watched and whose warnings are silent.
 
         Raises:
-            OverdueError: an answer did not come in time; the connections were cut.
+            TimedOutError: an answer did not come in time; the connections were cut.
             Exception: whatever `work` raised.
         """
         outcome: dict[str, Any] = {}
@@ -93,34 +92,34 @@ class Line:
         try:
             while worker.is_alive():
                 worker.join(POLL)
-                self._look_at_the_clock()
-        except BaseException:  # OverdueError, or Ctrl-C
-            on_the_line = self._busy()  # asked first: the cut soon changes it
+                self._check_timeouts()
+        except BaseException:  # TimedOutError, or Ctrl-C
+            was_busy = self._busy()  # the cut soon changes it
             self._cut()
-            if on_the_line:
-                worker.join(LAST_WORDS)
+            if was_busy:
+                worker.join(CLEAN_UP)
             raise
 
     def _busy(self) -> bool:
         return self.opening or any(one.fileno() != -1 for one in self.sockets)
 
-    def _look_at_the_clock(self) -> None:
+    def _check_timeouts(self) -> None:
         if not self._busy():
-            return  # parsing, which may take its time
+            return  # parsing has no timeout
         waited = time.monotonic() - self.since
-        if not self.sockets and waited > self.patience.connect:
-            raise OverdueError(
-                f"{self.host} could not be reached within {self.patience.connect:g} s"
+        if not self.sockets and waited > self.timeouts.connect:
+            raise TimedOutError(
+                f"{self.host} could not be reached within {self.timeouts.connect:g} s"
             )
-        limit = self.patience.answers if _is_small(self.url) else self.patience.download
+        limit = self.timeouts.answers if _is_small(self.url) else self.timeouts.download
         if waited > limit:
-            raise OverdueError(f"{self.host} did not send all of {self.url} within {limit:g} s")
+            raise TimedOutError(f"{self.host} did not send all of {self.url} within {limit:g} s")
 
     def _cut(self) -> None:
         self.is_cut = True
         for one in self.sockets:
             with suppress(OSError):
-                # Not the method of an SSL socket, which would pull the rug from under its reader.
+                # The method of an SSL socket would also take its state from the thread that reads.
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
 
     def open(
@@ -130,7 +129,7 @@ class Line:
         if not self.url or _is_small(self.url) != _is_small(request.full_url):
             self.since = time.monotonic()
         self.url, self.opening = request.full_url, True
-        request.timeout = self.patience.silence
+        request.timeout = self.timeouts.silence
         try:
             return do_open(lambda *args, **options: self._noted(make(*args, **options)), request)
         finally:
@@ -157,15 +156,15 @@ def _is_small(url: str) -> bool:
     return "/api/" in url
 
 
-def _handlers(line: Line) -> list[urllib.request.BaseHandler]:
-    """Return urllib's handlers for http and https, with every request going through `line`."""
+def _handlers(download: Download) -> list[urllib.request.BaseHandler]:
+    """Return urllib's handlers for http and https, with every request made by `download`."""
 
     class Http(urllib.request.HTTPHandler):
         def do_open(self, http_class: Any, req: Any, **options: Any) -> HTTPResponse:
-            return line.open(super().do_open, req, partial(http_class, **options))
+            return download.open(super().do_open, req, partial(http_class, **options))
 
     class Https(urllib.request.HTTPSHandler):
         def do_open(self, http_class: Any, req: Any, **options: Any) -> HTTPResponse:
-            return line.open(super().do_open, req, partial(http_class, **options))
+            return download.open(super().do_open, req, partial(http_class, **options))
 
     return [Http(), Https()]
