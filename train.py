@@ -9,7 +9,7 @@
 Every run makes a folder of its own, outputs/<date-time>-<dataset>/, with the best weights, a
 checkpoint after every epoch, the history and five pictures. Ctrl-C loses nothing.
 
-The full training reaches 97.63 +- 0.17 % on the test set (five seeds) in 38 s on two cores.
+The full training reaches 97.66 +- 0.15 % on the test set (five seeds) in 26 s on two cores.
 """
 
 import sys
