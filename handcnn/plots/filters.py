@@ -47,7 +47,7 @@ def draw_filters(net: Network, image: Array, title: str) -> Figure:
     filters, channels = weights.shape[:2]
     kernels = weights.mean(axis=1)  # (F, k, k)
     responses = _responses(net.layers[: index + 1], channels, image)  # (F, OH, OW)
-    remark = "Each pair: the kernel above, its response to the image below."
+    remark = "Each pair: a kernel and, below it, its response to the image."
     if channels > 1:
         remark += f" Kernels are shown as means over their {channels} channels."
     figure, page = new_page(
