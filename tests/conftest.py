@@ -1,9 +1,12 @@
-"""What holds for every test: one BLAS thread, and no deadline for drawn examples.
+"""What holds for every test: one BLAS thread, no deadline for drawn examples, Ctrl-C as usual.
 
 The tests run on loaded machines. Threads that spin while they wait for a core that somebody else
 has make a small matrix product a hundred times slower, and one thread makes sums come out the same
-in every run. For the same reason an example that took long says nothing about the code.
+in every run. For the same reason an example that took long says nothing about the code. A shell
+starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
 """
+
+import signal
 
 import pytest
 from builders import set_blas_threads
@@ -17,6 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=50, metavar="N", help="kill N trainings at random (default 50)"
     )
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
