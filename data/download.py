@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import urllib.request
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -59,7 +58,7 @@ class Download:
         return urlsplit(self.url).netloc
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Return `work()`, whose requests by urllib are watched and whose warnings are silent.
+        """Return `work()`, whose requests by urllib are watched.
 
         Raises:
             TimedOutError: an answer did not come in time; the connections were cut.
@@ -78,9 +77,7 @@ class Download:
         former = getattr(urllib.request, "_opener", None)
         urllib.request.install_opener(urllib.request.build_opener(*_handlers(self)))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._wait_for(threading.Thread(target=run, daemon=True, name=THREAD))
+            self._wait_for(threading.Thread(target=run, daemon=True, name=THREAD))
         finally:
             urllib.request.install_opener(former)
         if "error" in outcome:

@@ -28,6 +28,12 @@ from data.mnist import FILE, Published, _read, load_mnist
 from handcnn import HandcnnError
 from handcnn.storage.archive import write_archive
 
+# scikit-learn warns of what it mends by itself. The programs show no warnings to their users.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Invalid cache:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:A network error occurred:UserWarning"),
+]
+
 RNG = np.random.default_rng(5)
 LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)
 PIXELS = RNG.integers(0, 256, size=(36, 784), dtype=np.uint8)
