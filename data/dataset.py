@@ -25,8 +25,8 @@ CACHE = Path(__file__).parent / "cache"
 NAMES = ("auto", "mnist", "digits")
 SOURCES = {"mnist": "OpenML mnist_784, version 1", "digits": "sklearn.datasets.load_digits"}
 TITLES = {"mnist": "MNIST", "digits": "scikit-learn digits (NOT MNIST)"}
-# The last rows test: MNIST was published so, the digits have no parts of their own. Of the others
-# so many validate.
+# How many of the last rows test: MNIST was published so, and the digits have no parts of their own.
+# VALIDATION is how many of the others validate.
 TEST = {"mnist": sum(PUBLISHED.test_counts), "digits": 297}
 VALIDATION = {"mnist": 5_000, "digits": 250}
 TRAINING_IMAGES = {"mnist": sum(PUBLISHED.train_counts) - VALIDATION["mnist"], "digits": 1_250}

@@ -52,8 +52,8 @@ class Network:
     def backward(self, dout: Array) -> None:
         """Leave the gradient of every parameter on its layer.
 
-        Nobody reads the gradient with respect to the images, so it is not computed. Whoever wants
-        it calls `backward` on the layers one by one.
+        Nobody reads the gradient with respect to the images, so it is not computed. To get it, call
+        `backward` on the layers one by one.
 
         Args:
             dout: what the last layer's `backward` takes: `loss_gradient(y_pred, y_true)`.

@@ -66,8 +66,8 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     """Test the best weights, draw, write the record, show it all; return the test accuracy.
 
     The test set is read here and nowhere else: once when a training is finished. A run that is
-    resumed with more epochs reads it again when these are finished. Whoever then keeps the better
-    result has chosen by the test set, and its accuracy says less about unseen images.
+    resumed with more epochs reads it again when these are finished. Whoever keeps the better
+    of the two has chosen by the test set, and its accuracy then says less about unseen images.
     """
     from handcnn.plots import save_figure
 

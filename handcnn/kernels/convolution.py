@@ -27,8 +27,8 @@ BLOCK = 1 << 18
 # Columns of a product summed at a time in a weight gradient: the windows of a small kernel stay in
 # the smallest cache.
 SUMMED = 512
-# From so many entries of a kernel on, it pays to bring dz into the order in which it is read.
-MANY_TAPS = 64
+# Kernels with more entries than this: first copy dz into the order in which it is read.
+MANY_ENTRIES = 64
 MOST = 1 << 22  # numbers in the products of a weight gradient that are added up at a time
 
 
@@ -124,14 +124,14 @@ def multiply_by_windows(dz: Array, xpad: Array, k: int, stride: int) -> Array:
 
 
 def sum_over_columns(windows: Array, dz: Array) -> Array:
-    """Return (taps, F), the sum of windows[i] dz[:,i]^T, for (OH, taps, L) and dz (F, OH, L)."""
-    oh, taps, length = windows.shape
+    """Return the sum over i of windows[i] dz[:,i]^T, (k*R, F), for (OH, k*R, L) and (F, OH, L)."""
+    oh, entries, length = windows.shape
     pieces = _equal_parts(length, SUMMED)
-    windows = windows.reshape(oh, taps, pieces, -1).swapaxes(1, 2)  # (OH, pieces, taps, l)
+    windows = windows.reshape(oh, entries, pieces, -1).swapaxes(1, 2)  # (OH, pieces, k*R, l)
     dz = dz.reshape(len(dz), oh, pieces, -1).transpose(1, 2, 3, 0)  # (OH, pieces, l, F)
-    if taps > MANY_TAPS:
+    if entries > MANY_ENTRIES:
         dz = np.ascontiguousarray(dz)
-    rows = max(1, MOST // (pieces * taps * dz.shape[-1]))
+    rows = max(1, MOST // (pieces * entries * dz.shape[-1]))
     return total((windows[few] @ dz[few]).sum(axis=(0, 1)) for few in slices(slice(0, oh), rows))
 
 

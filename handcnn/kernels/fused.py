@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
 
 
 def is_cheaper(images: int, kernels: Array) -> bool:
-    """Return whether fusing spares multiplications for so many images.
+    """Return whether fusing takes fewer multiplications for a batch of this size.
 
     Fused, each number of W meets the C*k*k entries of the kernels and the bias; otherwise it meets
     each image.

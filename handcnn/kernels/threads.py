@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 # Multiplications that take as long as it takes another thread to wake up.
 WAKING = 2_500_000
-MOVED = 16  # moving a number through memory takes as long as so many multiplications
+MOVED = 16  # multiplications that take as long as moving a number through memory
 
 
 class Pool:
@@ -182,7 +182,7 @@ def _parts(length: int, count: int, multiplications: int) -> list[slice]:
 
 
 def _wait_for(parts: int, ended: list[int], wake: "SimpleQueue[None]") -> None:
-    """Wait until so many parts have ended; raise what interrupts the waiting only then."""
+    """Wait until all parts have ended. Raise what interrupts the waiting only after that."""
     interrupt: BaseException | None = None
     while len(ended) < parts:
         try:
