@@ -28,7 +28,7 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "BLOCK": draw(st.integers(0, 2000)),  # bytes
         "SUMMED": draw(st.integers(0, 12)),
-        "MANY_TAPS": draw(st.sampled_from([0, 1000])),
+        "MANY_ENTRIES": draw(st.sampled_from([0, 1000])),
         "MOST": draw(st.sampled_from([0, 100, 10**6])),
     }
 
