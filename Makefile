@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train demo test check lint types smoke bench clean
+.PHONY: help setup train demo test lowest check lint types smoke bench clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +25,12 @@ demo: $(INSTALLED) ## show one training step on two images, with its gradient ch
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+lowest: ## run the tests with the lowest versions declared, in an environment of their own
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
+	    --editable . pytest pytest-xdist hypothesis
+	$(LOWEST)/bin/python -m pytest --numprocesses auto --kills 5 $(ARGS)
 
 check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
 

@@ -173,8 +173,10 @@ def set_blas_threads(count: int) -> None:
     """Set how many threads BLAS uses, on behalf of nobody.
 
     threadpoolctl listens to the first thread that set a limit as long as this thread lives. Were it
-    the main thread, tests could not see which limits handcnn sets in other threads.
+    the main thread, tests could not see which limits handcnn sets in other threads. Old versions
+    listen to everybody.
     """
-    OpenBLASController.clear_controlling_thread(force=True)
+    forget = getattr(OpenBLASController, "clear_controlling_thread", lambda force: None)
+    forget(force=True)
     threadpool_limits(count, "blas")
-    OpenBLASController.clear_controlling_thread(force=True)
+    forget(force=True)

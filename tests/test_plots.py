@@ -200,7 +200,15 @@ def test_files_are_png_of_the_same_bytes_in_another_process_which_stays_clean(
     tmp_path: Path,
 ) -> None:
     tests, there = Path(__file__).parent, tmp_path / "there"
-    command = [sys.executable, "-W", "error", "-c", IN_ANOTHER_PROCESS]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        IN_ANOTHER_PROCESS,
+    ]
     subprocess.run([*command, str(there), str(tests), str(tests.parent)], check=True)
     here = write_all(tmp_path / "here")
     assert len(here) == 5

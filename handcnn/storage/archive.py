@@ -55,8 +55,11 @@ def write_archive(
         raise HandcnnError(f"{one_line(path)} was not written: its metadata is too long")
     for name, array in arrays.items():
         _check_numbers(f"{one_line(path)} was not written: the array {name!r}", array)
-    with atomic_write(path) as file:
-        np.savez(file, metadata=text, **cast(dict[str, Any], arrays))
+    # numpy.savez would do, but NumPy 2.0's leaves the archive open where the disk is full.
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in {"metadata": text, **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                npy.write_array(cast(BinaryIO, entry), array, allow_pickle=False)
 
 
 def read_archive(
