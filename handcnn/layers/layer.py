@@ -140,7 +140,8 @@ class ParameterLayer(Layer):
     def check_input(self, x: Array) -> Array:
         """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
         self.check_shape(np.shape(x))
-        return np.asarray(x, self._dtype())
+        first = next(iter(self.parameters().values()))
+        return np.asarray(x, first.dtype)
 
     def check_dout(self, dout: Array) -> Array:
         """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
@@ -152,11 +153,8 @@ class ParameterLayer(Layer):
                 f"{self} expects dout of shape {shape}, the shape of its output, "
                 f"got {np.shape(dout)}"
             )
-        return np.asarray(dout, self._dtype())
+        return np.asarray(dout, self.x.dtype)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
         raise NotImplementedError
-
-    def _dtype(self) -> np.dtype[Any]:
-        return next(iter(self.parameters().values())).dtype
