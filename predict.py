@@ -6,7 +6,8 @@
     python predict.py - < photo.jpg                                a picture from standard input
 
 A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
-light on dark. The exit code is 1 if one of the pictures could not be read.
+light on dark. It should hold one digit; if there seem to be several, the answer says so. The exit
+code is 1 if one of the pictures could not be read.
 """
 
 import argparse
@@ -17,13 +18,19 @@ from typing import Any
 
 try:
     import numpy as np
-    import numpy.typing as npt
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
     from handcnn.app.commands import train_command
     from handcnn.formatting import percent
-    from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
+    from handcnn.pictures import (
+        Prepared,
+        Tile,
+        examine_picture,
+        load_picture,
+        save_sheet,
+        to_batch,
+    )
     from handcnn.storage import runs
     from handcnn.storage.networks import read_weights
     from handcnn.text import one_line
@@ -60,7 +67,10 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
-        "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
+        "--show",
+        type=cli.file,
+        metavar="FILE",
+        help="write a PNG of what the network saw and said",
     )
     options = parser.parse(arguments)
     for path in (*options.pictures, options.weights):
@@ -77,19 +87,25 @@ def predict(options: argparse.Namespace) -> int:
     print(f"weights: {one_line(weights)}{origin(metadata)}")
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    seen = []
+    tiles = []
     for path, name in zip(options.pictures, names, strict=True):
+        title = "standard input" if path == STDIN else path.name
         try:
-            image = read(path)
+            image, several = read(path)
+            row = probabilities(weights, net, image)
         except HandcnnError as error:
             cli.print_failure("predict.py", str(error))
+            tiles.append(Tile(title, None))
             continue
-        seen.append(image)
-        print(f"{name:{width}}  {answer(probabilities(weights, net, image))}", flush=True)
-    if options.show is not None and seen:
-        save_sheet(options.show, seen)
+        remark = "   there seem to be several digits" if several else ""
+        print(f"{name:{width}}  {answer(row)}{remark}", flush=True)
+        digit = row.argmax()
+        remark = "several digits?" if several else ""
+        tiles.append(Tile(title, image, f"{digit}   {percent(row[digit])}", remark))
+    if options.show is not None:
+        save_sheet(options.show, tiles)
         print(f"what the network saw: {one_line(options.show)}")
-    return 0 if len(seen) == len(names) else 1
+    return 1 if any(tile.picture is None for tile in tiles) else 0
 
 
 def newest_weights() -> Path:
@@ -120,8 +136,8 @@ def origin(metadata: dict[str, Any]) -> str:
     return ""
 
 
-def read(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the digit in a picture as the network expects it: uint8 (28, 28).
+def read(path: Path) -> Prepared:
+    """Return the digit in a picture as the network expects it, and whether it seems to be one.
 
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
@@ -129,7 +145,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
     try:
-        return prepare_picture(picture)
+        return examine_picture(picture)
     except HandcnnError as error:
         raise HandcnnError(f"{name}: {error}") from error
 
@@ -146,7 +162,7 @@ def standard_input() -> io.BytesIO:
     return io.BytesIO(content)
 
 
-def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> Array:
+def probabilities(weights: Path, net: Network, image: Array) -> Array:
     """Return the probability of each class (K,).
 
     Raises:
@@ -155,8 +171,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute with; "
-            "use other weights"
+            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute "
+            "with; use other weights"
         )
     return row
 
