@@ -1,0 +1,397 @@
+// The page: what is drawn, the question to the server, and the picture of its answer.
+//
+// What is drawn is a list of steps: strokes, pictures, clearings. The newest state is sent, one
+// request at a time; what is drawn while one is under way goes with the next.
+
+const EXPORTED = 200; // pixels of the side of what is sent
+const MOST_BYTES = 10_000_000;
+const CHECK = 1000; // milliseconds between two looks at whether the server is there
+
+const $ = (id) => document.getElementById(id);
+const pad = $("pad");
+
+// Drawing -----------------------------------------------------------------------------------------
+
+const steps = []; // {points: [[x, y], ...] in shares of the pad, width}, {picture}, or {} to clear
+let generation = 0; // of what is drawn; an answer to an earlier generation is not shown
+let pointer = null; // the finger, pen or mouse that is drawing
+
+// A picture and a clearing hide what came before; a stroke hides a picture.
+function visible() {
+  const start = steps.findLastIndex((step) => !step.points);
+  const strokes = steps.slice(start + 1);
+  return strokes.length || start < 0 || !steps[start].picture ? strokes : [steps[start]];
+}
+
+function trace(context, side, colour) {
+  context.strokeStyle = colour;
+  context.lineCap = context.lineJoin = "round";
+  for (const { points, width } of visible().filter((step) => step.points)) {
+    const at = points.map(([x, y]) => [x * side, y * side]);
+    const [last] = at.slice(-1);
+    context.lineWidth = width * side;
+    context.beginPath();
+    context.moveTo(...at[0]);
+    for (let i = 1; i < at.length - 1; i++) {
+      context.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
+    }
+    context.lineTo(...last);
+    context.stroke();
+  }
+}
+
+function paint() {
+  const side = Math.round(pad.clientWidth * devicePixelRatio);
+  if (pad.width !== side || pad.height !== side) pad.width = pad.height = side;
+  const context = pad.getContext("2d");
+  context.clearRect(0, 0, side, side);
+  trace(context, side, getComputedStyle(pad).color);
+  const [{ picture, image } = {}] = visible();
+  if (image) {
+    const scale = side / Math.max(image.width, image.height);
+    const [w, h] = [image.width * scale, image.height * scale];
+    context.drawImage(image, (side - w) / 2, (side - h) / 2, w, h);
+  }
+  $("hint").hidden = visible().length > 0 && !(picture && !image);
+  $("hint").textContent = picture && !image ? "This browser cannot show the picture" : HINT;
+}
+const HINT = $("hint").textContent;
+
+function change() {
+  paint();
+  ask();
+}
+
+function step(next) {
+  generation += 1;
+  steps.push(next);
+  change();
+}
+
+function undo() {
+  generation += 1;
+  steps.pop();
+  change();
+}
+
+function clear() {
+  if (visible().length) step({});
+}
+
+function place(event) {
+  const box = pad.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+const penWidth = () => $("pen").value / 100;
+
+pad.addEventListener("pointerdown", (event) => {
+  if (pointer !== null || event.button !== 0) return;
+  pointer = event.pointerId;
+  pad.setPointerCapture(pointer);
+  $("cursor").hidden = true;
+  if (steps.length && !visible()[0]?.points) generation += 1;
+  steps.push({ points: [place(event)], width: penWidth() });
+  change();
+});
+
+pad.addEventListener("pointermove", (event) => {
+  if (event.pointerId !== pointer) return;
+  const events = event.getCoalescedEvents?.() ?? [];
+  steps.at(-1).points.push(...(events.length ? events : [event]).map(place));
+  change();
+});
+
+for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+  pad.addEventListener(end, (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    announce();
+  });
+}
+
+async function take(picture) {
+  if (picture.size > MOST_BYTES) return say("This picture has more than 10 MB. Make it smaller.");
+  const image = await createImageBitmap(picture).catch(() => null); // Pillow reads more formats
+  step({ picture, image });
+}
+
+// The pad by keys: arrows move a pen, space puts it down and takes it up.
+const pen = { x: 0.5, y: 0.3, down: false };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+pad.addEventListener("keydown", (event) => {
+  const arrow = ARROWS[event.key];
+  if (!arrow && event.key !== " ") return;
+  event.preventDefault();
+  if (arrow) {
+    const [x, y] = arrow.map((share) => share * (event.shiftKey ? 0.01 : 0.04));
+    [pen.x, pen.y] = [pen.x + x, pen.y + y].map((share) => Math.min(Math.max(share, 0), 1));
+    if (pen.down) steps.at(-1).points.push([pen.x, pen.y]);
+  } else {
+    pen.down = !pen.down;
+    if (pen.down) steps.push({ points: [[pen.x, pen.y]], width: penWidth() });
+    else announce();
+  }
+  showPen();
+  change();
+});
+pad.addEventListener("blur", () => { pen.down = false; showPen(); });
+
+function showPen() {
+  $("cursor").hidden = document.activeElement !== pad;
+  $("cursor").classList.toggle("down", pen.down);
+  $("cursor").style.left = `${100 * pen.x}%`;
+  $("cursor").style.top = `${100 * pen.y}%`;
+}
+
+$("undo").addEventListener("click", undo);
+$("clear").addEventListener("click", clear);
+$("file").addEventListener("change", ({ target }) => {
+  if (target.files[0]) take(target.files[0]);
+  target.value = ""; // so that the same picture can be chosen again
+});
+
+document.addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (key === "z" && !event.altKey && !event.shiftKey) undo();
+  else if (plain && key === "backspace") undo();
+  else if (plain && (key === "c" || key === "delete" || key === "escape")) clear();
+  else if (plain && /^[0-9]$/.test(key)) explain(Number(key));
+  else return;
+  event.preventDefault();
+});
+
+document.addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (file) take(file);
+  else say("There is no picture in the clipboard.");
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("paper").classList.add("target");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("paper").classList.remove("target");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("paper").classList.remove("target");
+  const [file] = event.dataTransfer.files;
+  if (file) take(file);
+});
+
+new ResizeObserver(paint).observe(pad);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+
+// Asking ------------------------------------------------------------------------------------------
+
+let waiting = false; // whether something was drawn that the server has not seen
+let asking = false;
+let network = ""; // what /network said
+
+const exported = new OffscreenCanvas(EXPORTED, EXPORTED).getContext("2d", { willReadFrequently: true });
+
+// What is drawn as a picture file: the picture itself, or the strokes, black on white, as PGM.
+function content() {
+  const [{ picture }] = visible();
+  if (picture) return picture;
+  exported.fillStyle = "white";
+  exported.fillRect(0, 0, EXPORTED, EXPORTED);
+  trace(exported, EXPORTED, "black");
+  const { data } = exported.getImageData(0, 0, EXPORTED, EXPORTED);
+  const greys = new Uint8Array(EXPORTED * EXPORTED).map((_, i) => data[4 * i]);
+  return new Blob([`P5 ${EXPORTED} ${EXPORTED} 255\n`, greys]);
+}
+
+async function ask() {
+  waiting = true;
+  if (!visible().length) show(null);
+  if (asking || !network) return;
+  asking = true;
+  while (waiting && visible().length) {
+    waiting = false;
+    const asked = generation;
+    try {
+      const response = await fetch("read", { method: "POST", body: content() });
+      const answer = response.ok ? await response.json() : { fault: await response.text() };
+      if (asked === generation) show(answer);
+    } catch {
+      waiting = true;
+      lose();
+      break;
+    }
+  }
+  asking = false;
+}
+
+function lose() {
+  $("notice").textContent = `The server does not answer. Start it again: python draw.py --port ${location.port || 80}`;
+  $("notice").hidden = false;
+}
+
+async function check() {
+  try {
+    const response = await fetch("network");
+    const text = await response.text();
+    if (!response.ok) throw new Error(text);
+    if (text !== network) build(JSON.parse((network = text)));
+    if (!$("notice").hidden) waiting = true;
+    $("notice").hidden = true;
+    if (waiting) ask();
+  } catch {
+    lose();
+  }
+  setTimeout(check, CHECK);
+}
+
+// Showing -----------------------------------------------------------------------------------------
+
+// RdBu_r, the colours of the run's pictures for signed values: blue, white for zero, red.
+const STOPS = [
+  "053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7", "fddbc7", "f4a582", "d6604d", "b2182b", "67001f",
+].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+
+const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
+  const place = (i / 254) * (STOPS.length - 1);
+  const low = Math.min(Math.floor(place), STOPS.length - 2);
+  const [r, g, b] = STOPS[low].map((c, j) => Math.round(c + (place - low) * (STOPS[low + 1][j] - c)));
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+});
+
+let classes = [];
+let layers = []; // the canvases of each layer
+let answer = null; // what is shown
+let chosen = null; // the class that "why" explains, null for the answer
+
+function bytes(text, length) {
+  const raw = atob(text);
+  const numbers = new Int8Array(length ?? raw.length);
+  for (let i = 0; i < raw.length; i++) numbers[i] = raw.charCodeAt(i);
+  return numbers;
+}
+
+// Colour a canvas with the signed numbers from `start` on.
+function colour(canvas, numbers, start = 0) {
+  const { width, height } = canvas;
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[numbers[start + i] + 127];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+// Build the bars and the layers of a network.
+function build(about) {
+  classes = about.classes;
+  $("origin").textContent = [about.origin, `${about.parameters} weights`].filter(Boolean).join(" · ");
+  $("bars").replaceChildren(...classes.map(bar));
+  $("choice").replaceChildren($("choice").firstElementChild, ...classes.map(choice));
+  $("answer").className = classes.every((name) => name.length === 1) ? "" : "name";
+  layers = about.layers.map((layer) => canvases(layer));
+  $("layers").replaceChildren(...about.layers.map((layer, i) => card(layer, layers[i])));
+  colour($("ramp"), Int8Array.from({ length: 255 }, (_, i) => i - 127));
+  chosen = null;
+  show(null);
+}
+
+function bar(name, k) {
+  const fill = element("span", { className: "fill" });
+  const value = element("span", { className: "percent" });
+  const row = element("li", { onclick: () => explain(k) },
+    element("span", { textContent: name }),
+    element("span", { className: "bar", id: `p${k}` }, fill, value));
+  return row;
+}
+
+function choice(name, k) {
+  const input = element("input", { type: "radio", name: "why", onchange: () => explain(k) });
+  return element("label", {}, input, element("span", { textContent: name }));
+}
+
+function canvases({ shape }) {
+  const [count, height, width] = shape.length === 3 ? shape : [shape[0], 1, 1];
+  return Array.from({ length: count }, () => element("canvas", { width, height }));
+}
+
+function card({ title, shape, text, kernels }, maps, i) {
+  const list = element("div", { className: "maps" });
+  const names = shape.length === 1 && shape[0] === classes.length ? classes : [];
+  const side = kernels && Math.sqrt(bytes(kernels).length / maps.length);
+  maps.forEach((map, f) => {
+    const tile = element("div", {}, map);
+    if (kernels) {
+      const kernel = element("canvas", { width: side, height: side, className: "kernel" });
+      colour(kernel, bytes(kernels), f * side * side);
+      tile.prepend(kernel);
+    }
+    if (names.length) tile.append(element("span", { textContent: names[f] }));
+    list.append(tile);
+  });
+  list.style.setProperty("--tile", shape.length === 1 ? "26px" : "56px");
+  list.setAttribute("role", "img");
+  list.setAttribute("aria-label", `What ${title} makes of the picture`);
+  const heading = element("h3", { textContent: title },
+    element("span", { className: "shape", textContent: shape.join(" × ") }));
+  return element("li", {}, heading, element("p", { textContent: text }), list);
+}
+
+// Show an answer of the server, a fault that it found in the picture, or, for null, nothing.
+function show(next) {
+  answer = next?.fault ? null : next;
+  say(next?.fault ?? next?.remark ?? "");
+  $("answer").textContent = answer ? classes[answer.answer] : "";
+  $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
+  classes.forEach((_, k) => {
+    const [fill, value] = $(`p${k}`).children;
+    fill.style.transform = `scaleX(${answer ? answer.probabilities[k] : 0})`;
+    value.textContent = answer ? answer.percents[k] : "";
+    $(`p${k}`).parentElement.classList.toggle("best", k === answer?.answer);
+  });
+  showSeen();
+  showWhy();
+  layers.forEach((maps, i) => {
+    const size = maps[0].width * maps[0].height;
+    const numbers = bytes(answer?.layers[i] ?? "", maps.length * size);
+    maps.forEach((map, f) => colour(map, numbers, f * size));
+  });
+}
+
+function showSeen() {
+  const context = $("seen").getContext("2d");
+  const greys = new Uint8Array(bytes(answer?.seen ?? "", 28 * 28).buffer);
+  const image = new ImageData(28, 28);
+  greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
+  context.putImageData(image, 0, 0);
+}
+
+function showWhy() {
+  const k = chosen ?? answer?.answer;
+  $("why-class").textContent = k === undefined ? "" : `${classes[k]}?`;
+  [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
+  for (const [id, text] of [["votes", answer?.votes], ["gradient", answer?.gradients]]) {
+    colour($(id), bytes(text ?? "", classes.length * 28 * 28), (k ?? 0) * 28 * 28);
+  }
+}
+
+function explain(k) {
+  if (k >= classes.length) return;
+  chosen = k === answer?.answer ? null : k;
+  showWhy();
+}
+
+function say(sentence) {
+  $("remark").textContent = sentence && sentence[0].toUpperCase() + sentence.slice(1);
+}
+
+function announce() {
+  if (answer) $("announcement").textContent = `${$("answer").textContent}, ${$("certainty").textContent}`;
+}
+
+check();
