@@ -28,14 +28,14 @@ function trace(context, side, colour) {
   context.lineCap = context.lineJoin = "round";
   for (const { points, width } of visible().filter((step) => step.points)) {
     const at = points.map(([x, y]) => [x * side, y * side]);
-    const [last] = at.slice(-1);
+    const last = at.at(-1);
     context.lineWidth = width * side;
     context.beginPath();
     context.moveTo(...at[0]);
     for (let i = 1; i < at.length - 1; i++) {
       context.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
     }
-    context.lineTo(...last);
+    context.lineTo(last[0] + 0.01, last[1]); // a dot is a very short line
     context.stroke();
   }
 }
@@ -188,7 +188,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 // Asking ------------------------------------------------------------------------------------------
 
 let waiting = false; // whether something was drawn that the server has not seen
-let asking = false;
+let asking = false; // whether a request is under way
 let network = ""; // what /network said
 
 const exported = new OffscreenCanvas(EXPORTED, EXPORTED).getContext("2d", { willReadFrequently: true });
@@ -206,11 +206,12 @@ function content() {
 }
 
 async function ask() {
-  waiting = true;
-  if (!visible().length) show(null);
-  if (asking || !network) return;
+  waiting = visible().length > 0;
+  if (!waiting) show(null);
+  tell();
+  if (!waiting || asking || !network) return;
   asking = true;
-  while (waiting && visible().length) {
+  while (waiting) {
     waiting = false;
     const asked = generation;
     try {
@@ -224,6 +225,12 @@ async function ask() {
     }
   }
   asking = false;
+  tell();
+}
+
+// Say whether the answer on the page is one to all that is drawn.
+function tell() {
+  $("verdict").ariaBusy = String(waiting || asking);
 }
 
 function lose() {
@@ -265,16 +272,17 @@ let layers = []; // the canvases of each layer
 let answer = null; // what is shown
 let chosen = null; // the class that "why" explains, null for the answer
 
-function bytes(text, length) {
+function bytes(text) {
   const raw = atob(text);
-  const numbers = new Int8Array(length ?? raw.length);
+  const numbers = new Int8Array(raw.length);
   for (let i = 0; i < raw.length; i++) numbers[i] = raw.charCodeAt(i);
   return numbers;
 }
 
-// Colour a canvas with the signed numbers from `start` on.
+// Colour a canvas with the signed numbers from `start` on; without numbers it is clear.
 function colour(canvas, numbers, start = 0) {
   const { width, height } = canvas;
+  if (!numbers) return canvas.getContext("2d").clearRect(0, 0, width, height);
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[numbers[start + i] + 127];
@@ -302,12 +310,11 @@ function build(about) {
 }
 
 function bar(name, k) {
-  const fill = element("span", { className: "fill" });
+  const track = element("span", { className: "track" }, element("span", { className: "fill" }));
   const value = element("span", { className: "percent" });
-  const row = element("li", { onclick: () => explain(k) },
+  return element("li", { onclick: () => explain(k) },
     element("span", { textContent: name }),
-    element("span", { className: "bar", id: `p${k}` }, fill, value));
-  return row;
+    element("span", { className: "bar", id: `p${k}` }, track, value));
 }
 
 function choice(name, k) {
@@ -321,7 +328,7 @@ function canvases({ shape }) {
 }
 
 function card({ title, shape, text, kernels }, maps, i) {
-  const list = element("div", { className: "maps" });
+  const list = element("div", { className: shape.length === 1 ? "maps unit" : "maps map" });
   const names = shape.length === 1 && shape[0] === classes.length ? classes : [];
   const side = kernels && Math.sqrt(bytes(kernels).length / maps.length);
   maps.forEach((map, f) => {
@@ -334,7 +341,6 @@ function card({ title, shape, text, kernels }, maps, i) {
     if (names.length) tile.append(element("span", { textContent: names[f] }));
     list.append(tile);
   });
-  list.style.setProperty("--tile", shape.length === 1 ? "26px" : "56px");
   list.setAttribute("role", "img");
   list.setAttribute("aria-label", `What ${title} makes of the picture`);
   const heading = element("h3", { textContent: title },
@@ -349,35 +355,32 @@ function show(next) {
   $("answer").textContent = answer ? classes[answer.answer] : "";
   $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
   classes.forEach((_, k) => {
-    const [fill, value] = $(`p${k}`).children;
-    fill.style.transform = `scaleX(${answer ? answer.probabilities[k] : 0})`;
+    const [track, value] = $(`p${k}`).children;
+    track.firstChild.style.transform = `scaleX(${answer ? answer.probabilities[k] : 0})`;
     value.textContent = answer ? answer.percents[k] : "";
     $(`p${k}`).parentElement.classList.toggle("best", k === answer?.answer);
   });
   showSeen();
   showWhy();
   layers.forEach((maps, i) => {
-    const size = maps[0].width * maps[0].height;
-    const numbers = bytes(answer?.layers[i] ?? "", maps.length * size);
-    maps.forEach((map, f) => colour(map, numbers, f * size));
+    const numbers = answer && bytes(answer.layers[i]);
+    maps.forEach((map, f) => colour(map, numbers, f * map.width * map.height));
   });
 }
 
 function showSeen() {
-  const context = $("seen").getContext("2d");
-  const greys = new Uint8Array(bytes(answer?.seen ?? "", 28 * 28).buffer);
   const image = new ImageData(28, 28);
+  const greys = answer ? new Uint8Array(bytes(answer.seen).buffer) : new Uint8Array(28 * 28);
   greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
-  context.putImageData(image, 0, 0);
+  $("seen").getContext("2d").putImageData(image, 0, 0);
 }
 
 function showWhy() {
   const k = chosen ?? answer?.answer;
   $("why-class").textContent = k === undefined ? "" : `${classes[k]}?`;
   [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
-  for (const [id, text] of [["votes", answer?.votes], ["gradient", answer?.gradients]]) {
-    colour($(id), bytes(text ?? "", classes.length * 28 * 28), (k ?? 0) * 28 * 28);
-  }
+  colour($("votes"), answer && bytes(answer.votes), k * 28 * 28);
+  colour($("gradient"), answer && bytes(answer.gradients), k * 28 * 28);
 }
 
 function explain(k) {
@@ -386,8 +389,11 @@ function explain(k) {
   showWhy();
 }
 
+const EXPLANATION = "The network sees your digit cut out, centred and scaled, in 28×28 pixels.";
+
+// Put a sentence under the answer; without one, what the small picture is.
 function say(sentence) {
-  $("remark").textContent = sentence && sentence[0].toUpperCase() + sentence.slice(1);
+  $("remark").textContent = sentence ? sentence[0].toUpperCase() + sentence.slice(1) : EXPLANATION;
 }
 
 function announce() {

@@ -77,12 +77,12 @@ def read(net: Network, content: bytes) -> dict[str, Any]:
         "percents": [percent(p) for p in probabilities],
         "seen": _base64(seen),
         "layers": [
-            _base64(_levels(output))
+            _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)
             if not isinstance(layer, InputLayer)
         ],
-        "gradients": _base64(_levels(gradients)),
-        "votes": _base64(_levels(votes)),
+        "gradients": _base64(_levels(gradients, axis=(1, 2, 3))),
+        "votes": _base64(_levels(votes, axis=(1, 2, 3))),
     }
 
 
@@ -122,10 +122,10 @@ def _kernels(layer: Layer) -> str:
     return _base64(_levels(layer.parameters()["weights"].mean(axis=1)))
 
 
-def _levels(values: Array) -> Array:
-    """Return signed values as whole numbers from -127 to 127, int8, the largest at one end."""
-    largest = np.abs(values).max() or 1
-    return np.rint(values * (LEVELS / largest)).astype(np.int8)
+def _levels(values: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """Return signed values as int8 from -127 to 127: the largest along the axes is at one end."""
+    largest = np.abs(values).max(axis or None, keepdims=True)
+    return np.rint(values * (LEVELS / np.where(largest == 0, 1, largest))).astype(np.int8)
 
 
 def _base64(array: Array) -> str:
