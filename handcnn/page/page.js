@@ -377,7 +377,8 @@ function showSeen() {
 
 function showWhy() {
   const k = chosen ?? answer?.answer;
-  $("why-class").textContent = k === undefined ? "" : `${classes[k]}?`;
+  const not = answer && k !== answer.answer ? "not " : "";
+  $("why-class").textContent = k === undefined ? "" : `${not}${classes[k]}?`;
   [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
   colour($("votes"), answer && bytes(answer.votes), k * 28 * 28);
   colour($("gradient"), answer && bytes(answer.gradients), k * 28 * 28);

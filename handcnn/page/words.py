@@ -1,8 +1,9 @@
 """What stands beside each layer on the page: a sentence or two that a beginner understands."""
 
 from collections.abc import Callable
+from math import prod
 
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, OutputLayer
+from handcnn.layers import Conv2D, HiddenLayer, Layer, OutputLayer
 from handcnn.network import Network
 from handcnn.types import Shape
 
@@ -20,7 +21,7 @@ def _convolution(layer: Layer, before: Shape, after: Shape) -> str:
     k, sources = layer.config()["kernel_size"], before[0]
     what = "the picture" if sources == 1 else f"all {sources} maps above at once"
     text = (
-        f"{after[0]} filters of {k}x{k} numbers slide over {what}. Each paints a map: red where it "
+        f"{after[0]} filters of {k}\N{MULTIPLICATION SIGN}{k} numbers slide over {what}. Each paints a map: red where it "
         "finds its pattern, blue where it finds the opposite."
     )
     return f"{text} The filter stands above its map." if sources == 1 else text
@@ -28,7 +29,7 @@ def _convolution(layer: Layer, before: Shape, after: Shape) -> str:
 
 def _hidden(layer: Layer, before: Shape, after: Shape) -> str:
     return (
-        f"{after[0]} units. Each weighs all {_count(before):,} numbers above, adds them up, and "
+        f"{after[0]} units. Each weighs all {prod(before):,} numbers above, adds them up, and "
         "stays silent (white) if the sum is below zero. The redder, the more active."
     )
 
@@ -40,15 +41,7 @@ def _output(layer: Layer, before: Shape, after: Shape) -> str:
     )
 
 
-def _count(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
 WORDS: dict[type[Layer], Callable[[Layer, Shape, Shape], str]] = {
-    InputLayer: lambda layer, before, after: "The picture enters.",
     Conv2D: _convolution,
     HiddenLayer: _hidden,
     OutputLayer: _output,
