@@ -12,7 +12,7 @@ import numpy.typing as npt
 from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
 from handcnn.kernels.products import matmul, slices
 from handcnn.kernels.threads import share
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_own
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, ParameterLayer, is_own
 from handcnn.layers.checks import show_shape
 from handcnn.layers.dense import flatten
 from handcnn.loss import loss_gradient
@@ -75,6 +75,12 @@ class Network:
         """Take one SGD step in every layer."""
         for layer in self.layers:
             layer.update_params()
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Give every layer with parameters this learning rate."""
+        for layer in self.layers:
+            if isinstance(layer, ParameterLayer):
+                layer.learning_rate = rate
 
     def train_step(self, x: Array, y: Array) -> Array:
         """Do `forward`, `backward` and `update_params` in one, the fast way.
