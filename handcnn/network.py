@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -260,9 +259,8 @@ class Network:
         """Return about how many multiplications the forward pass of a batch takes."""
         shape, each = x.shape[1:], 0
         for layer in self.layers:
+            each += layer.work(shape)
             shape = layer.output_shape(shape)
-            parameters = sum(array.size for array in layer.parameters().values())
-            each += parameters * prod(shape[1:])  # each is used at every place
         return len(x) * each
 
     def _fused_step(
