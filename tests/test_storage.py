@@ -255,7 +255,8 @@ UNWRITABLE: list[tuple[Network, dict[str, Any], type[Exception], str]] = [
         {},
         ValueError,
         "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, "
-        "HiddenLayer, OutputLayer, got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez",
+        "HiddenLayer, OutputLayer, got OwnLayer(4 -> 3); "
+        "keep the parameters of other layers with numpy.savez",
     ),
 ]
 
