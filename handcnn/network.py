@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
-from handcnn.kernels.products import matmul
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_own
+from handcnn.kernels.products import matmul, slices
+from handcnn.kernels.threads import share
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, ParameterLayer, is_own
 from handcnn.layers.checks import show_shape
 from handcnn.layers.dense import flatten
 from handcnn.loss import loss_gradient
@@ -74,6 +75,12 @@ class Network:
         for layer in self.layers:
             layer.update_params()
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Give every layer with parameters this learning rate."""
+        for layer in self.layers:
+            if isinstance(layer, ParameterLayer):
+                layer.learning_rate = rate
+
     def train_step(self, x: Array, y: Array) -> Array:
         """Do `forward`, `backward` and `update_params` in one, the fast way.
 
@@ -90,7 +97,9 @@ class Network:
         """
         if layers := self._fusable(x):
             return self._fused_step(x, y, *layers)
-        y_pred = self.forward(x)
+        if is_own(*self.layers):
+            return self._shared_step(x, y)
+        y_pred = self.forward(x)  # a layer of your own may do more than add up gradients
         self.backward(loss_gradient(y_pred, y))
         self.update_params()
         return y_pred
@@ -100,14 +109,15 @@ class Network:
 
         It may be called between `forward` and `backward` without disturbing them.
         """
-        # Copies share the parameters, but keep their own x.
-        net = Network([copy.copy(layer) for layer in self.layers])
-        forward: Callable[[Array], Array] = net.forward
-        size = LITERAL_BATCH
+        net = self._copy()
         if layers := net._fusable(x):
-            forward, size = fused_forward(x, *layers), FUSED_BATCH
-        starts = range(0, max(len(x), 1), size)
-        return np.concatenate([forward(x[start : start + size]) for start in starts])
+            forward = fused_forward(x, *layers)
+            return _in_batches(forward, x, slice(0, len(x)), FUSED_BATCH)
+
+        def work(images: slice) -> Array:
+            return _in_batches(self._copy().forward, x, images, LITERAL_BATCH)
+
+        return np.concatenate(share(work, len(x), self._multiplications(x)))
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
         """Return the most probable class (N,) of every input, of which there may be any number."""
@@ -211,6 +221,48 @@ class Network:
                     return conv, hidden, rest
         return None
 
+    def _shared_step(self, x: Array, y: Array) -> Array:
+        """Take the step of `train_step` with the images shared between the threads.
+
+        Each thread runs copies of the layers on its images. The gradients are sums over images, so
+        those of the threads are added up.
+        """
+        if len(x) != len(y):
+            raise ValueError(
+                f"train_step expects a row of labels for each image, got {len(x)} images and "
+                f"{len(y)} rows"
+            )
+
+        def work(images: slice) -> tuple[Array, Network]:
+            net = self._copy()
+            y_pred = net.forward(x[images])
+            net.backward(loss_gradient(y_pred, y[images]))
+            return y_pred, net
+
+        parts = share(work, len(x), 3 * self._multiplications(x))  # forward, and two ways back
+        _, first = parts[0]
+        gradients = first.gradients()
+        for _, other in parts[1:]:
+            for name, gradient in other.gradients().items():
+                gradients[name] += gradient
+        first.update_params()
+        return np.concatenate([y_pred for y_pred, _ in parts])
+
+    def _copy(self) -> "Network":
+        """Return a network with the same parameters, whose layers keep their own x."""
+        self.parameters()  # brought to one dtype before they are shared
+        net = copy.copy(self)
+        net.layers = [copy.copy(layer) for layer in self.layers]
+        return net
+
+    def _multiplications(self, x: Array) -> int:
+        """Return about how many multiplications the forward pass of a batch takes."""
+        shape, each = x.shape[1:], 0
+        for layer in self.layers:
+            each += layer.work(shape)
+            shape = layer.output_shape(shape)
+        return len(x) * each
+
     def _fused_step(
         self, x: Array, y: Array, conv: Conv2D, hidden: HiddenLayer, rest: list[Layer]
     ) -> Array:
@@ -234,6 +286,13 @@ class Network:
         rates = conv.learning_rate, hidden.learning_rate
         update_fused(conv.weights, conv.bias, hidden.weights, dM, dm, geometry, rates)
         return y_pred
+
+
+def _in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size: int) -> Array:
+    """Return what `forward` gives for these images, some at a time."""
+    if images.start == images.stop:  # no images, but the right shape
+        return forward(x[images])
+    return np.concatenate([forward(x[few]) for few in slices(images, size)])
 
 
 def fused_forward(

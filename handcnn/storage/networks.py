@@ -168,8 +168,7 @@ def _check_cost(net: Network) -> None:
         if isinstance(layer, Conv2D):  # which copies the windows of its input
             c, h, _ = shape
             numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
-        parameters = sum(array.size for array in layer.parameters().values())
-        multiplications += parameters * prod(output[1:])  # each is used at every place
+        multiplications += layer.work(shape)
         shape = output
     for cost, most, what in (
         (numbers, MOST_NUMBERS, "numbers"),
