@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -82,8 +81,8 @@ def open_browser() -> Iterator[Browser]:
 @contextmanager
 def serve(weights: Path, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Run draw.py; yield the address that it prints and the process."""
-    command = [sys.executable, ROOT / "draw.py", "--no-browser", "--weights", weights, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, str(ROOT / "draw.py"), "--no-browser", "--weights", str(weights)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]
         try:
@@ -98,9 +97,7 @@ def draw(page: Page, strokes: Strokes, pause: float = 0) -> None:
     assert box is not None
     for stroke in strokes:
         for i, (x, y) in enumerate(stroke):
-            page.mouse.move(
-                box["x"] + x / 100 * box["width"], box["y"] + y / 100 * box["height"]
-            )
+            page.mouse.move(box["x"] + x / 100 * box["width"], box["y"] + y / 100 * box["height"])
             if i == 0:
                 page.mouse.down()
             if pause:

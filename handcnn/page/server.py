@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
 
-import waitress
+from waitress.server import create_server
 
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
@@ -89,7 +89,7 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
             HandcnnError for a picture that cannot be read. Several threads call it at a time.
     """
     logging.getLogger("waitress").setLevel(logging.ERROR)  # that it is busy is no news
-    server = waitress.create_server(
+    server = create_server(
         application(listener.getsockname()[1], about, read),
         sockets=[listener],
         threads=THREADS,
@@ -100,9 +100,7 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
     server.run()
 
 
-def application(
-    port: int, about: dict[str, Any], read: Callable[[bytes], Any]
-) -> Application:
+def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) -> Application:
     """Return the WSGI application that serves the page on this port; arguments as in `serve`."""
     fixed = {
         path: (kind, (files("handcnn.page") / name).read_bytes())

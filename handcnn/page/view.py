@@ -11,6 +11,7 @@ import base64
 import copy
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,16 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
         classes: the name of each class.
         origin: what the weights were trained on, and how well.
     """
+    shapes = [net.input_shape, *net.output_shapes()]
     layers = [
         {
             "title": str(layer).replace("->", "\N{RIGHTWARDS ARROW}"),
-            "shape": shape,
-            "text": describe_layer(net, i),
+            "shape": after,
+            "text": describe_layer(layer, before, after),
             "kernels": _kernels(layer) if i == _first_convolution(net) else None,
         }
-        for i, (layer, shape) in enumerate(zip(net.layers, net.output_shapes(), strict=True))
-        if not isinstance(layer, InputLayer)
+        for i, (layer, (before, after)) in enumerate(zip(net.layers, pairwise(shapes), strict=True))
+        if before and after and not isinstance(layer, InputLayer)
     ]
     parameters = sum(array.size for array in net.parameters().values())
     return {"classes": classes, "origin": origin, "parameters": f"{parameters:,}", "layers": layers}

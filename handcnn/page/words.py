@@ -1,48 +1,46 @@
 """What stands beside each layer on the page: a sentence or two that a beginner understands."""
 
-from collections.abc import Callable
 from math import prod
 
-from handcnn.layers import Conv2D, HiddenLayer, Layer, OutputLayer
-from handcnn.network import Network
+from handcnn.layers import Conv2D, HiddenLayer, Layer, MaxPool2D, OutputLayer, ReLU
 from handcnn.types import Shape
 
-
-def describe_layer(net: Network, i: int) -> str:
-    """Return what layer `i` does, for a reader who sees what it makes of the picture."""
-    before, after = net.input_shape if i == 0 else net.output_shapes()[i - 1], net.output_shapes()[i]
-    if before is None or after is None:
-        return ""
-    words = WORDS.get(type(net.layers[i]))
-    return "" if words is None else words(net.layers[i], before, after)
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def _convolution(layer: Layer, before: Shape, after: Shape) -> str:
-    k, sources = layer.config()["kernel_size"], before[0]
-    what = "the picture" if sources == 1 else f"all {sources} maps above at once"
-    text = (
-        f"{after[0]} filters of {k}\N{MULTIPLICATION SIGN}{k} numbers slide over {what}. Each paints a map: red where it "
-        "finds its pattern, blue where it finds the opposite."
-    )
-    return f"{text} The filter stands above its map." if sources == 1 else text
+def describe_layer(layer: Layer, before: Shape, after: Shape) -> str:
+    """Return what a layer does, for a reader who sees its output.
 
-
-def _hidden(layer: Layer, before: Shape, after: Shape) -> str:
-    return (
-        f"{after[0]} units. Each weighs all {prod(before):,} numbers above, adds them up, and "
-        "stays silent (white) if the sum is below zero. The redder, the more active."
-    )
-
-
-def _output(layer: Layer, before: Shape, after: Shape) -> str:
-    return (
-        f"{after[0]} units, one for each answer. Their sums become probabilities, which together "
-        "make 100 %."
-    )
-
-
-WORDS: dict[type[Layer], Callable[[Layer, Shape, Shape], str]] = {
-    Conv2D: _convolution,
-    HiddenLayer: _hidden,
-    OutputLayer: _output,
-}
+    Args:
+        layer: of any kind; of one that is not known here nothing is said.
+        before: the shape of its input, (C, H, W) or (D,).
+        after: the shape of its output.
+    """
+    count = after[0]
+    match layer:
+        case Conv2D(kernel_size=k):
+            what = "the picture" if before[0] == 1 else f"all {before[0]} maps above at once"
+            where = " The filter stands above its map." if before[0] == 1 else ""
+            return (
+                f"{count} filters of {k}{TIMES}{k} numbers slide over {what}. Each paints a map: "
+                f"red where it finds its pattern, blue where it finds the opposite.{where}"
+            )
+        case MaxPool2D(size=n):
+            return (
+                f"Of every square of {n}{TIMES}{n} numbers only the largest stays. The maps become "
+                "smaller, and it matters less where exactly a stroke is."
+            )
+        case ReLU():
+            return "What is below zero becomes zero, so that only what was found goes on."
+        case HiddenLayer():
+            return (
+                f"{count} units. Each weighs all {prod(before):,} numbers above and adds them up. "
+                "White ones are silent, because their sum is below zero; the redder, the more "
+                "active."
+            )
+        case OutputLayer():
+            return (
+                f"{count} units, one for each answer. Their sums, the scores, become "
+                "probabilities, which add up to 100 %."
+            )
+    return ""

@@ -33,9 +33,7 @@ class UnreadableError(Exception):
     """A file that cannot be used; the message says why and what to do, but not which file."""
 
 
-def load_picture(
-    source: str | os.PathLike[str] | BinaryIO, name: str = "standard input"
-) -> Array:
+def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standard input") -> Array:
     """Return a picture, in a file or an open one, as grey values (H, W) in [0, 255], float32.
 
     It is upright. Pillow's formats and modes are accepted, but for PostScript. Of an animation, the
