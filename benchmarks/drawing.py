@@ -17,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Browser, Page, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 Strokes = Sequence[Sequence[tuple[float, float]]]  # points in hundredths of the pad
 
@@ -70,8 +72,10 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
+def open_browser() -> "Iterator[Browser]":
     """Run a Chromium without a window, one that fetches nothing by itself."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
         yield browser
@@ -91,7 +95,7 @@ def serve(weights: Path, *options: str) -> Iterator[tuple[str, "subprocess.Popen
             process.terminate()
 
 
-def draw(page: Page, strokes: Strokes, pause: float = 0) -> None:
+def draw(page: "Page", strokes: Strokes, pause: float = 0) -> None:
     """Draw on the pad with the mouse, with a pause of some milliseconds after each point."""
     box = page.locator("#pad").bounding_box()
     assert box is not None
@@ -105,13 +109,13 @@ def draw(page: Page, strokes: Strokes, pause: float = 0) -> None:
         page.mouse.up()
 
 
-def settle(page: Page) -> str:
+def settle(page: "Page") -> str:
     """Wait until the page shows the answer to all that is drawn; return the answer."""
     page.wait_for_selector("#verdict[aria-busy=false]")
     return page.locator("#answer").inner_text()
 
 
-def latencies(page: Page) -> list[float]:
+def latencies(page: "Page") -> list[float]:
     """Return for each move how long it took to the frame with its bars, in milliseconds."""
     moves, answers = page.evaluate("[moves, answers.filter((answer) => answer.painted)]")
     waits = []

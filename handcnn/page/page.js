@@ -4,8 +4,10 @@
 // request at a time; what is drawn while one is under way goes with the next.
 
 const EXPORTED = 200; // pixels of the side of what is sent
-const MOST_BYTES = 10_000_000;
+const MOST_BYTES = 10_000_000; // of a picture
 const CHECK = 1000; // milliseconds between two looks at whether the server is there
+const CHECK_LIMIT = 5000; // and how long it may take to say so
+const READ_LIMIT = 60_000; // milliseconds that reading a picture may take
 
 const $ = (id) => document.getElementById(id);
 const pad = $("pad");
@@ -14,7 +16,8 @@ const pad = $("pad");
 
 const steps = []; // {points: [[x, y], ...] in shares of the pad, width}, {picture}, or {} to clear
 let generation = 0; // of what is drawn; an answer to an earlier generation is not shown
-let pointer = null; // the finger, pen or mouse that is drawing
+let stroke = null; // the step that is being drawn
+let pointer = null; // the finger, pen or mouse that draws it; null for the pen that keys move
 
 // A picture and a clearing hide what came before; a stroke hides a picture.
 function visible() {
@@ -23,6 +26,7 @@ function visible() {
   return strokes.length || start < 0 || !steps[start].picture ? strokes : [steps[start]];
 }
 
+// Draw smooth lines: curves from middle to middle between points, bent towards the points.
 function trace(context, side, colour) {
   context.strokeStyle = colour;
   context.lineCap = context.lineJoin = "round";
@@ -33,7 +37,8 @@ function trace(context, side, colour) {
     context.beginPath();
     context.moveTo(...at[0]);
     for (let i = 1; i < at.length - 1; i++) {
-      context.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
+      const [[x, y], [nextX, nextY]] = [at[i], at[i + 1]];
+      context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
     }
     context.lineTo(last[0] + 0.01, last[1]); // a dot is a very short line
     context.stroke();
@@ -52,8 +57,9 @@ function paint() {
     const [w, h] = [image.width * scale, image.height * scale];
     context.drawImage(image, (side - w) / 2, (side - h) / 2, w, h);
   }
-  $("hint").hidden = visible().length > 0 && !(picture && !image);
-  $("hint").textContent = picture && !image ? "This browser cannot show the picture" : HINT;
+  const isUnseen = Boolean(picture && !image);
+  $("hint").textContent = isUnseen ? "This browser cannot show the picture." : HINT;
+  $("hint").hidden = visible().length > 0 && !isUnseen;
 }
 const HINT = $("hint").textContent;
 
@@ -62,20 +68,39 @@ function change() {
   ask();
 }
 
-function step(next) {
-  generation += 1;
-  steps.push(next);
+function begin(point) {
+  if (!visible()[0]?.points) generation += 1;
+  stroke = { points: [point], width: $("pen").value / 100 };
+  steps.push(stroke);
   change();
 }
 
-function undo() {
-  generation += 1;
-  steps.pop();
+function go(points) {
+  stroke.points.push(...points);
   change();
 }
 
-function clear() {
-  if (visible().length) step({});
+function end() {
+  stroke = pointer = null;
+  showPen();
+  tell();
+}
+
+function turn(changeSteps) {
+  generation += 1;
+  end();
+  changeSteps();
+  change();
+}
+
+const undo = () => turn(() => steps.pop());
+const clear = () => { if (visible().length) turn(() => steps.push({})); };
+
+async function take(picture) {
+  if (!picture) return say("There is no picture in this.");
+  if (picture.size > MOST_BYTES) return say("This picture has more than 10 MB. Make it smaller.");
+  const image = await createImageBitmap(picture).catch(() => null); // Pillow reads more formats
+  turn(() => steps.push({ picture, image }));
 }
 
 function place(event) {
@@ -83,64 +108,45 @@ function place(event) {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-const penWidth = () => $("pen").value / 100;
-
 pad.addEventListener("pointerdown", (event) => {
   if (pointer !== null || event.button !== 0) return;
+  end();
   pointer = event.pointerId;
   pad.setPointerCapture(pointer);
-  $("cursor").hidden = true;
-  if (steps.length && !visible()[0]?.points) generation += 1;
-  steps.push({ points: [place(event)], width: penWidth() });
-  change();
+  begin(place(event));
 });
-
 pad.addEventListener("pointermove", (event) => {
   if (event.pointerId !== pointer) return;
   const events = event.getCoalescedEvents?.() ?? [];
-  steps.at(-1).points.push(...(events.length ? events : [event]).map(place));
-  change();
+  go((events.length ? events : [event]).map(place));
 });
-
-for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
-  pad.addEventListener(end, (event) => {
-    if (event.pointerId !== pointer) return;
-    pointer = null;
-    announce();
-  });
-}
-
-async function take(picture) {
-  if (picture.size > MOST_BYTES) return say("This picture has more than 10 MB. Make it smaller.");
-  const image = await createImageBitmap(picture).catch(() => null); // Pillow reads more formats
-  step({ picture, image });
+for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+  pad.addEventListener(name, (event) => { if (event.pointerId === pointer) end(); });
 }
 
 // The pad by keys: arrows move a pen, space puts it down and takes it up.
-const pen = { x: 0.5, y: 0.3, down: false };
+const pen = { x: 0.5, y: 0.3 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const within = (share) => Math.min(Math.max(share, 0), 1);
 
 pad.addEventListener("keydown", (event) => {
   const arrow = ARROWS[event.key];
-  if (!arrow && event.key !== " ") return;
+  if (pointer !== null || (!arrow && event.key !== " ")) return;
   event.preventDefault();
   if (arrow) {
-    const [x, y] = arrow.map((share) => share * (event.shiftKey ? 0.01 : 0.04));
-    [pen.x, pen.y] = [pen.x + x, pen.y + y].map((share) => Math.min(Math.max(share, 0), 1));
-    if (pen.down) steps.at(-1).points.push([pen.x, pen.y]);
-  } else {
-    pen.down = !pen.down;
-    if (pen.down) steps.push({ points: [[pen.x, pen.y]], width: penWidth() });
-    else announce();
-  }
-  showPen();
-  change();
+    const distance = event.shiftKey ? 0.01 : 0.04;
+    pen.x = within(pen.x + arrow[0] * distance);
+    pen.y = within(pen.y + arrow[1] * distance);
+    if (stroke) go([[pen.x, pen.y]]);
+  } else if (stroke) end();
+  else begin([pen.x, pen.y]);
+  showPen(true);
 });
-pad.addEventListener("blur", () => { pen.down = false; showPen(); });
+pad.addEventListener("blur", end);
 
-function showPen() {
-  $("cursor").hidden = document.activeElement !== pad;
-  $("cursor").classList.toggle("down", pen.down);
+function showPen(byKeys = false) {
+  $("cursor").hidden = !byKeys;
+  $("cursor").classList.toggle("down", stroke !== null);
   $("cursor").style.left = `${100 * pen.x}%`;
   $("cursor").style.top = `${100 * pen.y}%`;
 }
@@ -148,7 +154,7 @@ function showPen() {
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clear);
 $("file").addEventListener("change", ({ target }) => {
-  if (target.files[0]) take(target.files[0]);
+  if (target.files.length) take(target.files[0]);
   target.value = ""; // so that the same picture can be chosen again
 });
 
@@ -157,17 +163,13 @@ document.addEventListener("keydown", (event) => {
   const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
   if (key === "z" && !event.altKey && !event.shiftKey) undo();
   else if (plain && key === "backspace") undo();
-  else if (plain && (key === "c" || key === "delete" || key === "escape")) clear();
+  else if (plain && ["c", "delete", "escape"].includes(key)) clear();
   else if (plain && /^[0-9]$/.test(key)) explain(Number(key));
   else return;
   event.preventDefault();
 });
 
-document.addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  if (file) take(file);
-  else say("There is no picture in the clipboard.");
-});
+document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   $("paper").classList.add("target");
@@ -178,8 +180,7 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("paper").classList.remove("target");
-  const [file] = event.dataTransfer.files;
-  if (file) take(file);
+  take(event.dataTransfer.files[0]);
 });
 
 new ResizeObserver(paint).observe(pad);
@@ -187,11 +188,12 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 
 // Asking ------------------------------------------------------------------------------------------
 
+let network = ""; // what the server said of its network
 let waiting = false; // whether something was drawn that the server has not seen
 let asking = false; // whether a request is under way
-let network = ""; // what /network said
 
-const exported = new OffscreenCanvas(EXPORTED, EXPORTED).getContext("2d", { willReadFrequently: true });
+const paper = new OffscreenCanvas(EXPORTED, EXPORTED);
+const exported = paper.getContext("2d", { willReadFrequently: true });
 
 // What is drawn as a picture file: the picture itself, or the strokes, black on white, as PGM.
 function content() {
@@ -211,42 +213,48 @@ async function ask() {
   tell();
   if (!waiting || asking || !network) return;
   asking = true;
-  while (waiting) {
-    waiting = false;
-    const asked = generation;
-    try {
-      const response = await fetch("read", { method: "POST", body: content() });
-      const answer = response.ok ? await response.json() : { fault: await response.text() };
-      if (asked === generation) show(answer);
-    } catch {
-      waiting = true;
-      lose();
-      break;
+  try {
+    while (waiting) {
+      waiting = false;
+      const asked = generation;
+      const response = await fetch("read", {
+        method: "POST", body: content(), signal: AbortSignal.timeout(READ_LIMIT),
+      });
+      const next = response.ok ? await response.json() : { fault: (await response.text()).trim() };
+      if (asked === generation) show(next);
     }
+  } catch {
+    lose();
   }
   asking = false;
   tell();
 }
 
-// Say whether the answer on the page is one to all that is drawn.
+// Say to those who cannot see it whether the answer is still to come, and when it is there, what.
 function tell() {
-  $("verdict").ariaBusy = String(waiting || asking);
+  const isBusy = waiting || asking;
+  $("verdict").ariaBusy = String(isBusy);
+  if (isBusy || stroke) return;
+  const said = answer ? `${classes[answer.answer]}, ${answer.percents[answer.answer]}` : fault;
+  $("announcement").textContent = said;
 }
 
 function lose() {
-  $("notice").textContent = `The server does not answer. Start it again: python draw.py --port ${location.port || 80}`;
+  const port = location.port || 80;
+  $("notice").textContent = `The server does not answer. Start it again: python draw.py --port ${port}`;
   $("notice").hidden = false;
 }
 
+// See whether the server is there, and whether it still has the same network.
 async function check() {
   try {
-    const response = await fetch("network");
+    const response = await fetch("network", { signal: AbortSignal.timeout(CHECK_LIMIT) });
+    if (!response.ok) throw new Error(response.statusText);
     const text = await response.text();
-    if (!response.ok) throw new Error(text);
-    if (text !== network) build(JSON.parse((network = text)));
-    if (!$("notice").hidden) waiting = true;
+    const isNews = text !== network || !$("notice").hidden;
     $("notice").hidden = true;
-    if (waiting) ask();
+    if (text !== network) build(JSON.parse((network = text)));
+    if (isNews) ask();
   } catch {
     lose();
   }
@@ -270,6 +278,7 @@ const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
 let classes = [];
 let layers = []; // the canvases of each layer
 let answer = null; // what is shown
+let fault = ""; // or why there is no answer
 let chosen = null; // the class that "why" explains, null for the answer
 
 function bytes(text) {
@@ -351,7 +360,9 @@ function card({ title, shape, text, kernels }, maps, i) {
 // Show an answer of the server, a fault that it found in the picture, or, for null, nothing.
 function show(next) {
   answer = next?.fault ? null : next;
-  say(next?.fault ?? next?.remark ?? "");
+  fault = next?.fault ?? "";
+  if (!next) chosen = null;
+  say(fault || next?.remark);
   $("answer").textContent = answer ? classes[answer.answer] : "";
   $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
   classes.forEach((_, k) => {
@@ -395,10 +406,6 @@ const EXPLANATION = "The network sees your digit cut out, centred and scaled, in
 // Put a sentence under the answer; without one, what the small picture is.
 function say(sentence) {
   $("remark").textContent = sentence ? sentence[0].toUpperCase() + sentence.slice(1) : EXPLANATION;
-}
-
-function announce() {
-  if (answer) $("announcement").textContent = `${$("answer").textContent}, ${$("certainty").textContent}`;
 }
 
 check();
