@@ -53,12 +53,13 @@ def draw(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     weights = options.weights or newest_weights()
     net, metadata = read_digit_reader(weights)
-    about = view.describe(net, class_names(net, metadata), origin(metadata))
+    known = origin(metadata)
+    about = view.describe(net, class_names(net, metadata), known)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # BLAS on one thread: several clients share the cores, and its threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         address = f"http://{server.HOST}:{listener.getsockname()[1]}/"
-        print(f"weights: {one_line(weights)}")
+        print(f"weights: {one_line(weights)}{known and f' ({known})'}")
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -83,10 +83,14 @@ def open_browser() -> "Iterator[Browser]":
 
 
 @contextmanager
-def serve(weights: Path, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run draw.py; yield the address that it prints and the process."""
+def serve(
+    weights: Path, *options: str, stderr: int | None = None
+) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """Run draw.py; yield the address that it prints and the process, and end it."""
     command = [sys.executable, str(ROOT / "draw.py"), "--no-browser", "--weights", str(weights)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True
+    ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]
         try:

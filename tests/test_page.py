@@ -83,7 +83,8 @@ def numbers(text: str, dtype: Any = np.int8) -> Array:
 
 def scaled(values: Array, axis: tuple[int, ...]) -> Array:
     """Return the values as shares of the largest along some axes, times 127."""
-    return 127 * values / np.abs(values).max(axis, keepdims=True)
+    shares: Array = values / np.abs(values).max(axis, keepdims=True)
+    return 127 * shares
 
 
 def test_why_is_the_gradient_of_each_logit_by_the_image() -> None:
@@ -144,7 +145,7 @@ def test_reading_leaves_the_network_alone() -> None:
     x = random((2, 1, 28, 28), 7)
     net.forward(x)
     view.read(net, picture(seven()))
-    assert net.layers[1].x is x  # type: ignore[attr-defined]
+    assert net.layers[1].x is x
 
 
 def test_what_is_known_before_anything_is_drawn() -> None:

@@ -337,7 +337,8 @@ function canvases({ shape }) {
 }
 
 function card({ title, shape, text, kernels }, maps, i) {
-  const list = element("div", { className: shape.length === 1 ? "maps unit" : "maps map" });
+  const kind = shape.length === 1 ? "unit" : shape[1] > 10 ? "map" : "small map";
+  const list = element("div", { className: `maps ${kind}` });
   const names = shape.length === 1 && shape[0] === classes.length ? classes : [];
   const side = kernels && Math.sqrt(bytes(kernels).length / maps.length);
   maps.forEach((map, f) => {

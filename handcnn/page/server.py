@@ -23,6 +23,9 @@ from handcnn.text import one_line
 HOST = "127.0.0.1"
 USUAL_PORT = 2828  # the same at every start if it is free, so that an open page finds us again
 MOST_BYTES = 10_000_000  # of a picture
+# What is larger is read to its end all the same, within limits: many programs look for an answer
+# only when they have sent everything.
+MOST_RECEIVED = 10 * MOST_BYTES
 THREADS = 4
 
 FILES = {
@@ -53,9 +56,9 @@ Application = Callable[[Environ, Callable[[str, list[tuple[str, str]]], object]]
 class Refusal(Exception):
     """A request that gets an error: its status and a sentence."""
 
-    def __init__(self, status: str, sentence: str) -> None:
+    def __init__(self, status: str, sentence: str, *headers: tuple[str, str]) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 def listen(port: int | None) -> socket.socket:
@@ -93,7 +96,7 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
         application(listener.getsockname()[1], about, read),
         sockets=[listener],
         threads=THREADS,
-        max_request_body_size=MOST_BYTES,
+        max_request_body_size=MOST_RECEIVED,
         ident=None,
         log_socket_errors=False,
     )
@@ -120,22 +123,26 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
         raise Refusal("404 Not Found", "there is nothing here; the page is at /")
 
     def read_picture(environ: Environ) -> Any:
+        if int(environ.get("CONTENT_LENGTH") or 0) > MOST_BYTES:
+            fault = "the picture has more than 10 MB; make it smaller"
+            raise Refusal("413 Content Too Large", fault)
         try:
             return read(environ["wsgi.input"].read())
         except HandcnnError as error:
             raise Refusal("422 Unprocessable Content", str(error)) from None
 
     def respond(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        headers = HEADERS
         try:
             status, kind, body = answer(environ)
         except Refusal as refusal:
             status, kind, body = refusal.status, TEXT, f"{refusal}\n".encode()
+            headers = [*HEADERS, *refusal.headers]
         except Exception as error:  # a fault of ours; the server lives on
             print(f"draw.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             status, kind, body = "500 Internal Server Error", TEXT, b"this is a fault of handcnn\n"
         length = ("Content-Length", str(len(body)))
-        extra = [("Allow", "GET, HEAD, POST")] if status.startswith("405") else []
-        start_response(status, [("Content-Type", kind), length, *HEADERS, *extra])
+        start_response(status, [("Content-Type", kind), length, *headers])
         return [body]
 
     return respond
@@ -159,4 +166,5 @@ def refuse_strangers(environ: Environ, port: int) -> None:
 def allow(method: str, *methods: str) -> None:
     """Raise a Refusal unless the method of a request is one of these."""
     if method not in methods:
-        raise Refusal("405 Method Not Allowed", f"this takes {' or '.join(methods)} only")
+        sentence = f"this takes {' or '.join(methods)} only"
+        raise Refusal("405 Method Not Allowed", sentence, ("Allow", ", ".join(methods)))
