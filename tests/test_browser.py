@@ -8,6 +8,7 @@ Chromium or no Playwright to drive it.
 """
 
 import base64
+import io
 import re
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
 pytest.importorskip("playwright", reason="Playwright, which drives the browser, is not installed")
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from benchmarks.drawing import (
@@ -32,7 +34,7 @@ from benchmarks.drawing import (
     settle,
 )
 from data import load_dataset
-from handcnn import Network, documented_network
+from handcnn import documented_network
 from handcnn.models import lenet
 from handcnn.pictures import load_picture, prepare_picture
 from handcnn.types import Array
@@ -96,19 +98,15 @@ def opened(page: Page, address: str) -> Page:
 
 
 def drawing(digit: str) -> Strokes:
-    return load_strokes()[digit][EASY.get(digit, 0)]
+    """Return a recorded drawing, with half of its points: the page smooths the lines."""
+    strokes = load_strokes()[digit][EASY.get(digit, 0)]
+    return [[*stroke[:-1:2], stroke[-1]] for stroke in strokes]
 
 
 def pixels(page: Page, canvas: str) -> Array:
     """Return what a canvas shows: (H, W, 4), uint8."""
-    height, width, content = page.locator(canvas).evaluate(
-        """(canvas) => {
-          const { width, height } = canvas;
-          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-          return [height, width, data.toBase64?.() ?? btoa(String.fromCharCode(...data))];
-        }"""
-    )
-    return np.frombuffer(base64.b64decode(content), np.uint8).reshape(height, width, 4)
+    url: str = page.locator(canvas).evaluate("(canvas) => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
 
 
 def shown(page: Page) -> list[str]:
@@ -140,7 +138,7 @@ def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
     assert all(re.fullmatch(r"([<>] )?\d+\.\d\d %", text) for text in per_cents)
     numbers = [float(text.strip("<> %")) for text in per_cents]
     assert sum(numbers) == pytest.approx(100, abs=0.2)
-    assert page.locator("#certainty").inner_text() == per_cents[7] == max(per_cents, key=len)
+    assert page.locator("#certainty").inner_text() == per_cents[7]
     tracks = [page.locator(f"#p{k} .fill").bounding_box() for k in range(10)]
     whole = page.locator("#p7 .track").bounding_box()
     assert whole is not None
@@ -153,7 +151,7 @@ def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
     assert max(np.ptp(ys), np.ptp(xs)) + 1 == 20  # as MNIST has it, wherever it was drawn
     cards = page.locator("#layers > li")
     assert [card.locator(".shape").inner_text() for card in cards.all()] == [
-        "32 × 28 × 28",
+        "32 \N{MULTIPLICATION SIGN} 28 \N{MULTIPLICATION SIGN} 28",
         "64",
         "10",
     ]
@@ -261,7 +259,7 @@ def test_a_picture_goes_the_way_of_predict(page: Page, way: str) -> None:
     if way == "choose":
         page.set_input_files("#file", SEVEN)
     else:
-        hand_over(page, way, SEVEN.read_bytes(), "image/jpeg")
+        hand_over(page, way, SEVEN.read_bytes())
     expect(page.locator("#answer")).to_have_text("7")
     settle(page)
     seen = prepare_picture(load_picture(SEVEN))
@@ -274,36 +272,36 @@ def test_a_picture_goes_the_way_of_predict(page: Page, way: str) -> None:
     assert settle(page) == "0"
 
 
-def hand_over(page: Page, way: str, content: bytes, kind: str) -> None:
-    """Drop or paste a file."""
+def hand_over(page: Page, way: str, content: bytes, more: int = 0) -> None:
+    """Drop or paste a file: this content, and so many zeros after it."""
     page.evaluate(
-        """([way, content, kind]) => {
+        """([way, content, more]) => {
           const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
           const data = new DataTransfer();
-          data.items.add(new File([bytes], "picture", { type: kind }));
+          data.items.add(new File([bytes, new Uint8Array(more)], "it", { type: "image/jpeg" }));
           const options = { bubbles: true, cancelable: true };
           document.dispatchEvent(way === "drop"
             ? new DragEvent("drop", { ...options, dataTransfer: data })
             : new ClipboardEvent("paste", { ...options, clipboardData: data }));
         }""",
-        [way, base64.b64encode(content).decode(), kind],
+        [way, base64.b64encode(content).decode(), more],
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "remark"),
+    ("zeros", "remark"),
     [
         (
-            b"no picture",
+            1,
             "The picture is not a complete picture that Pillow can read; "
             "save it again as PNG or JPEG",
         ),
-        (bytes(10_000_001), "This picture has more than 10 MB. Make it smaller."),
+        (10_000_001, "This picture has more than 10 MB. Make it smaller."),
     ],
-    ids=["text", "too large"],
+    ids=["no picture", "too large"],
 )
-def test_what_cannot_be_read_gets_a_sentence(page: Page, content: bytes, remark: str) -> None:
-    hand_over(page, "drop", content, "image/png")
+def test_what_cannot_be_read_gets_a_sentence(page: Page, zeros: int, remark: str) -> None:
+    hand_over(page, "drop", b"", zeros)
     expect(page.locator("#remark")).to_have_text(remark)
     assert shown(page) == EMPTY
     page.keyboard.press("c")
@@ -342,7 +340,7 @@ def test_why_is_told_of_the_answer_and_on_a_click_of_any_digit(page: Page) -> No
 
 def test_one_request_at_a_time_and_the_newest_drawing_wins(page: Page) -> None:
     held: list[Route] = []
-    page.route("**/read", held.append)
+    page.route("**/read", lambda route: held.append(route))
     with page.expect_request("**/read"):
         draw(page, drawing("8"))
     page.keyboard.press("c")
@@ -359,7 +357,7 @@ def test_one_request_at_a_time_and_the_newest_drawing_wins(page: Page) -> None:
 
 def test_a_late_answer_does_not_come_back_to_an_empty_pad(page: Page) -> None:
     held: list[Route] = []
-    page.route("**/read", held.append)
+    page.route("**/read", lambda route: held.append(route))
     with page.expect_request("**/read"):
         draw(page, drawing("8"))
     page.keyboard.press("c")
@@ -417,7 +415,7 @@ def test_nothing_overlaps_overflows_or_jumps(page: Page, width: int) -> None:
             apart = x >= left + wide or left >= x + w or y >= top + high or top >= y + h
             assert apart
     cut = page.evaluate(
-        """[...document.querySelectorAll("main *")]
+        """[...document.querySelectorAll("main :not(.unseen)")]
           .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1
                          && getComputedStyle(e).display !== "inline")
           .map((e) => e.outerHTML.slice(0, 80))"""
@@ -440,8 +438,7 @@ def boxes(page: Page) -> dict[str, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1440, "dark")])
 def test_a_screen_reader_and_weak_eyes_can_use_it(page: Page, width: int, scheme: Any) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="there is no axe-core"
