@@ -12,7 +12,7 @@ from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
 from handcnn.kernels.products import matmul, slices
 from handcnn.kernels.threads import share
 from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, ParameterLayer, is_own
-from handcnn.layers.checks import show_shape
+from handcnn.layers.checks import check_size, show_shape
 from handcnn.layers.dense import flatten
 from handcnn.loss import loss_gradient
 from handcnn.types import Array, Shape
@@ -33,15 +33,17 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape | None = None) -> None:
         self.layers = list(layers)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.input_shape = None if input_shape is None else _checked_shape(input_shape)
         if not self.parameters():
             raise ValueError(f"Network expects at least one layer with parameters, got {layers}")
-        for i, layer in enumerate(self.layers):
-            if any(layer is other for other in self.layers[:i]):
+        seen: set[int] = set()
+        for layer in self.layers:
+            if id(layer) in seen:
                 raise ValueError(
                     f"Network expects layers that are all different objects, got {layer} twice; "
                     "build a second one"
                 )
+            seen.add(id(layer))
         self.output_shapes()
 
     def forward(self, x: Array) -> Array:
@@ -71,7 +73,12 @@ class Network:
             self.layers[first].backward(dout)
 
     def update_params(self) -> None:
-        """Take one SGD step in every layer."""
+        """Take one SGD step in every layer.
+
+        Raises:
+            ValueError: a parameter is a read-only array. None has changed then.
+        """
+        self._check_writable()
         for layer in self.layers:
             layer.update_params()
 
@@ -95,6 +102,7 @@ class Network:
         Returns:
             y_pred (N, K), from before the update.
         """
+        self._check_writable()
         if layers := self._fusable(x):
             return self._fused_step(x, y, *layers)
         if is_own(*self.layers):
@@ -248,6 +256,12 @@ class Network:
         first.update_params()
         return np.concatenate([y_pred for y_pred, _ in parts])
 
+    def _check_writable(self) -> None:
+        """Refuse to begin an update that could not be finished."""
+        for name, array in self.parameters().items():
+            if not array.flags.writeable:
+                raise ValueError(f"{name} is a read-only array; assign a copy of it to train it")
+
     def _copy(self) -> "Network":
         """Return a network with the same parameters, whose layers keep their own x."""
         self.parameters()  # brought to one dtype before they are shared
@@ -286,6 +300,11 @@ class Network:
         rates = conv.learning_rate, hidden.learning_rate
         update_fused(conv.weights, conv.bias, hidden.weights, dM, dm, geometry, rates)
         return y_pred
+
+
+def _checked_shape(shape: Shape) -> Shape:
+    """Return the shape of one input as plain whole numbers."""
+    return tuple(check_size("Network", "every size of input_shape", size) for size in shape)
 
 
 def _in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size: int) -> Array:
