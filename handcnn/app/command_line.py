@@ -84,6 +84,13 @@ def number(above: float, largest: float) -> Callable[[str], float]:
     return convert
 
 
+def fraction(text: str) -> float:
+    """Accept a number from 0 up to, but not including, 1."""
+    if NUMBER.fullmatch(text) and 0 <= float(text) < 1:
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     """Return a converter that accepts one of `names`."""
 
