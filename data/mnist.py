@@ -16,6 +16,7 @@ import numpy.typing as npt
 from data.openml import Say, fetch_mnist
 from handcnn.errors import HandcnnError
 from handcnn.storage.archive import read_archive, write_archive
+from handcnn.text import one_line
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -160,6 +161,6 @@ def _write(path: Path, mnist: Raw, say: Say) -> None:
         write_archive(path, KIND, arrays, {"sha256": mnist.sha256})
     except OSError as error:
         say(
-            f"the fast cache {path} cannot be written ({error.strerror or error}): training goes "
-            "on from memory, and the next start will parse MNIST again"
+            f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "
+            "training goes on from memory, and the next start will parse MNIST again"
         )
