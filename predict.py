@@ -155,8 +155,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute with; "
-            "use other weights"
+            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute "
+            "with; use other weights"
         )
     return row
 
