@@ -22,6 +22,7 @@ try:
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
     from handcnn.app.commands import train_command
+    from handcnn.formatting import percent
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.storage import runs
     from handcnn.storage.networks import read_weights
@@ -101,13 +102,13 @@ def check_network(weights: Path, net: Network) -> None:
     """Refuse a network that does not turn pictures of digits into classes."""
     if net.input_shape != INPUT_SHAPE:
         raise HandcnnError(
-            f"{weights} holds a network for inputs of shape {net.input_shape}, "
+            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
             f"pictures of digits need one for {INPUT_SHAPE}"
         )
     output = net.output_shapes()[-1]
     if output is None or len(output) != 1:
         raise HandcnnError(
-            f"{weights} holds a network whose output is not a row of classes: {output}"
+            f"{one_line(weights)} holds a network whose output is not a row of classes: {output}"
         )
 
 
@@ -125,7 +126,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
-    name = "standard input" if path == STDIN else path
+    name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
     try:
         return prepare_picture(picture)
@@ -154,7 +155,7 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{weights} gives no probabilities: its numbers are too large to compute with; "
+            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute with; "
             "use other weights"
         )
     return row
@@ -163,17 +164,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
 def answer(probabilities: Array) -> str:
     """Return the digit with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
-    return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
-
-
-def per_cent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to 0 or 100 %."""
-    if probability < 0.00005:
-        return "< 0.01 %"
-    if probability > 0.99995:
-        return "> 99.99 %"
-    return f"{100 * probability:.2f} %"
+    runners_up = ", ".join(f"{digit} {percent(probabilities[digit])}" for digit in others)
+    return f"{best}  {percent(probabilities[best]):>9}   then {runners_up}"
 
 
 if __name__ == "__main__":

@@ -47,6 +47,10 @@ NUMBERS = {
             *("٣", " 5", "5 ", "1_000", "1e", ".", "1e1_0"),
         ),
     ),
+    "--average": (
+        "is not a number of at least 0 and below 1",
+        ("1", "-0.1", "1.0", "0,9", "1e400", HUGE),
+    ),
     "--target-accuracy": (
         "is not a number above 0 and at most 100",
         ("0", "-1", "100.01", "1e400", "97%", HUGE),
@@ -61,6 +65,14 @@ BAD = [
     *(
         ("--dataset", value, "is not one of auto, mnist, digits")
         for value in ("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
+    ),
+    *(
+        (option, "other", f"is not one of {names}")
+        for option, names in (
+            ("--network", "documented, lenet, deep"),
+            ("--schedule", "constant, one-cycle, cosine"),
+            ("--augment", "none, shift, distort"),
+        )
     ),
     *(
         ("--name", value, "is not a name of at most 100 letters, digits, '.', '_' and '-'")

@@ -15,6 +15,8 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread, local
 from typing import Any, TypeVar
 
+import numpy as np
+
 from handcnn.kernels.memory import keep_freed_memory
 
 Result = TypeVar("Result")
@@ -119,10 +121,11 @@ def use_threads(count: int) -> Iterator[None]:
     Raises:
         ValueError: `count` is not a whole number of at least 1.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    is_whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if not is_whole or count < 1:
         raise ValueError(f"use_threads expects a whole number of at least 1, got {count!r}")
     keep_freed_memory()
-    pools, pool = _own.pools, Pool(count)
+    pools, pool = _own.pools, Pool(int(count))
     pools.append(pool)
     try:
         with _one_blas_thread:

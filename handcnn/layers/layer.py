@@ -10,6 +10,7 @@ convert its dtype: do not change `x` before `backward`.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +55,11 @@ class Layer:
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output, without N, for one input; by default the same."""
         return input_shape
+
+    def work(self, input_shape: Shape) -> int:
+        """Return about how many multiplications the output for one input takes."""
+        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at every place
+        return places * sum(array.size for array in self.parameters().values())
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain Python values, to build an equal layer."""

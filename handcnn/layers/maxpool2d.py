@@ -1,5 +1,6 @@
 """Max-pooling. docs/backprop.md, section 6, derives it and says why ties matter."""
 
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -47,6 +48,10 @@ class MaxPool2D(Layer):
         self.check_shape(("N", *input_shape))
         c, h, w = input_shape
         return c, (h - self.size) // self.stride + 1, (w - self.size) // self.stride + 1
+
+    def work(self, input_shape: Shape) -> int:
+        """Return how many comparisons the output for one image takes."""
+        return self.size**2 * prod(self.output_shape(input_shape))
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError unless the shape is (N, C, H, W) with room for a window."""
