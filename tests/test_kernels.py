@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
 from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, split_kernel_matrix
+from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.kernels.products import matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
 from handcnn.types import Array, Shape
@@ -102,6 +103,34 @@ def test_kernels_and_bias_come_out_of_their_matrix_as_they_went_in(geometry: Geo
     found = split_kernel_matrix(kernel_matrix(weights, bias), weights.shape)
     np.testing.assert_array_equal(found[0], weights)
     np.testing.assert_array_equal(found[1], bias)
+
+
+@settings(max_examples=200)
+@given(
+    st.tuples(*[st.integers(1, 3)] * 2),
+    st.tuples(*[st.integers(0, 5)] * 2),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.permutations(range(4)),
+    st.sampled_from([2, 1000]),
+    st.booleans(),
+)
+def test_pooling_agrees_with_the_loops(
+    batch: Shape, more: Shape, size: int, stride: int, order: list[int], values: int, has_nan: bool
+) -> None:
+    """With remainders, windows that overlap or leave gaps, ties, and any order in memory."""
+    shape = *batch, size + more[0], size + more[1]
+    x = np.random.default_rng(1).integers(0, values, shape).astype(np.float64)
+    x = np.array(x.transpose(order), order="C").transpose(np.argsort(order))
+    if has_nan:
+        x[0, 0, 0, 0] = np.nan
+    z = max_pool(x, size, stride)
+    np.testing.assert_array_equal(z, reference.max_pool_forward(x, size, stride))
+    if not has_nan:
+        dz, before = random(z.shape, 2), x.copy()
+        dx = max_pool_gradient(dz, x, z, size, stride)
+        close(dx, reference.max_pool_backward(x, size, stride, dz))
+        np.testing.assert_array_equal(x, before)
 
 
 SIZES = st.integers(0, 40) | st.integers(1, 4)
