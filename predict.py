@@ -13,7 +13,6 @@ import argparse
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 try:
     import numpy as np
@@ -21,11 +20,9 @@ try:
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
-    from handcnn.app.commands import train_command
+    from handcnn.app.weights import newest_weights, origin, read_digit_reader
     from handcnn.formatting import percent
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
-    from handcnn.storage import runs
-    from handcnn.storage.networks import read_weights
     from handcnn.text import one_line
     from handcnn.types import Array
 except ModuleNotFoundError as error:
@@ -36,7 +33,6 @@ except ModuleNotFoundError as error:
 
 STDIN = Path("-")
 MOST_BYTES = 100_000_000  # from standard input, which may have no end
-INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
@@ -72,9 +68,9 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if one of them could not be read."""
     weights = options.weights or newest_weights()
-    net, metadata = read_weights(weights)
-    check_network(weights, net)
-    print(f"weights: {one_line(weights)}{origin(metadata)}")
+    net, metadata = read_digit_reader(weights)
+    known = origin(metadata)
+    print(f"weights: {one_line(weights)}{known and f' ({known})'}")
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
     seen = []
@@ -90,34 +86,6 @@ def predict(options: argparse.Namespace) -> int:
         save_sheet(options.show, seen)
         print(f"what the network saw: {one_line(options.show)}")
     return 0 if len(seen) == len(names) else 1
-
-
-def newest_weights() -> Path:
-    """Return the weights of the newest run."""
-    advice = f"train one first with: {train_command()}"
-    return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
-
-
-def check_network(weights: Path, net: Network) -> None:
-    """Refuse a network that does not turn pictures of digits into classes."""
-    if net.input_shape != INPUT_SHAPE:
-        raise HandcnnError(
-            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
-            f"pictures of digits need one for {INPUT_SHAPE}"
-        )
-    output = net.output_shapes()[-1]
-    if output is None or len(output) != 1:
-        raise HandcnnError(
-            f"{one_line(weights)} holds a network whose output is not a row of classes: {output}"
-        )
-
-
-def origin(metadata: dict[str, Any]) -> str:
-    """Return what the weights were trained on, and how well, as train.py recorded it."""
-    match metadata:
-        case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
-    return ""
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
