@@ -21,6 +21,7 @@ try:
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
     from handcnn.app.weights import newest_weights, origin, read_digit_reader
+    from handcnn.formatting import percent
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.text import one_line
     from handcnn.types import Array
@@ -93,7 +94,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
-    name = "standard input" if path == STDIN else path
+    name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
     try:
         return prepare_picture(picture)
@@ -122,8 +123,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{weights} gives no probabilities: its numbers are too large to compute with; "
-            "use other weights"
+            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute "
+            "with; use other weights"
         )
     return row
 
@@ -131,17 +132,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
 def answer(probabilities: Array) -> str:
     """Return the digit with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
-    return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
-
-
-def per_cent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to 0 or 100 %."""
-    if probability < 0.00005:
-        return "< 0.01 %"
-    if probability > 0.99995:
-        return "> 99.99 %"
-    return f"{100 * probability:.2f} %"
+    runners_up = ", ".join(f"{digit} {percent(probabilities[digit])}" for digit in others)
+    return f"{best}  {percent(probabilities[best]):>9}   then {runners_up}"
 
 
 if __name__ == "__main__":

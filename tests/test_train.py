@@ -278,3 +278,18 @@ def test_warnings_are_shown_to_developers_only(
 def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")
+
+
+def test_the_name_of_a_folder_reaches_the_screen_escaped(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In all that a resumed training prints, drawing its results or finding them there."""
+    folder = copy.rename(copy.with_name("a\n\x1b[2J"))
+    shown = str(folder).replace("\n", "\\n").replace("\x1b", "\\x1b")
+    (folder / "loss.png").unlink()
+    assert resume(folder) == resume(folder) == 0
+    out, err = capsys.readouterr()
+    assert f"folder   {shown}\n" in out
+    assert f"\n  {shown}/loss.png\n" in out
+    assert f"\n{shown} is finished after 4 epochs" in out
+    assert (out + err).replace("\n", "").isprintable()

@@ -19,6 +19,7 @@ from handcnn.app.session import EVALUATION_BATCH, Session
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
+from handcnn.text import escaped, one_line
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
@@ -41,7 +42,7 @@ def finished_accuracy(session: Session) -> float | None:
     if session.epochs_left or accuracy is None or not is_complete:
         return None
     epochs = plural(done, "epoch")
-    print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
+    print(f"{one_line(folder)} is finished after {epochs}; --epochs N with N > {done} goes on")
     return accuracy
 
 
@@ -50,7 +51,7 @@ def introduce(session: Session, console: Console) -> None:
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
     console.print(f"options  {_settings(session)}")
-    console.print(f"folder   {session.folder}\n")
+    console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
     # A resumed run keeps its former results until there are new ones.
@@ -103,8 +104,9 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     )
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
-        console.print(f"  {path}")
-    console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
+        console.print(f"  {one_line(path)}")
+    command = predict_command(session.folder / runs.WEIGHTS)
+    console.print(f"\nread digits: {escaped(command)}")
 
 
 def pictures(

@@ -32,13 +32,13 @@ def read_digit_reader(weights: Path) -> tuple[Network, dict[str, Any]]:
     net, metadata = read_weights(weights)
     if net.input_shape != INPUT_SHAPE:
         raise HandcnnError(
-            f"{weights} holds a network for inputs of shape {net.input_shape}, "
+            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
             f"pictures of digits need one for {INPUT_SHAPE}"
         )
     output = net.output_shapes()[-1]
     if output is None or len(output) != 1:
         raise HandcnnError(
-            f"{weights} holds a network whose output is not a row of classes: {output}"
+            f"{one_line(weights)} holds a network whose output is not a row of classes: {output}"
         )
     return net, metadata
 
