@@ -2,6 +2,7 @@
 
     python -m benchmarks             steps, layers, prediction and an epoch, in one process
     python -m benchmarks.program     train.py and predict.py as whole processes
+    python -m benchmarks.drawing     the drawing page in a real browser
 
 `cases` says what is compared and checks that all compute the same, `timing` takes the time,
 `machine` describes the computer and notices busy neighbours. The baselines are `pytorch`, `naive`
