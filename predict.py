@@ -12,6 +12,7 @@ light on dark. The exit code is 1 if one of the pictures could not be read.
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def predict(options: argparse.Namespace) -> int:
     net, metadata = read_weights(weights)
     check_network(weights, net)
     print(f"weights: {one_line(weights)}{origin(metadata)}")
+    classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
     seen = []
@@ -84,7 +86,7 @@ def predict(options: argparse.Namespace) -> int:
             cli.print_failure("predict.py", str(error))
             continue
         seen.append(image)
-        print(f"{name:{width}}  {answer(probabilities(weights, net, image))}", flush=True)
+        print(f"{name:{width}}  {answer(probabilities(weights, net, image), classes)}", flush=True)
     if options.show is not None and seen:
         save_sheet(options.show, seen)
         print(f"what the network saw: {one_line(options.show)}")
@@ -117,6 +119,15 @@ def origin(metadata: dict[str, Any]) -> str:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
             return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
     return ""
+
+
+def class_names(net: Network, metadata: dict[str, Any]) -> list[str]:
+    """Return the name of each class: those saved with the weights, otherwise its number."""
+    (count,) = net.output_shapes()[-1] or (0,)
+    match metadata.get("classes"):
+        case [*names] if len(names) == count and all(isinstance(name, str) for name in names):
+            return [one_line(name) for name in names]
+    return [str(number) for number in range(count)]
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
@@ -160,11 +171,12 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     return row
 
 
-def answer(probabilities: Array) -> str:
-    """Return the digit with its probability, and the runners-up."""
+def answer(probabilities: Array, names: Sequence[str]) -> str:
+    """Return the most probable class with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
-    return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
+    runners_up = ", ".join(f"{names[i]} {per_cent(probabilities[i])}" for i in others)
+    width = max(map(len, names))
+    return f"{names[best]:{width}}  {per_cent(probabilities[best]):>9}   then {runners_up}"
 
 
 def per_cent(probability: float) -> str:

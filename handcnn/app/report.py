@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_info
@@ -19,6 +20,7 @@ from handcnn.app.session import EVALUATION_BATCH, Session
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
+from handcnn.text import one_line
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
@@ -61,7 +63,7 @@ def introduce(session: Session, console: Console) -> None:
 def _settings(session: Session) -> str:
     """Return the options as they would be typed, on lines of at most 80 columns."""
     typed = [
-        f"{flag(name)}\0{value}"  # the two stay on one line
+        f"{flag(name)}\0{one_line(value)}"  # the two stay on one line
         for name, value in asdict(session.options).items()
         if value is not None
     ]
@@ -104,7 +106,11 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
         console.print(f"  {path}")
-    console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
+    weights, names = session.folder / runs.WEIGHTS, session.dataset.class_names
+    if names == list("0123456789"):
+        console.print(f"\nread digits: {predict_command(weights)}")
+    else:
+        console.print(f"\nread pictures: {predict_command(weights, Path('PICTURE'))}")
 
 
 def pictures(
@@ -118,7 +124,8 @@ def pictures(
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
     yield "accuracy.png", plots.draw_accuracy(history, title, test.accuracy)
     yield "loss.png", plots.draw_loss(history, title, test.loss)
-    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title)
+    names = session.dataset.class_names
+    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title, names)
     yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title)
     yield "filters.png", plots.draw_filters(net, images[0], title)
 
