@@ -160,12 +160,12 @@ def _load_known(known: Known, data_home: Path | None, cache_dir: Path, say: Say)
 
 def _load_path(path: Path, say: Say) -> _Whole:
     own = load_own(path, say)
-    # A folder's name: short, plain, and never that of a data set of the catalogue.
-    name = "own-" + re.sub(r"[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.")
+    # It becomes part of a folder's name: short, plain, and not that of a set of the catalogue.
+    stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
     title, source = f"{one_line(path.name)} (own data)", f"{path} ({own.form})"
     raw = with_hashes(own.images, own.labels)
     validation = validation_share(len(own.images) - own.test)
-    return _Whole(name, title, str(path), source, *raw, own.test, validation, own.classes)
+    return _Whole(f"own-{stem}", title, str(path), source, *raw, own.test, validation, own.classes)
 
 
 def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
