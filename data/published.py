@@ -18,6 +18,7 @@ from data.download_cache import Say
 from data.openml import fetch
 from handcnn.errors import HandcnnError
 from handcnn.storage.archive import read_archive, write_archive
+from handcnn.text import one_line
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -147,6 +148,6 @@ def _write(path: Path, known: Known, raw: Raw, say: Say) -> None:
         write_archive(path, known.name, arrays, {"sha256": raw.sha256})
     except OSError as error:
         say(
-            f"the fast cache {path} cannot be written ({error.strerror or error}): training goes "
-            f"on from memory, and the next start will parse {known.title} again"
+            f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "
+            f"training goes on from memory, and the next start will parse {known.title} again"
         )

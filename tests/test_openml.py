@@ -578,10 +578,12 @@ def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
 
 
 def test_fast_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> None:
+    machine.cache = machine.home.with_name("a\n\x1b")
     machine.cache.write_text("not a folder")
     machine.start()
+    shown = machine.home.with_name("a\\n\\x1b") / FILE
     assert machine.said[2:] == [
-        f"the fast cache {machine.cache / FILE} cannot be written (File exists): training goes on "
+        f"the fast cache {shown} cannot be written (File exists): training goes on "
         "from memory, and the next start will parse MNIST again"
     ]
 

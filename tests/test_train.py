@@ -340,3 +340,18 @@ def test_a_limit_above_ones_own_images_is_refused_when_their_number_is_known(
         "train.py: cannot keep 101 training images: own-own has 100; choose a limit from 1 to 100\n"
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_name_of_a_folder_reaches_the_screen_escaped(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In all that a resumed training prints, drawing its results or finding them there."""
+    folder = copy.rename(copy.with_name("a\n\x1b[2J"))
+    shown = str(folder).replace("\n", "\\n").replace("\x1b", "\\x1b")
+    (folder / "loss.png").unlink()
+    assert resume(folder) == resume(folder) == 0
+    out, err = capsys.readouterr()
+    assert f"folder   {shown}\n" in out
+    assert f"\n  {shown}/loss.png\n" in out
+    assert f"\n{shown} is finished after 4 epochs" in out
+    assert (out + err).replace("\n", "").isprintable()

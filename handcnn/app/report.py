@@ -20,7 +20,7 @@ from handcnn.app.session import EVALUATION_BATCH, Session
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
-from handcnn.text import one_line
+from handcnn.text import escaped, one_line
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
@@ -43,7 +43,7 @@ def finished_accuracy(session: Session) -> float | None:
     if session.epochs_left or accuracy is None or not is_complete:
         return None
     epochs = plural(done, "epoch")
-    print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
+    print(f"{one_line(folder)} is finished after {epochs}; --epochs N with N > {done} goes on")
     return accuracy
 
 
@@ -52,7 +52,7 @@ def introduce(session: Session, console: Console) -> None:
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
     console.print(f"options  {_settings(session)}")
-    console.print(f"folder   {session.folder}\n")
+    console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
     # A resumed run keeps its former results until there are new ones.
@@ -105,12 +105,13 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     )
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
-        console.print(f"  {path}")
-    weights, names = session.folder / runs.WEIGHTS, session.dataset.class_names
-    if names == list("0123456789"):
-        console.print(f"\nread digits: {predict_command(weights)}")
+        console.print(f"  {one_line(path)}")
+    weights = session.folder / runs.WEIGHTS
+    if session.dataset.class_names == list("0123456789"):
+        console.print(f"\nread digits: {escaped(predict_command(weights))}")
     else:
-        console.print(f"\nread pictures: {predict_command(weights, Path('PICTURE'))}")
+        command = predict_command(weights, Path("PICTURE"))
+        console.print(f"\nread pictures: {escaped(command)}")
 
 
 def pictures(
