@@ -14,6 +14,7 @@ from typing import Any
 
 from data.catalogue import Known
 from handcnn.errors import HandcnnError
+from handcnn.text import one_line
 
 Say = Callable[[str], None]
 
@@ -35,7 +36,8 @@ def find(data_home: Path | None) -> Path:
     except OSError as error:
         place = error.filename or data_home or "scikit-learn's data home"
         raise OutsideError(
-            f"scikit-learn's download folder cannot be used: {place}: {error.strerror or error}"
+            f"scikit-learn's download folder cannot be used: {one_line(place)}: "
+            f"{error.strerror or error}"
         ) from error
 
 
@@ -99,7 +101,8 @@ def quarantine(faults: Mapping[Path, str], say: Say) -> None:
             file.replace(file.with_name(file.name + ".bad"))
         except OSError as error:
             raise OutsideError(
-                f"{file} in scikit-learn's download cache cannot be used ({fault}) and could not "
-                f"be quarantined ({error.strerror}); delete it and start again"
+                f"{one_line(file)} in scikit-learn's download cache cannot be used ({fault}) and "
+                f"could not be quarantined ({error.strerror}); delete it and start again"
             ) from error
-        say(f"{file} cannot be used: {fault}; it is quarantined as {file.name}.bad")
+        bad = one_line(f"{file.name}.bad")
+        say(f"{one_line(file)} cannot be used: {fault}; it is quarantined as {bad}")

@@ -21,6 +21,7 @@ from data.catalogue import SIDE, Known
 from data.download_cache import OutsideError, Say
 from data.progress import progress_bar
 from handcnn.errors import HandcnnError
+from handcnn.text import escaped, one_line
 
 UInt8 = npt.NDArray[np.uint8]
 Check = Callable[[UInt8, UInt8, Known], None]
@@ -63,21 +64,10 @@ def _fetch(known: Known, folder: Path, check: Check, say: Say) -> tuple[UInt8, U
     say(_parsing(known, cached) if cached else fetching)
     made: list[Path] = []
     command = [*PROGRAM, known.title, name, str(version), str(folder.parents[1])]
-    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    options = {"unit": "B", "unit_scale": True}
     try:
-        with (
-            progress_bar(
-                known.title, megabytes * 1_000_000, shown=not cached, unit="B", unit_scale=True
-            ) as bar,
-            subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=quiet) as child,
-        ):
-            assert child.stdout
-            try:
-                images, labels, source = _follow(child.stdout, known, bar, say, made)
-            finally:
-                child.kill()
-                last = [line for line in child.stdout if line.endswith(b"\n")]
-                made += [Path(json.loads(line)[1]) for line in last if line[:7] == b'["made"']
+        with progress_bar(known.title, megabytes * 10**6, shown=not cached, **options) as bar:
+            images, labels, source = _run(command, known, bar, say, made)
         try:
             check(images, labels, known)
         except HandcnnError as error:
@@ -88,6 +78,22 @@ def _fetch(known: Known, folder: Path, check: Check, say: Say) -> tuple[UInt8, U
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
     return images, labels
+
+
+def _run(
+    command: list[str], known: Known, bar: Any, say: Say, made: list[Path]
+) -> tuple[UInt8, UInt8, str]:
+    """Run a process until it has reported the end, or an exception ends both."""
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=quiet) as child:
+        assert child.stdout
+        try:
+            return _follow(child.stdout, known, bar, say, made)
+        finally:
+            child.kill()
+            for line in child.stdout:
+                if line.startswith(b'["made"') and line.endswith(b"\n"):
+                    made.append(Path(json.loads(line)[1]))
 
 
 def _follow(
@@ -104,14 +110,14 @@ def _follow(
                 bar.close()
                 say(_parsing(known, file))
             case ["failed", reason]:
-                raise OutsideError(reason)
+                raise OutsideError(escaped(reason))
             case ["unusable", reason]:
-                raise HandcnnError(reason)
+                raise HandcnnError(escaped(reason))
             case ["parsed", rows, source]:
                 content = np.frombuffer(reports.read(rows * (SIDE * SIDE + 1)), np.uint8)
                 if len(content) == rows * (SIDE * SIDE + 1):
                     images, labels = np.split(content, [rows * SIDE * SIDE])
-                    return images.reshape(rows, SIDE, SIDE), labels, source
+                    return images.reshape(rows, SIDE, SIDE), labels, escaped(source)
     raise OutsideError(
         f"the process that fetches and parses {known.title} was ended, perhaps for lack of memory: "
         "it takes about 1 GB"
@@ -119,4 +125,4 @@ def _follow(
 
 
 def _parsing(known: Known, file: object) -> str:
-    return f"{known.title}: parsing {file}; this takes about 20 s, once"
+    return f"{known.title}: parsing {one_line(file)}; this takes about 20 s, once"

@@ -137,7 +137,7 @@ def read(path: Path, known: Known) -> Raw:
         if metadata.get("sha256") != raw.sha256:
             raise HandcnnError("its pixels or labels are not those once written to it (SHA-256)")
     except HandcnnError as error:
-        raise HandcnnError(f"{path} cannot be used: {error}") from error
+        raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from error
     return raw
 
 
