@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.machine import INSTALL, Neighbours, has_pytorch
 from data.dataset import CACHE
-from data.mnist import FILE
 from handcnn import HandcnnError
 from handcnn.app import command_line as cli
 
@@ -41,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def benchmark(options: argparse.Namespace) -> int:
     """Time all programs in turns and print the results."""
-    if not options.quick and not (CACHE / FILE).exists():
+    if not options.quick and not (CACHE / "mnist.npz").exists():
         raise HandcnnError("MNIST is not in the fast cache; train once first with: python train.py")
     neighbours = Neighbours()
     programs = commands(options)
