@@ -29,7 +29,7 @@ from builders import (
 )
 from hypothesis import HealthCheck, given, settings
 
-import handcnn.network
+import handcnn.fast
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, documented_network
 from handcnn.kernels.fused import Geometry as Map
 from handcnn.kernels.fused import fuse
@@ -52,7 +52,7 @@ def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(1)
         return fuse(kernels, bias, W, geometry)
 
-    monkeypatch.setattr(handcnn.network, "fuse", counting)
+    monkeypatch.setattr(handcnn.fast, "fuse", counting)
     return calls
 
 

@@ -855,7 +855,9 @@ TOO_COSTLY: dict[str, list[Layer]] = {
 }
 
 
-@pytest.mark.parametrize(("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide", "pooled"])
+@pytest.mark.parametrize(
+    ("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide", "pooled"]
+)
 def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
     tmp_path: Path, fault: str, layers: list[Layer]
 ) -> None:

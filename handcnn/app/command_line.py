@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
+from handcnn.text import escaped, one_line
 
 LONGEST = 500  # characters in a message about an option
 # Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
@@ -102,6 +103,22 @@ def one_of(*names: str) -> Callable[[str], str]:
     return convert
 
 
+def name_or_path(*names: str) -> Callable[[str], str]:
+    """Return a converter that accepts one of `names`, or a path that exists, made absolute."""
+
+    def convert(text: str) -> str:
+        if text in names:
+            return text
+        with suppress(OSError, ValueError):
+            if text and Path(text).exists():
+                return str(Path(text).resolve())
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of {', '.join(names)}, and no file or folder"
+        )
+
+    return convert
+
+
 def name(text: str) -> str:
     """Accept text that can be part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
@@ -170,16 +187,8 @@ def print_failure(program: str, message: str) -> None:
     print(f"{program}: {escaped(message)}", file=sys.stderr, flush=True)
 
 
-def escaped(text: str) -> str:
-    """Return `text` with its line breaks, and whatever else a terminal would obey, escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 def describe(error: OSError) -> str:
-    """Return which file failed, why, and what usually helps."""
+    """Return which file failed, why, and what usually helps, safe to print."""
     match error.errno:
         case errno.EPIPE:
             return "nobody reads the output any longer"
@@ -193,7 +202,7 @@ def describe(error: OSError) -> str:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
-    return f"{subject}: {reason}; {advice}"
+    return f"{one_line(subject)}: {one_line(reason)}; {advice}"
 
 
 def _give_up_broken_output() -> None:

@@ -36,12 +36,18 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
         size: of the windows.
         stride: from one window to the next.
     """
-    dx = np.zeros_like(x)
+    h, w = x.shape[2:]
+    overlap, cover_all = stride < size, stride == size and h % size == w % size == 0
+    dx = np.empty_like(x) if cover_all else np.zeros_like(x)
     is_free = np.ones_like(z, bool)  # windows whose largest entry has not been met yet
     for entries, gradients in zip(_places(x, size, stride), _places(dx, size, stride), strict=True):
-        is_first = (entries == z) & is_free
-        gradients += dz * is_first
-        is_free &= ~is_first
+        is_first = entries == z
+        is_first &= is_free
+        is_free ^= is_first
+        if overlap:
+            gradients += dz * is_first
+        else:
+            np.multiply(dz, is_first, out=gradients)
     return dx
 
 

@@ -1,7 +1,8 @@
 """Networks to disk and back: the architecture as JSON, the parameters as plain arrays.
 
 A file can come from anywhere. Loading checks it in full before a network is made of it, and the
-network that comes back predicts the same bits as the one that was saved.
+network that comes back predicts the same as the one that was saved: the same bits, unless its
+parameters lay in memory in another order than C's.
 """
 
 import os
