@@ -2,6 +2,7 @@
 
     python -m benchmarks             steps, layers, prediction and an epoch, in one process
     python -m benchmarks.record      whole trainings by train.py: accuracy, seconds, memory
+    python -m benchmarks.drawing     the drawing page in a real browser
 
 `cases` says what is compared and checks that all compute the same, `timing` takes the time,
 `machine` describes the computer and notices busy neighbours. The baselines are `pytorch`, `naive`
