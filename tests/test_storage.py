@@ -351,6 +351,13 @@ def patched(offset: int, form: str, value: int) -> Forge:
     return forge
 
 
+def shifted(valid: bytes) -> bytes:
+    """Return the file with a central directory that claims to lie further back than it does."""
+    content, end = bytearray(valid), valid.rindex(b"PK\x05\x06")
+    struct.pack_into("<I", content, end + 16, end)
+    return bytes(content)
+
+
 def doubled(valid: bytes) -> bytes:
     """Return the file with an entry twice; the name is changed after zipping, unnoticed."""
     entries = unzipped(valid)
@@ -398,6 +405,7 @@ DAMAGES: Damages = {
     },
     BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": {"a bit of a weight": flipped},
     BROKEN + "Truncated file header": {"an entry beyond the end": patched(42, "<I", 2**31)},
+    BROKEN + "[Errno 22] Invalid argument": {"an entry before the start": shifted},
     # another file
     CANNOT + "it was not written by handcnn (there is no entry 'metadata')": {
         "an empty zip": lambda valid: zipped({}),
@@ -815,6 +823,24 @@ for path in sys.argv[1:]:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [word for word, _ in lines] == ["refused"] * len(bombs)
     assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+
+
+def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """Seen to fail: a healthy file was called broken, and the data cache quarantined."""
+    Network([HiddenLayer(4096, 4096), OutputLayer(4096, 2)]).save(tmp_path / "w.npz")
+    program = """
+import resource, sys
+from handcnn import load_network
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, -1))  # the weights are 2**26 bytes
+try:
+    load_network(sys.argv[1])
+except MemoryError:
+    print("out of memory")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "w.npz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("out of memory\n", "")
 
 
 # --- what one image may cost ---------------------------------------------------------------------
