@@ -111,6 +111,11 @@ def test_a_loaded_network_predicts_and_trains_bit_by_bit_as_the_saved_one(
     assert_same_network(loaded, net)
 
 
+def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
+    Network([*(InputLayer() for _ in range(999)), OutputLayer(4, 3)]).save(tmp_path / "w.npz")
+    assert len(load_network(tmp_path / "w.npz").layers) == 1000
+
+
 def test_a_network_without_an_input_shape(tmp_path: Path) -> None:
     Network([OutputLayer(4, 3)]).save(tmp_path / "w.npz")
     assert load_network(tmp_path / "w.npz").input_shape is None
@@ -248,6 +253,12 @@ UNWRITABLE: list[tuple[Network, dict[str, Any], type[Exception], str]] = [
             f"at least 0, got {rate}",
         )
         for rate in (-1e308, np.nan)
+    ),
+    (
+        Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]),
+        {},
+        HandcnnError,
+        "{path} was not written: it has 1,001 layers, 1,000 are allowed",
     ),
     (network(), {"when": range(3)}, TypeError, "range(0, 3) cannot be kept as JSON"),
     (
@@ -475,6 +486,9 @@ DAMAGES: Damages = {
     },
     # architecture
     NOT_KNOWN + "(there is no 'layers')": {"": with_metadata(layers=...)},
+    CANNOT + "it has 1,001 layers, 1,000 are allowed": {
+        "": with_metadata(layers=[{"class": "InputLayer"}] * 1001),
+    },
     NOT_KNOWN + "(there is no 'os.system')": {"": with_metadata(layer1={"class": "os.system"})},
     NOT_KNOWN + "(there is no 'object')": {
         "": with_metadata(dtypes={"layer1.weights": "object"}),

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.products import sgd_update
-from handcnn.layers.checks import check_dtype, check_parameter
+from handcnn.layers.checks import check_dtype, check_learning_rate, check_parameter
 from handcnn.types import Array, Shape
 
 STANDARD_DEVIATION = 0.01  # of the initial weights
@@ -109,7 +109,7 @@ class ParameterLayer(Layer):
     ) -> None:
         check_dtype(str(self), dtype)
         rng = np.random.default_rng() if rng is None else rng
-        self.learning_rate = learning_rate
+        self.learning_rate = check_learning_rate(type(self).__name__, learning_rate)
         self._shapes = self.parameter_shapes(self.config())
         for name, shape in self._shapes.items():
             is_random = name == "weights"
@@ -158,6 +158,11 @@ class ParameterLayer(Layer):
     def check_input(self, x: Array) -> Array:
         """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
         self.check_shape(np.shape(x))
+        if (found := np.asarray(x).dtype).kind not in "biuf":  # complex numbers would lose a part
+            raise ValueError(
+                f"{self} expects x of real numbers, got {found}; "
+                "convert the array with .astype(numpy.float32)"
+            )
         first = next(iter(self.parameters().values()))
         return np.asarray(x, first.dtype)
 
