@@ -169,6 +169,11 @@ FAULTS = [
     ("list", "slow header", "{host} did not send all of {url} within 0.3 s"),
     ("list", "stall", "{host} fell silent for 0.3 s while sending {url}"),
     ("description", "500", "{host} answered 500 Internal Server Error to {url}"),
+    (
+        "description",
+        "wrong md5",
+        "what {host} sent for {data} is damaged: its md5 is not the one that OpenML names for it",
+    ),
     ("features", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
     ("qualities", "truncated", "what {host} sent for {url} is incomplete or damaged"),
     ("data", "404", "{host} answered 404 Not Found to {url}"),
@@ -194,24 +199,9 @@ def test_fault_is_one_sentence_and_nothing_is_left(
 ) -> None:
     server.faults[route] = fault
     set_up(SHORT.get((route, fault), ""))
-    assert machine.fails() == sentence.format(host=server.host, url=server.address(route))
-    assert machine.files(machine.home) == machine.files(machine.cache) == []
-
-
-def test_wrong_md5(machine: Machine, server: OpenML) -> None:
-    server.faults["description"] = "wrong md5"
-    assert machine.fails() == (
-        f"what {server.host} sent for {server.address('data')} is damaged: "
-        "its md5 is not the one that OpenML names for it"
+    assert machine.fails() == sentence.format(
+        host=server.host, url=server.address(route), data=server.address("data")
     )
-    assert machine.files(machine.home) == machine.files(machine.cache) == []
-    server.faults.clear()
-    machine.start()
-
-
-def test_refused_connection(machine: Machine, server: OpenML) -> None:
-    server.stop()
-    assert machine.fails() == f"{server.host} could not be reached (Connection refused)"
     assert machine.files(machine.home) == machine.files(machine.cache) == []
 
 
