@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from forked import ROOT, Forks, Result
 from PIL import Image
 
 import train
-from handcnn import HandcnnError, Network, OutputLayer, load_network
+from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network
 from handcnn.app.commands import resume_command, train_command
 from handcnn.storage import archive, runs
 from handcnn.storage.checkpoints import (
@@ -666,6 +667,22 @@ def test_a_forged_checkpoint_is_refused(
     assert train.main(["--resume", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"train.py: {path} cannot be used: {fault}\n"
     assert contents(tmp_path) == {"checkpoint.npz": before}
+
+
+@pytest.mark.parametrize("facts", [{"classes": 3}, {"input_shape": (1, 27, 28)}])
+def test_a_forged_network_that_does_not_fit_the_data(
+    undisturbed: Path, tmp_path: Path, facts: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    state = load_checkpoint(undisturbed / "checkpoint.npz")
+    state.net = documented_network(state.options["learning_rate"], **facts)
+    state.best = state.net.parameters()
+    save_checkpoint(path, state)
+    assert train.main(["--resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {path} cannot be used: its network does not fit the data, images of shape "
+        "(28, 28) in 10 classes\n"
+    )
 
 
 def test_a_checkpoint_of_another_version(
