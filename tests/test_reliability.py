@@ -624,7 +624,7 @@ BAD_OPTIONS: list[tuple[str, object]] = [
     *[("epochs", 0), ("epochs", "4"), ("epochs", 10**18), ("epochs", True)],
     *[("batch_size", -1), ("batch_size", 1.5), ("batch_size", None)],
     *[("learning_rate", -1.0), ("learning_rate", 1e9), ("learning_rate", [0.1])],
-    *[("seed", -1), ("seed", {}), ("dataset", "/etc/passwd"), ("limit", 0), ("threads", 10**6)],
+    *[("seed", -1), ("seed", {}), ("dataset", 7), ("limit", 0), ("threads", 10**6)],
 ]
 BAD_NUMBERS = [
     *[("loss", 1e300), ("val_loss", -1), ("accuracy", 1.01), ("val_accuracy", -0.1)],

@@ -40,6 +40,17 @@ def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
         )
 
 
+def check_numbers(layer: str, x: npt.ArrayLike) -> Array:
+    """Return a batch as an array if it holds real numbers; complex ones would lose a part."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{layer} expects x of real numbers, got {array.dtype}; "
+            "convert the array with .astype(numpy.float32)"
+        )
+    return array
+
+
 def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -> Array:
     """Return a parameter as an array if it has the right shape and a dtype to compute in."""
     array = np.asarray(value)
