@@ -18,6 +18,8 @@ from handcnn.text import one_line
 
 Say = Callable[[str], None]
 
+CUT_OR_CHANGED = (gzip.BadGzipFile, EOFError, zlib.error)  # what gzip raises for such files
+
 
 class OutsideError(HandcnnError):
     """The network or this machine is at fault: other data would not help."""
@@ -66,7 +68,11 @@ def files(folder: Path, known: Known) -> list[Path]:
 
 
 def damaged(folder: Path, known: Known) -> dict[Path, str]:
-    """Return the cached files that scikit-learn would stumble on, each with its fault."""
+    """Return the cached files that scikit-learn would stumble on, each with its fault.
+
+    Raises:
+        OutsideError: the system does not let us read one. It may be whole.
+    """
     faults: dict[Path, str] = {}
     answers: dict[str, Any] = {}
     for name, key in _answers(known).items():
@@ -75,8 +81,10 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
             answers[key] = json.loads(gzip.decompress(file.read_bytes()))[key]
         except FileNotFoundError:
             continue
-        except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        except (*CUT_OR_CHANGED, ValueError, LookupError, TypeError, RecursionError):
             faults[file] = "it is incomplete or not what OpenML answers"
+        except OSError as error:
+            raise _unreadable(file, error) from error
     description = answers.get("data_set_description")
     md5 = description.get("md5_checksum") if isinstance(description, dict) else None
     if data := data_file(folder, known):
@@ -85,9 +93,18 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
                 found = hashlib.file_digest(content, "md5").hexdigest()
             if found != (md5 or found):
                 faults[data] = "its md5 is not the one that OpenML names for it"
-        except (OSError, EOFError, zlib.error) as error:
+        except CUT_OR_CHANGED as error:
             faults[data] = f"it is incomplete or damaged ({error})"
+        except OSError as error:
+            raise _unreadable(data, error) from error
     return faults
+
+
+def _unreadable(file: Path, error: OSError) -> OutsideError:
+    return OutsideError(
+        f"{one_line(file)} in scikit-learn's download cache cannot be read: "
+        f"{error.strerror or error}"
+    )
 
 
 def quarantine(faults: Mapping[Path, str], say: Say) -> None:
