@@ -43,6 +43,10 @@ def networks() -> dict[str, list[Layer]]:
     """Return the layers of every network whose training step is timed."""
     return {
         "documented": documented_network().layers,
+        "5x5": [
+            *(Conv2D(1, 16, 3, padding=1), Conv2D(16, 16, 5, padding=2)),
+            *(HiddenLayer(16 * 28 * 28, 64), OutputLayer(64, 10)),
+        ],
         "lenet": lenet().layers,
         "wide": [  # lenet with twice as many filters and units
             *(Conv2D(1, 32, 5), MaxPool2D(2), ReLU(), Conv2D(32, 64, 5), MaxPool2D(2), ReLU()),
