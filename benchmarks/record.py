@@ -64,7 +64,7 @@ def record(options: argparse.Namespace, job: list[str]) -> int:
                 for program in programs:
                     trained.append(train(program, network, seed, job))
                     print(line(trained[-1:]), flush=True)
-            for program in programs:
+            for program in programs if seeds > 1 else ():
                 print(line([one for one in trained if one["program"] == program]))
             figures += trained
     return 0
@@ -103,7 +103,7 @@ def time_process(command: list[str], folder: Path) -> tuple[float, float]:
         if hasattr(os, "wait4"):
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            megabytes = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+            megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
         failed = process.wait() != 0
         seconds = time.perf_counter() - start
         output.seek(0)
