@@ -3,6 +3,7 @@
     python train.py                            the full training, results in outputs/
     python train.py --epochs 3                 a short one
     python train.py --limit 5000 --epochs 2    on 5,000 images, a matter of seconds
+    python train.py --dataset fashion-mnist    on other images; one's own, too: see README.md
     python train.py --resume latest            go on where the last run stopped
     python train.py --target-accuracy 97       exit code 1 below 97 % on the test set
 
@@ -60,13 +61,14 @@ def start(request: Request, interrupts: Interrupts) -> float:
     options = request.options
     dataset = load(options, request)
     rng = np.random.default_rng(options.seed)
-    net = NETWORKS[options.network](options.learning_rate, rng=rng)
+    classes = len(dataset.class_names)
+    net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
     with runs.new_run(request.outputs, dataset.name, request.name) as folder:
         session = new_session(folder, dataset, options, net, rng)
         return complete(session, interrupts, Console(request.quiet))
 
 
-def resume(run: Path, request: Request, interrupts: Interrupts) -> float:
+def resume(run: Path | str, request: Request, interrupts: Interrupts) -> float:
     """Go on with an earlier run; return its accuracy on the test set."""
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):

@@ -754,6 +754,14 @@ def test_other_dtypes_are_refused(make: Make, dtype: npt.DTypeLike) -> None:
         (MaxPool2D, ((2, 2),), "size to be a whole number of at least 1, got (2, 2)"),
         (MaxPool2D, (2, 0), "stride to be a whole number of at least 1, got 0"),
         (MaxPool2D, (2, 1.5), "stride to be a whole number of at least 1, got 1.5"),
+        *(
+            (layer, sizes, f"learning_rate to be a finite number of at least 0, got {sizes[-1]!r}")
+            for layer, sizes in (
+                *((HiddenLayer, (2, 1, rate)) for rate in ("0.1", True, None, np.nan, np.inf)),
+                *((OutputLayer, (2, 1, rate)) for rate in (-0.1, 1j, np.float32(np.nan), [0.1])),
+                (Conv2D, (1, 1, 3, 1, 0, "fast")),
+            )
+        ),
     ],
 )
 def test_constructor_arguments_that_make_no_sense(

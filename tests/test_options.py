@@ -17,6 +17,7 @@ import train
 ROOT = Path(__file__).parent.parent
 HUGE = "9" * 400
 LONG = "a" * 5000
+NAMES = "auto, mnist, digits, fashion-mnist, kuzushiji-mnist"
 NO_NUMBERS = ("", " ", "x", "1x", "nan", "NaN", "-nan", "inf", "-inf", "1,5", "0x10", "None")
 
 # option: what the sentence says is allowed, and the values that are not
@@ -63,7 +64,7 @@ BAD = [
         for value in (*values, *NO_NUMBERS)
     ),
     *(
-        ("--dataset", value, "is not one of auto, mnist, digits")
+        ("--dataset", value, f"is not one of {NAMES}, and no file or folder")
         for value in ("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
     ),
     *(

@@ -5,6 +5,7 @@ receive. What is wrong with pictures themselves is in test_pictures.py, with opt
 test_options.py.
 """
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -136,14 +137,43 @@ def test_weights_that_read_no_pictures(
     assert err == f"predict.py: {path} {fault}\n"
 
 
-def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (["ant", "bee\x1b[2J", "cat"], ["ant", "bee\\x1b[2J", "cat"]),
+        (["ant", "bee"], ["0", "1", "2"]),
+        (["ant", "bee", 3], ["0", "1", "2"]),
+        ("abc", ["0", "1", "2"]),
+        (None, ["0", "1", "2"]),
+    ],
+)
+def test_classes_have_the_names_saved_with_the_weights(
+    tmp_path: Path, classes: object, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The name is as long as the file system allows; that of the temporary file is longer."""
+    """The bias of the output decides the order: the third class, the first, the second."""
+    net = documented_network(classes=3, rng=np.random.default_rng(0))
+    net.layers[-1].bias[0] = [1, 0, 2]  # type: ignore[attr-defined]
+    path = tmp_path / "weights.npz"
+    net.save(path, classes=classes)
+    assert predict.main([str(SEVEN), "--weights", str(path)]) == 0
+    first, rest = answer(capsys.readouterr().out).split("   then ")
+    found = [first.split()[0], *(runner_up.split()[0] for runner_up in rest.split(", "))]
+    assert found == [names[2], names[0], names[1]]
+
+
+def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
     show.parent.mkdir()
+    monkeypatch.setattr("os.fsync", full)
     assert predict.main([str(SEVEN), "--weights", str(weights), "--show", str(show)]) == 1
     assert capsys.readouterr().err == (
-        f"predict.py: {one_line(show)}: File name too long; "
-        "see that its folder is there and can be written to\n"
+        f"predict.py: {one_line(show)}: No space left on device; make room on the disk\n"
     )

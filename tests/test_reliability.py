@@ -18,10 +18,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from forked import ROOT, Forks, Result
 from PIL import Image
 
 import train
-from handcnn import HandcnnError, Network, OutputLayer, load_network
+from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network
 from handcnn.app.commands import resume_command, train_command
 from handcnn.storage import archive, runs
 from handcnn.storage.checkpoints import (
@@ -623,7 +625,7 @@ BAD_OPTIONS: list[tuple[str, object]] = [
     *[("epochs", 0), ("epochs", "4"), ("epochs", 10**18), ("epochs", True)],
     *[("batch_size", -1), ("batch_size", 1.5), ("batch_size", None)],
     *[("learning_rate", -1.0), ("learning_rate", 1e9), ("learning_rate", [0.1])],
-    *[("seed", -1), ("seed", {}), ("dataset", "/etc/passwd"), ("limit", 0), ("threads", 10**6)],
+    *[("seed", -1), ("seed", {}), ("dataset", 7), ("limit", 0), ("threads", 10**6)],
 ]
 BAD_NUMBERS = [
     *[("loss", 1e300), ("val_loss", -1), ("accuracy", 1.01), ("val_accuracy", -0.1)],
@@ -666,6 +668,22 @@ def test_a_forged_checkpoint_is_refused(
     assert train.main(["--resume", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"train.py: {path} cannot be used: {fault}\n"
     assert contents(tmp_path) == {"checkpoint.npz": before}
+
+
+@pytest.mark.parametrize("facts", [{"classes": 3}, {"input_shape": (1, 27, 28)}])
+def test_a_forged_network_that_does_not_fit_the_data(
+    undisturbed: Path, tmp_path: Path, facts: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    state = load_checkpoint(undisturbed / "checkpoint.npz")
+    state.net = documented_network(state.options["learning_rate"], **facts)
+    state.best = state.net.parameters()
+    save_checkpoint(path, state)
+    assert train.main(["--resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {path} cannot be used: its network does not fit the data, images of shape "
+        "(28, 28) in 10 classes\n"
+    )
 
 
 def test_a_checkpoint_of_another_version(
@@ -726,6 +744,59 @@ def test_the_newest_of_many_runs_started_in_one_second(tmp_path: Path) -> None:
     for folder in folders:
         (folder / runs.CHECKPOINT).touch()
     assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folders[-1]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones to switch between")
+def test_the_newest_run_is_the_last_one_on_any_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail: in Tokyo, local time is ahead, and so was the name of the earlier run."""
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        with runs.new_run(tmp_path, "digits", None) as folder:
+            (folder / runs.CHECKPOINT).touch()
+    monkeypatch.undo()
+    time.tzset()
+    assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folder
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_run_that_may_not_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one belongs to somebody else. Root may read it, so the refusal is staged."""
+    for name in ("20240101-000000-digits", "20240102-000000-digits"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / runs.CHECKPOINT).touch()
+    original = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "20240102-000000-digits":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    newest = runs.newest_run(tmp_path, runs.CHECKPOINT)
+    assert newest.name == "20240101-000000-digits"
+
+
+def test_a_folder_called_latest_is_not_the_newest_run(
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("latest", "outputs/20240101-000000-digits"):
+        shutil.copytree(undisturbed, name)
+    for typed, folder in (
+        ("./latest", "latest"),
+        ("latest/", "latest"),
+        ("latest", "outputs/20240101-000000-digits"),
+    ):
+        assert train.main(["--resume", typed]) == 0
+        assert capsys.readouterr().out.startswith(f"{folder} is finished after 4 epochs; ")
 
 
 def test_training_in_another_thread(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from handcnn.network import Network
 from handcnn.schedule import learning_rates
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
+from handcnn.text import one_line
 from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
 from handcnn.types import Array
 
@@ -43,6 +44,14 @@ class Dataset(Protocol):
     @property
     def title(self) -> str:
         """Its name in messages and pictures."""
+
+    @property
+    def address(self) -> str:
+        """What `--dataset` has to be to find it again."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -99,7 +108,7 @@ def new_session(
 def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
     """Return a session that goes on from `state`, which will be saved with these options."""
     # Not "auto" but the data set that it found, so that resuming asks for the same one.
-    options = replace(options, dataset=dataset.name)
+    options = replace(options, dataset=dataset.address)
     state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
     return Session(folder, dataset, options, state)
 
@@ -130,7 +139,8 @@ def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[No
         interrupts.check()  # in a pipe, Ctrl-C also ends the program that reads our output
         if not session.folder.is_dir():
             raise HandcnnError(
-                f"{session.folder} has vanished, and with it what was saved there; start a new run"
+                f"{one_line(session.folder)} has vanished, and with it what was saved there; "
+                "start a new run"
             ) from error
         has_begun = (session.folder / runs.CHECKPOINT).is_file()
         saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
@@ -203,8 +213,8 @@ def _diverged(session: Session, cause: str) -> HandcnnError:
     """Return the error for an epoch that failed: why, and how to go on."""
     done = len(session.state.history)
     return HandcnnError(
-        f"epoch {done + 1}: {cause}; {session.folder} keeps the state after epoch {done}, go on "
-        f"with: {resume_command(session.folder)} "
+        f"epoch {done + 1}: {cause}; {one_line(session.folder)} keeps the state after epoch "
+        f"{done}, go on with: {resume_command(session.folder)} "
         f"--learning-rate {session.options.learning_rate / 10:g}"
     )
 
@@ -221,6 +231,7 @@ def save(session: Session) -> None:
         state.net.with_parameters(state.best).save(
             folder / runs.WEIGHTS,
             dataset=session.dataset.name,
+            classes=session.dataset.class_names,
             epoch=row["epoch"],
             val_loss=row["val_loss"],
             val_accuracy=row["val_accuracy"],
