@@ -68,7 +68,7 @@ def start(request: Request, interrupts: Interrupts) -> float:
         return complete(session, interrupts, Console(request.quiet))
 
 
-def resume(run: Path, request: Request, interrupts: Interrupts) -> float:
+def resume(run: Path | str, request: Request, interrupts: Interrupts) -> float:
     """Go on with an earlier run; return its accuracy on the test set."""
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):

@@ -6,7 +6,7 @@ their mistakes.
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from threadpoolctl import OpenBLASController, threadpool_limits
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
-from handcnn.layers import Layer, ParameterLayer
+from handcnn.layers import Layer
 from handcnn.types import Array, Shape
 
 
@@ -98,7 +98,10 @@ def random(shape: Shape, seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def filled(layer: ParameterLayer) -> ParameterLayer:
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+def filled(layer: AnyLayer) -> AnyLayer:
     """Return the layer with parameters of order one."""
     for seed, array in enumerate(layer.parameters().values(), start=1):
         array[...] = random(array.shape, seed)

@@ -142,19 +142,19 @@ def dense_backward(x: Array, weights: Array, dz: Array) -> tuple[Array, Array, A
 
 
 def relu(z: Array) -> Array:
-    """Return a = max(0, z)."""
+    """Return a = max(0, z), in any shape."""
     a = np.zeros(z.shape)
-    for n, m in indices(*z.shape):
-        a[n, m] = max(0.0, z[n, m])
+    for index in indices(*z.shape):
+        a[index] = max(0.0, z[index])
     return a
 
 
 def relu_backward(z: Array, dout: Array) -> Array:
-    """Return dz = dout where z > 0, otherwise 0."""
+    """Return dz = dout where z > 0, otherwise 0, in any shape."""
     dz = np.zeros(z.shape)
-    for n, m in indices(*z.shape):
-        if z[n, m] > 0:
-            dz[n, m] = dout[n, m]
+    for index in indices(*z.shape):
+        if z[index] > 0:
+            dz[index] = dout[index]
     return dz
 
 

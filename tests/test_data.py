@@ -5,6 +5,7 @@ by 255), properties any digit drawn the MNIST way has, and for the real MNIST th
 counts and SHA-256 of its files.
 """
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,11 @@ def test_one_hot() -> None:
     for bad in ([-1, 2], [0, 10]):
         with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.9, got "):
             one_hot(np.array(bad))
+    for other in ([True, False, True], [1.0, 2.0], ["1"]):
+        labels, images = np.array(other), np.zeros((len(other), 2, 2), np.uint8)
+        for refused in (partial(one_hot, labels), partial(Batches, images, labels, 1)):
+            with pytest.raises(ValueError, match="labels must be whole numbers, got "):
+                refused()
 
 
 # --- the digits ----------------------------------------------------------------------------------

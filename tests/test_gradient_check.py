@@ -4,6 +4,7 @@ Oracles: layers that are wrong on purpose, each in one known way, so that exactl
 whose gradients the mistake reaches must be found; and functions whose slopes are known.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -149,6 +150,26 @@ def test_a_check_tells_what_it_checked_and_keeps_the_parameters() -> None:
         "layer4.weights": 25,
         "layer4.bias": 5,
     }
+    compare(net.parameters(), before, rounding=0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("call", [1, 2, 3, 10])
+def test_the_parameters_are_kept_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]
+) -> None:
+    """Seen to fail: the one that was being moved stayed where it was."""
+    net, original, calls = network(), Network.forward, itertools.count(1)
+
+    def interrupted(self: Network, x: Array) -> Array:
+        if next(calls) == call:
+            raise error
+        return original(self, x)
+
+    before = copies(net.parameters())
+    monkeypatch.setattr(Network, "forward", interrupted)
+    with pytest.raises(error):
+        check(net)
     compare(net.parameters(), before, rounding=0)
 
 

@@ -553,6 +553,33 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
     assert machine.said == []
 
 
+@pytest.mark.parametrize("place", ["fast", "download", "answers"])
+def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Seen to fail: what may not be read was taken for damaged, and quarantined."""
+    machine.start()
+    path = machine.cache / FILE
+    message = f"cannot read {path}: Input/output error"
+    if place != "fast":
+        path.unlink()
+        path = machine.cached("mnist_784.arff.gz" if place == "download" else "qualities")
+        path = path / "554.gz" if place == "answers" else path
+        message = f"{path} in scikit-learn's download cache cannot be read: Input/output error"
+    content, original = path.read_bytes(), io.open
+
+    def failing(file: object, *args: Any, **kwargs: Any) -> Any:
+        if str(file) == str(path):
+            raise OSError(5, "Input/output error", str(path))
+        return original(file, *args, **kwargs)  # type: ignore[call-overload]
+
+    for module in ("io", "builtins"):
+        monkeypatch.setattr(f"{module}.open", failing)
+    assert machine.fails() == message
+    monkeypatch.undo()
+    assert path.read_bytes() == content
+
+
 def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
     """Bytes changed, cut off or doubled: what is read is the original, or nothing is."""
     fill(tmp_path, PIXELS, LABELS)

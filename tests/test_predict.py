@@ -5,6 +5,7 @@ receive. What is wrong with pictures themselves is in test_pictures.py, with opt
 test_options.py.
 """
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -161,13 +162,18 @@ def test_classes_have_the_names_saved_with_the_weights(
 
 
 def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The name is as long as the file system allows; that of the temporary file is longer."""
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
     show.parent.mkdir()
+    monkeypatch.setattr("os.fsync", full)
     assert predict.main([str(SEVEN), "--weights", str(weights), "--show", str(show)]) == 1
     assert capsys.readouterr().err == (
-        f"predict.py: {one_line(show)}: File name too long; "
-        "see that its folder is there and can be written to\n"
+        f"predict.py: {one_line(show)}: No space left on device; make room on the disk\n"
     )

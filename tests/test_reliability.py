@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -743,6 +744,59 @@ def test_the_newest_of_many_runs_started_in_one_second(tmp_path: Path) -> None:
     for folder in folders:
         (folder / runs.CHECKPOINT).touch()
     assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folders[-1]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones to switch between")
+def test_the_newest_run_is_the_last_one_on_any_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail: in Tokyo, local time is ahead, and so was the name of the earlier run."""
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        with runs.new_run(tmp_path, "digits", None) as folder:
+            (folder / runs.CHECKPOINT).touch()
+    monkeypatch.undo()
+    time.tzset()
+    assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folder
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_run_that_may_not_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one belongs to somebody else. Root may read it, so the refusal is staged."""
+    for name in ("20240101-000000-digits", "20240102-000000-digits"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / runs.CHECKPOINT).touch()
+    original = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "20240102-000000-digits":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    newest = runs.newest_run(tmp_path, runs.CHECKPOINT)
+    assert newest.name == "20240101-000000-digits"
+
+
+def test_a_folder_called_latest_is_not_the_newest_run(
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("latest", "outputs/20240101-000000-digits"):
+        shutil.copytree(undisturbed, name)
+    for typed, folder in (
+        ("./latest", "latest"),
+        ("latest/", "latest"),
+        ("latest", "outputs/20240101-000000-digits"),
+    ):
+        assert train.main(["--resume", typed]) == 0
+        assert capsys.readouterr().out.startswith(f"{folder} is finished after 4 epochs; ")
 
 
 def test_training_in_another_thread(tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ def test_a_loaded_network_predicts_and_trains_bit_by_bit_as_the_saved_one(
     assert_same_network(loaded, net)
 
 
+def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
+    Network([*(InputLayer() for _ in range(999)), OutputLayer(4, 3)]).save(tmp_path / "w.npz")
+    assert len(load_network(tmp_path / "w.npz").layers) == 1000
+
+
 def test_a_network_without_an_input_shape(tmp_path: Path) -> None:
     Network([OutputLayer(4, 3)]).save(tmp_path / "w.npz")
     assert load_network(tmp_path / "w.npz").input_shape is None
@@ -249,6 +254,12 @@ UNWRITABLE: list[tuple[Network, dict[str, Any], type[Exception], str]] = [
         )
         for rate in (-1e308, np.nan)
     ),
+    (
+        Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]),
+        {},
+        HandcnnError,
+        "{path} was not written: it has 1,001 layers, 1,000 are allowed",
+    ),
     (network(), {"when": range(3)}, TypeError, "range(0, 3) cannot be kept as JSON"),
     (
         Network([OwnLayer(4, 3)]),
@@ -351,6 +362,13 @@ def patched(offset: int, form: str, value: int) -> Forge:
     return forge
 
 
+def shifted(valid: bytes) -> bytes:
+    """Return the file with a central directory that claims to lie further back than it does."""
+    content, end = bytearray(valid), valid.rindex(b"PK\x05\x06")
+    struct.pack_into("<I", content, end + 16, end)
+    return bytes(content)
+
+
 def doubled(valid: bytes) -> bytes:
     """Return the file with an entry twice; the name is changed after zipping, unnoticed."""
     entries = unzipped(valid)
@@ -398,6 +416,7 @@ DAMAGES: Damages = {
     },
     BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": {"a bit of a weight": flipped},
     BROKEN + "Truncated file header": {"an entry beyond the end": patched(42, "<I", 2**31)},
+    BROKEN + "[Errno 22] Invalid argument": {"an entry before the start": shifted},
     # another file
     CANNOT + "it was not written by handcnn (there is no entry 'metadata')": {
         "an empty zip": lambda valid: zipped({}),
@@ -467,6 +486,9 @@ DAMAGES: Damages = {
     },
     # architecture
     NOT_KNOWN + "(there is no 'layers')": {"": with_metadata(layers=...)},
+    CANNOT + "it has 1,001 layers, 1,000 are allowed": {
+        "": with_metadata(layers=[{"class": "InputLayer"}] * 1001),
+    },
     NOT_KNOWN + "(there is no 'os.system')": {"": with_metadata(layer1={"class": "os.system"})},
     NOT_KNOWN + "(there is no 'object')": {
         "": with_metadata(dtypes={"layer1.weights": "object"}),
@@ -815,6 +837,24 @@ for path in sys.argv[1:]:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [word for word, _ in lines] == ["refused"] * len(bombs)
     assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+
+
+def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """Seen to fail: a healthy file was called broken, and the data cache quarantined."""
+    Network([HiddenLayer(4096, 4096), OutputLayer(4096, 2)]).save(tmp_path / "w.npz")
+    program = """
+import resource, sys
+from handcnn import load_network
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, -1))  # the weights are 2**26 bytes
+try:
+    load_network(sys.argv[1])
+except MemoryError:
+    print("out of memory")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "w.npz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("out of memory\n", "")
 
 
 # --- what one image may cost ---------------------------------------------------------------------

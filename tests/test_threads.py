@@ -10,7 +10,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,7 +21,15 @@ import pytest
 from builders import Geometry, batch, close, filled_network, network, refused, set_blas_threads
 from threadpoolctl import threadpool_info
 
-from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
+from handcnn import (
+    Conv2D,
+    HandcnnError,
+    HiddenLayer,
+    InputLayer,
+    Network,
+    OutputLayer,
+    loss_gradient,
+)
 from handcnn.kernels import threads
 from handcnn.kernels.threads import WAKING, default_threads, share, use_threads
 from handcnn.types import Array
@@ -170,6 +180,72 @@ def test_other_numbers_of_threads_are_refused(count: Any) -> None:
     running = threading.active_count()
     assert refused(enter) == f"use_threads expects a whole number of at least 1, got {count!r}"
     assert threading.active_count() == running
+
+
+def test_a_number_of_threads_as_numpy_counts_them() -> None:
+    with use_threads(np.int64(2)):  # type: ignore[arg-type]
+        assert len(share(who, 2, MUCH)) == 2
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_threads_that_cannot_be_started_leave_none_waiting(
+    monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The third is the one that holds BLAS to one thread."""
+    running, start_thread, calls = threading.active_count(), threading.Thread.start, count(1)
+
+    def limited(thread: threading.Thread) -> None:
+        if next(calls) == failing:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    def enter() -> None:
+        with use_threads(3):
+            pass
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert refused(enter, HandcnnError) == (
+        "a thread cannot be started (can't start new thread); "
+        "use fewer threads, or close other programs"
+    )
+    assert threading.active_count() == running
+    assert len(share(who, 2, MUCH)) == 1
+    with use_threads(3):
+        assert len(share(who, 3, MUCH)) == 3
+
+
+@pytest.mark.parametrize("moment", ["set", "restored"])
+def test_what_the_thread_that_holds_blas_raises_is_raised(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Seen to wait for ever, for a thread that had died."""
+
+    @contextmanager
+    def failing(*_: object) -> Iterator[None]:
+        if moment == "restored":
+            yield
+        raise RuntimeWarning("two OpenMP libraries")
+
+    seen: list[str] = []
+
+    def user() -> None:
+        try:
+            with use_threads(2):
+                seen.append("inside")
+        except RuntimeWarning as error:
+            seen.append(str(error))
+
+    running = threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr("threadpoolctl.threadpool_limits", failing)
+        thread = threading.Thread(target=user, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert seen == ["inside"] * (moment == "restored") + ["two OpenMP libraries"]
+    assert threading.active_count() == running
+    with use_threads(2):  # the next one finds no lock held
+        pass
 
 
 def test_nothing_is_shared_outside_a_block_and_the_inner_block_counts() -> None:

@@ -198,6 +198,8 @@ def describe(error: OSError) -> str:
             advice = "raise the limit on the size of a file (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
+        case errno.ENAMETOOLONG:
+            advice = "choose a shorter name"
         case _:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"

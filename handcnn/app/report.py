@@ -85,8 +85,8 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     test, probabilities = evaluate(net, interrupts.checked(batches))
     if not math.isfinite(test.loss):
         raise HandcnnError(
-            f"{session.folder / runs.WEIGHTS} gives no test result: its numbers are too large to "
-            "compute with; start a new run"
+            f"{one_line(session.folder / runs.WEIGHTS)} gives no test result: its numbers are too "
+            "large to compute with; start a new run"
         )
     for name, figure in interrupts.checked(pictures(session, net, test, probabilities)):
         save_figure(session.folder / name, figure)
