@@ -16,6 +16,7 @@ from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 LONGEST = 500  # characters in a message about an option
 # Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -142,6 +143,22 @@ def file(text: str) -> Path:
     if not _is_folder(text, Path(text).parent):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
     return Path(text)
+
+
+def png(text: str) -> Path:
+    """Accept the path of a PNG to write. If a file is there, it must be one, or empty."""
+    path = file(text)
+    if path.is_file():
+        try:
+            with path.open("rb") as former:
+                start = former.read(len(PNG))
+        except OSError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a path to use: {error.strerror}"
+            ) from None
+        if start not in (PNG, b""):
+            raise argparse.ArgumentTypeError(f"{text!r} is a file that is not a PNG")
+    return path
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
