@@ -54,6 +54,7 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
 	$(BIN)/python -m benchmarks.record --quick
+	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
