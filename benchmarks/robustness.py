@@ -2,8 +2,8 @@
 
     python -m benchmarks.robustness WEIGHTS [WEIGHTS ...]
 
-Each figure is the accuracy on all test images of MNIST, in per cent: the mean over the directions of
-a shift, and over the two senses of a rotation. Nothing is chosen by these figures.
+Each figure is the accuracy on all test images of MNIST, in per cent: the mean over the directions
+of a shift, and over the two senses of a rotation. Nothing is chosen by these figures.
 """
 
 import sys
