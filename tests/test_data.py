@@ -18,6 +18,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from data import Batches, Dataset, load_dataset, one_hot
+from data.__main__ import main
 from data.catalogue import CATALOGUE
 from data.dataset import CACHE
 from data.digits import draw_like_mnist, load_digits_like_mnist
@@ -249,6 +250,17 @@ def test_unknown_name() -> None:
         "unknown dataset 'minst'; choose one of auto, mnist, digits, fashion-mnist, "
         "kuzushiji-mnist, or give a path"
     )
+
+
+def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["data", "digits"])
+    assert main() == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "scikit-learn digits (NOT MNIST) is here and checked: 1,250 train, 250 validation, "
+        "297 test images, loaded in "
+    )
+    assert second == "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
 
 
 # --- the real MNIST ------------------------------------------------------------------------------
