@@ -13,7 +13,6 @@ import argparse
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 try:
     import numpy as np
@@ -21,10 +20,9 @@ try:
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
-    from handcnn.app.commands import train_command
+    from handcnn.app.weights import newest_weights, origin, read_digit_reader
+    from handcnn.formatting import percent
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
-    from handcnn.storage import runs
-    from handcnn.storage.networks import read_weights
     from handcnn.text import one_line
     from handcnn.types import Array
 except ModuleNotFoundError as error:
@@ -35,7 +33,6 @@ except ModuleNotFoundError as error:
 
 STDIN = Path("-")
 MOST_BYTES = 100_000_000  # from standard input, which may have no end
-INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
@@ -71,9 +68,9 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if one of them could not be read."""
     weights = options.weights or newest_weights()
-    net, metadata = read_weights(weights)
-    check_network(weights, net)
-    print(f"weights: {one_line(weights)}{origin(metadata)}")
+    net, metadata = read_digit_reader(weights)
+    known = origin(metadata)
+    print(f"weights: {one_line(weights)}{known and f' ({known})'}")
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
     seen = []
@@ -91,41 +88,13 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if len(seen) == len(names) else 1
 
 
-def newest_weights() -> Path:
-    """Return the weights of the newest run."""
-    advice = f"train one first with: {train_command()}"
-    return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
-
-
-def check_network(weights: Path, net: Network) -> None:
-    """Refuse a network that does not turn pictures of digits into classes."""
-    if net.input_shape != INPUT_SHAPE:
-        raise HandcnnError(
-            f"{weights} holds a network for inputs of shape {net.input_shape}, "
-            f"pictures of digits need one for {INPUT_SHAPE}"
-        )
-    output = net.output_shapes()[-1]
-    if output is None or len(output) != 1:
-        raise HandcnnError(
-            f"{weights} holds a network whose output is not a row of classes: {output}"
-        )
-
-
-def origin(metadata: dict[str, Any]) -> str:
-    """Return what the weights were trained on, and how well, as train.py recorded it."""
-    match metadata:
-        case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
-    return ""
-
-
 def read(path: Path) -> npt.NDArray[np.uint8]:
     """Return the digit in a picture as the network expects it: uint8 (28, 28).
 
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
     """
-    name = "standard input" if path == STDIN else path
+    name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
     try:
         return prepare_picture(picture)
@@ -154,8 +123,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{weights} gives no probabilities: its numbers are too large to compute with; "
-            "use other weights"
+            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute "
+            "with; use other weights"
         )
     return row
 
@@ -163,17 +132,8 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
 def answer(probabilities: Array) -> str:
     """Return the digit with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {per_cent(probabilities[digit])}" for digit in others)
-    return f"{best}  {per_cent(probabilities[best]):>9}   then {runners_up}"
-
-
-def per_cent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to 0 or 100 %."""
-    if probability < 0.00005:
-        return "< 0.01 %"
-    if probability > 0.99995:
-        return "> 99.99 %"
-    return f"{100 * probability:.2f} %"
+    runners_up = ", ".join(f"{digit} {percent(probabilities[digit])}" for digit in others)
+    return f"{best}  {percent(probabilities[best]):>9}   then {runners_up}"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     Batches         shuffled float batches with one-hot labels, made as they are needed
 
 One file a question: `dataset` (which rows train, validate and test, and what replaces MNIST),
-`mnist` (what the data must be, and the fast cache), `openml` (the network and scikit-learn's own
-cache), `digits` (the small set), `batches`.
+`mnist` (what the data must be, and the fast cache), `openml` (scikit-learn's own cache, and who
+waits for a download), `fetch` (the download, in a process of its own), `digits` (the small set),
+`batches`.
 """
 
 from data.batches import Batches, one_hot

@@ -5,7 +5,6 @@ bytes in `mnist.npz`, which loads in well under a second. Neither place is trust
 hold is compared with the published facts before anyone learns from it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.download import Timeouts
-from data.openml import TIMEOUTS, fetch_mnist
+from data.openml import Say, fetch_mnist
 from handcnn.errors import HandcnnError
 from handcnn.storage.archive import read_archive, write_archive
+from handcnn.text import one_line
 
 UInt8 = npt.NDArray[np.uint8]
-Say = Callable[[str], None]
 
 FILE = "mnist.npz"
 KIND = "mnist"
@@ -67,7 +65,6 @@ def load_mnist(
     cache_dir: Path,
     say: Say,
     published: Published = PUBLISHED,
-    timeouts: Timeouts = TIMEOUTS,
 ) -> Raw:
     """Return all of MNIST, in the published order.
 
@@ -81,7 +78,7 @@ def load_mnist(
     mnist = _read_or_quarantine(path, published, say)
     if mnist is None:
         images, labels = fetch_mnist(
-            data_home, lambda images, labels: check(images, labels, published), say, timeouts
+            data_home, lambda images, labels: check(images, labels, published), say
         )
         mnist = with_hashes(images, labels)
         _write(path, mnist, say)
@@ -164,6 +161,6 @@ def _write(path: Path, mnist: Raw, say: Say) -> None:
         write_archive(path, KIND, arrays, {"sha256": mnist.sha256})
     except OSError as error:
         say(
-            f"the fast cache {path} cannot be written ({error.strerror or error}): training goes "
-            "on from memory, and the next start will parse MNIST again"
+            f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "
+            "training goes on from memory, and the next start will parse MNIST again"
         )

@@ -1,82 +1,150 @@
-"""MNIST from OpenML by scikit-learn, made safe to wait for.
+"""MNIST from OpenML by scikit-learn, whose download cache a fault leaves as it was.
 
-`sklearn.datasets.fetch_openml` fetches, caches and parses. This file adds what a user with a bad
-connection or a damaged download needs: an end to every wait (`data.download`), one sentence for
-every fault instead of a traceback or a warning, and a download cache that a fault leaves as it was.
-
-The parser is scikit-learn's own ("liac-arff"). Its default one needs pandas, which handcnn does not
-depend on, and was seen to fail on this data and then to delete the cached file.
+`sklearn.datasets.fetch_openml` fetches, caches and parses. This file adds what a user with a
+damaged download needs: a look at the cached files first, because scikit-learn deletes those that it
+cannot read, and one sentence for every fault instead of a traceback or a warning.
 """
 
 import gzip
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data.download import Download, TimedOutError, Timeouts
 from handcnn.errors import HandcnnError
 
 UInt8 = npt.NDArray[np.uint8]
 Say = Callable[[str], None]
 Check = Callable[[UInt8, UInt8], None]
 
-SIDE = 28
-NAME, VERSION, DATA_ID = "mnist_784", 1, 554
-# What scikit-learn keeps of this data set, below <data home>/openml/openml.org, and the key that
-# each description must hold.
-ARFF_FILES = f"data/v1/download/*/{NAME}.arff.gz"
+TITLE, NAME, VERSION, DATA_ID, MEGABYTES = "MNIST", "mnist_784", 1, 554, 15
+# What scikit-learn keeps of a data set, below <data home>/openml/openml.org, and the key that each
+# description must hold.
 JSON_FILES = {
     f"api/v1/json/data/list/data_name/{NAME}/limit/2/data_version/{VERSION}.gz": "data",
     f"api/v1/json/data/{DATA_ID}.gz": "data_set_description",
     f"api/v1/json/data/features/{DATA_ID}.gz": "data_features",
     f"api/v1/json/data/qualities/{DATA_ID}.gz": "data_qualities",
 }
+ARFF_FILES = f"data/v1/download/*/{NAME}.arff.gz"
+SIDE = 28
+PROGRAM = [sys.executable, "-P", str(Path(__file__).with_name("fetch.py"))]
 
 
-TIMEOUTS = Timeouts()
-
-
-class _UnreachableError(HandcnnError):
+class OutsideError(HandcnnError):
     """The network or this machine is at fault: other data would not help."""
 
 
-def fetch_mnist(
-    data_home: Path | None, check: Check, say: Say, timeouts: Timeouts = TIMEOUTS
-) -> tuple[UInt8, UInt8]:
+def fetch_mnist(data_home: Path | None, check: Check, say: Say) -> tuple[UInt8, UInt8]:
     """Return images (N, 28, 28) and labels (N,) from scikit-learn's download cache or OpenML.
 
     Args:
         data_home: the folder of scikit-learn's downloads; None for scikit-learn's own choice.
         check: raises a HandcnnError when images and labels are not what they should be.
         say: receives the messages.
-        timeouts: when to give up.
 
     Raises:
         HandcnnError: why it did not work, in one sentence, naming host, file or folder.
     """
     folder = _download_folder(data_home)
     _quarantine(_damaged(folder), say)
-    while True:
-        found = _files(folder)
+    found = _files(folder)
+    try:
+        return _fetch(folder, check, say)
+    except OutsideError:
+        raise
+    except HandcnnError as error:
+        if not found:
+            raise
+        _quarantine(dict.fromkeys(found, str(error)), say)
+        return _fetch(folder, check, say)
+
+
+def _fetch(folder: Path, check: Check, say: Say) -> tuple[UInt8, UInt8]:
+    """Run the child process; after a fault, remove what it put into the download cache."""
+    cached = next(folder.glob(ARFF_FILES), None)
+    fetching = f"{TITLE}: fetching about {MEGABYTES} MB from openml.org, once"
+    say(_parsing(cached) if cached else fetching)
+    made: list[Path] = []
+    command = [*PROGRAM, TITLE, NAME, str(VERSION), str(folder.parents[1])]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    try:
+        with (
+            _bar(shown=cached is None) as bar,
+            subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=quiet) as child,
+        ):
+            assert child.stdout
+            try:
+                images, labels, source = _follow(child.stdout, bar, say, made)
+            finally:
+                child.kill()
+                last = [line for line in child.stdout if line.endswith(b"\n")]
+                made += [Path(json.loads(line)[1]) for line in last if line[:7] == b'["made"']
         try:
-            return _fetch(folder, check, say, timeouts)
-        except BaseException as error:
-            for file in _files(folder) - found:  # a fault leaves nothing of its own behind
-                with suppress(OSError):
-                    file.unlink()
-            outside = not isinstance(error, HandcnnError) or isinstance(error, _UnreachableError)
-            if outside or not found:
-                raise
-            _quarantine({file: str(error) for file in sorted(found)}, say)
+            check(images, labels)
+        except HandcnnError as error:
+            raise HandcnnError(f"{source} is not {TITLE}: {error}") from error
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+    return images, labels
+
+
+def _follow(reports: IO[bytes], bar: Any, say: Say, made: list[Path]) -> tuple[UInt8, UInt8, str]:
+    """Return images, labels and who gave them; meanwhile, show how the child process gets on."""
+    for line in reports:
+        match json.loads(line):
+            case ["bytes", count]:
+                bar.update(count - bar.n)
+            case ["made", path]:
+                made.append(Path(path))
+            case ["parsing", file]:
+                bar.close()
+                say(_parsing(file))
+            case ["failed", reason]:
+                raise OutsideError(reason)
+            case ["unusable", reason]:
+                raise HandcnnError(reason)
+            case ["parsed", rows, source]:
+                content = np.frombuffer(reports.read(rows * (SIDE * SIDE + 1)), np.uint8)
+                if len(content) == rows * (SIDE * SIDE + 1):
+                    images, labels = np.split(content, [-rows])
+                    return images.reshape(rows, SIDE, SIDE), labels, source
+    raise OutsideError(
+        f"the process that fetches and parses {TITLE} was ended, perhaps for lack of memory: "
+        "it takes about 1 GB"
+    )
+
+
+def _parsing(file: object) -> str:
+    return f"{TITLE}: parsing {file}; this takes about 20 s, once"
+
+
+def _bar(shown: bool) -> Any:
+    """Return a progress bar, which shows itself on a terminal only."""
+    from tqdm.auto import tqdm
+
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(
+        desc=TITLE,
+        total=MEGABYTES * 1_000_000,
+        unit="B",
+        unit_scale=True,
+        miniters=1,
+        leave=False,
+        disable=not (shown and is_terminal),
+    )
 
 
 def _download_folder(data_home: Path | None) -> Path:
@@ -85,19 +153,15 @@ def _download_folder(data_home: Path | None) -> Path:
     try:
         return Path(get_data_home(data_home)) / "openml" / "openml.org"
     except OSError as error:
-        raise _UnreachableError(
-            _cannot_use(error, data_home or "scikit-learn's data home")
+        place = error.filename or data_home or "scikit-learn's data home"
+        raise OutsideError(
+            f"scikit-learn's download folder cannot be used: {place}: {error.strerror or error}"
         ) from error
 
 
-def _cannot_use(error: OSError, place: object) -> str:
-    place = error.filename or place
-    return f"scikit-learn's download folder cannot be used: {place}: {error.strerror or error}"
-
-
-def _files(folder: Path) -> set[Path]:
-    """Return the files of MNIST in scikit-learn's cache, whole or not."""
-    return {file for pattern in (*JSON_FILES, ARFF_FILES) for file in folder.glob(pattern)}
+def _files(folder: Path) -> list[Path]:
+    """Return the files of MNIST in scikit-learn's cache."""
+    return [file for pattern in (*JSON_FILES, ARFF_FILES) for file in folder.glob(pattern)]
 
 
 def _damaged(folder: Path) -> dict[Path, str]:
@@ -135,94 +199,8 @@ def _quarantine(faults: dict[Path, str], say: Say) -> None:
         try:
             file.replace(file.with_name(file.name + ".bad"))
         except OSError as error:
-            raise _UnreachableError(
+            raise OutsideError(
                 f"{file} in scikit-learn's download cache cannot be used ({fault}) and could not "
                 f"be quarantined ({error.strerror}); delete it and start again"
             ) from error
         say(f"{file} cannot be used: {fault}; it is quarantined as {file.name}.bad")
-
-
-def _fetch(folder: Path, check: Check, say: Say, timeouts: Timeouts) -> tuple[UInt8, UInt8]:
-    from sklearn.datasets import fetch_openml
-
-    def work() -> Any:
-        return fetch_openml(
-            NAME,
-            version=VERSION,
-            data_home=folder.parent.parent,
-            as_frame=False,
-            parser="liac-arff",
-            n_retries=1,
-        )
-
-    cached = next(folder.glob(ARFF_FILES), None)
-    if cached:
-        say(f"MNIST: parsing {cached}; this takes about 20 s, once")
-    else:
-        say(
-            "MNIST: fetching 15 MB or more from openml.org and parsing them; a minute or more, once"
-        )
-    download = Download(timeouts)
-    try:
-        bunch = download.run(work)
-        images, labels = _as_bytes(bunch.data, bunch.target)
-        check(images, labels)
-        return images, labels
-    except Exception as error:
-        raise _explain(error, download, folder) from error
-
-
-def _as_bytes(pixels: Any, digits: Any) -> tuple[UInt8, UInt8]:
-    """Turn scikit-learn's floats (N, 784) and strings (N,) into bytes, nothing lost on the way."""
-    labels = np.asarray(digits).astype(np.int64)
-    if not isinstance(pixels, np.ndarray) or pixels.shape != (len(labels), SIDE * SIDE):
-        raise ValueError(f"there are pixels of shape {pixels.shape} for {len(labels)} labels")
-    with np.errstate(invalid="ignore"):
-        images = pixels.astype(np.uint8, order="C")  # they come column by column
-    if not np.array_equal(images, pixels):
-        raise ValueError("not every pixel is an integer in 0..255")
-    if not np.array_equal(labels.astype(np.uint8), labels):
-        raise ValueError(f"labels lie in {labels.min()}..{labels.max()}")
-    return images.reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
-
-
-def _explain(error: Exception, download: Download, folder: Path) -> HandcnnError:
-    """Return the sentence for what went wrong: who was asked, and what came."""
-    match error:
-        case TimedOutError():
-            return _UnreachableError(str(error))
-        case HTTPError():
-            error.close()
-            return _UnreachableError(
-                f"{download.host} answered {error.code} {error.reason} to {download.url}"
-            )
-        case URLError():
-            reason = getattr(error.reason, "strerror", None) or error.reason
-            return _UnreachableError(f"{download.host} could not be reached ({reason})")
-        case TimeoutError():
-            silence = download.timeouts.silence
-            return _UnreachableError(
-                f"{download.host} fell silent for {silence:g} s while sending {download.url}"
-            )
-        case ConnectionError() | HTTPException():
-            return _UnreachableError(f"{download.host} broke off the connection for {download.url}")
-        case MemoryError():
-            return _UnreachableError(
-                "there is too little memory to parse MNIST, which takes about 1 GB"
-            )
-        case gzip.BadGzipFile() | EOFError() | zlib.error():
-            fault = "is incomplete or damaged"
-        case json.JSONDecodeError():
-            fault = "is no JSON (a log-in page, perhaps?)"
-        case OSError():
-            return _UnreachableError(_cannot_use(error, folder))
-        case HandcnnError():
-            fault = f"is not MNIST: {error}"
-        case ValueError() if "md5" in str(error):
-            fault = "is damaged: its md5 is not the one that OpenML names for it"
-        case _:
-            text = str(error).partition("\n")[0]
-            fault = f"is not MNIST as OpenML sends it ({type(error).__name__}: {text})"
-    if download.url:
-        return HandcnnError(f"what {download.host} sent for {download.url} {fault}")
-    return HandcnnError(f"what scikit-learn's download cache {folder} holds {fault}")

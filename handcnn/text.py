@@ -10,12 +10,16 @@ def one_line(text: object) -> str:
     obey. Print nothing from a file, and no path, without this.
     """
     text = str(text)
-    ends = text[:LONGEST] + text[LONGEST:][-LONGEST:]  # all that can be shown
-    line = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in ends
-    )
+    line = escaped(text[:LONGEST] + text[LONGEST:][-LONGEST:])  # all that can be shown
     if len(line) <= LONGEST:
         return line
     half = (LONGEST - len(" ... ")) // 2
     return f"{line[:half]} ... {line[-half:]}"
+
+
+def escaped(text: str) -> str:
+    """Return `text`, of any length, with line breaks and all else a terminal would obey escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -78,6 +78,9 @@ GEOMETRIES = {
     "kernel as large as the padded image": Geometry(n=1, c=2, h=3, w=3, f=2, k=7, p=2),
     "the same with padding and stride 3": Geometry(n=1, h=2, w=2, f=2, k=8, s=3, p=3),
     "even kernel": Geometry(h=6, w=4, f=2, k=4, p=1),
+    "5x5, one row of output": Geometry(c=2, h=5, w=8, f=2, k=5),
+    "5x5, padding 4": Geometry(n=1, c=2, h=4, w=5, f=2, k=5, p=4),
+    "4x4, stride 3, remainders 1 and 2": Geometry(c=2, h=8, w=9, f=2, k=4, s=3),
     "5x5, stride 2": Geometry(n=1, c=2, h=7, w=7, f=2, k=5, s=2, p=2),
 }
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())

@@ -2,22 +2,24 @@
 
 It speaks what scikit-learn asks for: the list, the description, the features and the qualities as
 JSON, and the data as ARFF, gzipped where the client accepts it. `faults` names what goes wrong
-where, for instance `server.faults["data"] = "truncated"`.
+where, for instance `server.faults["data"] = "truncated"`. While it drips, `hung_up` is set when the
+client goes; while it pauses, it waits for `go_on`.
 """
 
 import gzip
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import pytest
 
 ROUTES = {
     "list": r"/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1",
@@ -26,6 +28,7 @@ ROUTES = {
     "description": r"/api/v1/json/data/554",
     "data": r"/data/v1/download/52667/mnist_784\.arff",
 }
+FETCH_LOCALLY = str(Path(__file__).with_name("fetch_locally.py"))
 HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body></html>"
 
 
@@ -36,7 +39,8 @@ class OpenML:
         self.arff = arff(pixels, labels)
         self.faults: dict[str, str] = {}
         self.requests: list[str] = []
-        self.over = threading.Event()
+        self.over, self.hung_up, self.go_on = (threading.Event() for _ in range(3))
+        self.dripping = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.host = f"127.0.0.1:{self.http.server_port}"
@@ -49,6 +53,14 @@ class OpenML:
             self.over.set()
             self.http.shutdown()
             self.http.server_close()
+
+    def program(self, setup: str = "", by: Path | None = None) -> list[str]:
+        """Return the command that fetches from here, after the Python code `setup`.
+
+        `by` is where a server listens that makes it quicker: see `fetch_locally`.
+        """
+        server = ["--by", str(by)] if by else []
+        return [sys.executable, "-I", FETCH_LOCALLY, *server, self.url, setup]
 
     def address(self, route: str) -> str:
         """Return the address under which scikit-learn asks for a route."""
@@ -124,15 +136,23 @@ class OpenML:
                 self.end_headers()
                 if fault == "drip":
                     return self.drip(body * 1000)
+                if fault == "pause":
+                    self.wfile.write(body[: len(body) // 2])
+                    server.go_on.wait()
+                    body = body[len(body) // 2 :]
                 self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
                 return None
 
             def drip(self, content: bytes) -> None:
                 """Send a byte now and then: never silent, never done."""
-                for position in range(len(content)):
-                    self.wfile.write(content[position : position + 1])
-                    if server.over.wait(0.02):
-                        break
+                server.dripping.set()
+                try:
+                    for position in range(len(content)):
+                        self.wfile.write(content[position : position + 1])
+                        if server.over.wait(0.02):
+                            break
+                except OSError:
+                    server.hung_up.set()
 
         return Handler
 
@@ -162,25 +182,10 @@ def column(name: str, index: int, kind: str = "numeric") -> dict[str, str]:
     }
 
 
-class _NoWaiting:
-    """In place of the module `time` in scikit-learn: no pause before it tries again."""
-
-    sleep = staticmethod(lambda seconds: None)
-
-
 @contextmanager
-def serving(
-    pixels: np.ndarray, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[OpenML]:
-    """Run a server and have scikit-learn take it for OpenML."""
-    from sklearn.datasets import _openml
-
+def serving(pixels: np.ndarray, labels: np.ndarray) -> Iterator[OpenML]:
+    """Run a server."""
     server = OpenML(pixels, labels)
-    for name, value in list(vars(_openml).items()):
-        if isinstance(value, str) and (found := re.match(r"https://\w+\.openml\.org(?=/)", value)):
-            monkeypatch.setattr(_openml, name, server.url + value[found.end() :])
-    monkeypatch.setattr(_openml, "time", _NoWaiting)
-    monkeypatch.setenv("no_proxy", "*")
     try:
         yield server
     finally:

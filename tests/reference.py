@@ -88,6 +88,31 @@ def pad(x: Array, p: int) -> Array:
     return xpad
 
 
+def max_pool_forward(x: Array, size: int, s: int) -> Array:
+    """Return z[n,c,i,j] = maximum over u,v of x[n,c,i*s+u,j*s+v]; NaN is larger than any number."""
+    n_, c_, h, w = x.shape
+    z = np.zeros((n_, c_, (h - size) // s + 1, (w - size) // s + 1))
+    for n, c, i, j in indices(*z.shape):
+        z[n, c, i, j] = x[n, c, i * s, j * s]
+        for u, v in indices(size, size):
+            entry = x[n, c, i * s + u, j * s + v]
+            if entry > z[n, c, i, j] or np.isnan(entry):
+                z[n, c, i, j] = entry
+    return z
+
+
+def max_pool_backward(x: Array, size: int, s: int, dout: Array) -> Array:
+    """Return dx: each entry of dout added where its window has its first largest entry."""
+    dx = np.zeros(x.shape)
+    for n, c, i, j in indices(*dout.shape):
+        first = (0, 0)
+        for u, v in indices(size, size):
+            if x[n, c, i * s + u, j * s + v] > x[n, c, i * s + first[0], j * s + first[1]]:
+                first = u, v
+        dx[n, c, i * s + first[0], j * s + first[1]] += dout[n, c, i, j]
+    return dx
+
+
 def flatten(x: Array) -> Array:
     """Return (N, C, H, W) as (N, C*H*W), the last letter running fastest; (N, D) as it is."""
     if x.ndim == 2:

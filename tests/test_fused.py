@@ -32,7 +32,7 @@ from builders import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import handcnn.network
+import handcnn.fast
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer
 from handcnn.kernels.fused import Geometry as Map
 from handcnn.kernels.fused import fuse
@@ -66,7 +66,7 @@ def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(1)
         return fuse(kernels, bias, W, geometry)
 
-    monkeypatch.setattr(handcnn.network, "fuse", counting)
+    monkeypatch.setattr(handcnn.fast, "fuse", counting)
     return calls
 
 

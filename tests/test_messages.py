@@ -6,6 +6,7 @@ a training that diverges is in test_training.py.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,29 @@ def test_x_of_a_wrong_shape(layer: Layer, shape: Shape, fix: str) -> None:
     expected = "(N, 40) or (N, C, H, W) with C*H*W = 40"
     if isinstance(layer, Conv2D):
         expected = f"(N, {layer.in_channels}, H, W)"
-    net, x, y = Network([layer]), np.zeros(shape), np.zeros((9, 3))
-    assert said(
-        lambda: layer.forward(x),
-        lambda: net.forward(x),
-        lambda: net.predict(x),
-        lambda: net.train_step(x, y),
-    ) == (f"{layer} expects x of shape {expected}, got {shape}; {fix}")
+    net, x, y = Network([layer]), np.zeros(shape), np.zeros((shape[0], 3))
+    calls = [partial(call, x) for call in (layer.forward, net.forward, net.predict)]
+    assert said(*calls, partial(net.train_step, x, y)) == (
+        f"{layer} expects x of shape {expected}, got {shape}; {fix}"
+    )
+
+
+def test_x_of_a_wrong_shape_for_layers_that_are_fused() -> None:
+    net, y = Network([Conv2D(1, 2, 3), HiddenLayer(50, 4)]), np.zeros((64, 4))
+    for shape, fault in (
+        (
+            (64, 6, 5),
+            "Conv2D(1 -> 2, 3x3) expects x of shape (N, 1, H, W), got (64, 6, 5); "
+            "add the channel axis with x[:, None]",
+        ),
+        (
+            (64, 1, 6, 5),
+            "HiddenLayer(50 -> 4) expects x of shape (N, 50) or (N, C, H, W) with C*H*W = 50, "
+            f"got (N, 2, 4, 3); {OTHER_SIZE}",
+        ),
+    ):
+        x: Array = np.zeros(shape)
+        assert said(partial(net.predict, x), partial(net.train_step, x, y)) == fault
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 9, 2), (1, 1, 2, 9)])
@@ -78,14 +95,6 @@ def test_images_smaller_than_a_kernel(shape: Shape) -> None:
     assert said(lambda: Conv2D(1, 2, 5, padding=1).forward(np.zeros(shape))) == (
         "Conv2D(1 -> 2, 5x5) with padding 1 expects images of at least 3 x 3 pixels, "
         f"got {shape}; use a smaller kernel or more padding"
-    )
-
-
-def test_a_hidden_layer_of_another_size_where_both_are_fused() -> None:
-    net = Network([Conv2D(1, 2, 3), HiddenLayer(50, 4)])
-    x, y = np.zeros((64, 1, 6, 5)), np.zeros((64, 4))
-    assert said(lambda: net.train_step(x, y), lambda: net.predict(x)).startswith(
-        "HiddenLayer(50 -> 4) expects x of shape (N, 50)"
     )
 
 
@@ -100,11 +109,7 @@ def test_a_hidden_layer_of_another_size_where_both_are_fused() -> None:
 def test_dout_of_a_wrong_shape(layer: Layer, x_shape: Shape, expected: Shape) -> None:
     layer.forward(np.zeros(x_shape))
     for dout in (np.zeros((4, 2)), np.zeros((3, *expected[1:])), np.zeros((1, *expected[1:]))):
-        calls: list[Call] = [
-            lambda dout=dout: layer.backward(dout),  # type: ignore[misc]
-            lambda dout=dout: layer.backward_parameters(dout),  # type: ignore[misc]
-        ]
-        assert said(*calls) == (
+        assert said(partial(layer.backward, dout), partial(layer.backward_parameters, dout)) == (
             f"{layer} expects dout of shape {expected}, the shape of its output, got {dout.shape}"
         )
 

@@ -39,6 +39,9 @@ BAD: dict[str, dict[str, list[str]]] = {
             *NO_NUMBERS,
         ]
     },
+    "--average": {
+        "is not a number of at least 0 and below 1": ["1", "-0.1", "1.0", "1e400", *NO_NUMBERS]
+    },
     "--target-accuracy": {
         "is not a number above 0 and at most 100": ["0", "-1", "100.01", "1e400", *NO_NUMBERS]
     },
@@ -47,6 +50,9 @@ BAD: dict[str, dict[str, list[str]]] = {
             *("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
         ]
     },
+    "--network": {"is not one of documented, lenet, deep": ["other"]},
+    "--schedule": {"is not one of constant, one-cycle, cosine": ["other"]},
+    "--augment": {"is not one of none, shift, distort": ["other"]},
     "--name": {
         "is not a name of at most 100 letters, digits, '.', '_' and '-'": [
             *("", "a b", "../up", "/root", "a/b", "\n", "é", "x" * 101, NUL)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, plots
+from handcnn.errors import HandcnnError
 from handcnn.formatting import percent
 from handcnn.types import Array
 
@@ -230,6 +232,76 @@ def test_every_picture_opens_with_its_title_and_nothing_overlaps() -> None:
         check_layout(figure)
 
 
+# Numbers that no picture can show -----------------------------------------------------------------
+
+
+def drawn_with(place: str, value: Any) -> Figure:
+    """Return the picture of numbers that are fine but for one."""
+    history, matrix, probabilities = history_of(5), np.eye(3), answers((1, 0.9))
+    match place:
+        case "test accuracy":
+            return plots.draw_accuracy(history, TITLE, value)
+        case "test loss":
+            return plots.draw_loss(history, TITLE, value)
+        case "count":
+            matrix = matrix.astype(value.dtype)
+            matrix[0, 1] = value
+            return plots.draw_confusion_matrix(matrix, TITLE)
+        case "probability":
+            probabilities = probabilities.astype(value.dtype)
+            probabilities[0, 0] = value
+            return plots.draw_mistakes(digit()[None], np.array([1]), probabilities, TITLE)
+        case "weight" | "pixel":
+            conv = Conv2D(1, 1, 1, dtype=value.dtype)
+            conv.weights[:] = value if place == "weight" else 1
+            image = digit() if place == "weight" else np.full((28, 28), value)
+            return plots.draw_filters(Network([conv], input_shape=(1, 28, 28)), image, TITLE)
+        case _:
+            history[2][place] = value
+            draw = plots.draw_loss if "loss" in place else plots.draw_accuracy
+            return draw(history, TITLE)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [3e38, -3e38, 1.7e308, np.inf, np.nan])
+@pytest.mark.parametrize(
+    ("places", "name", "allowed"),
+    [
+        ("accuracy, val_accuracy, test accuracy", "values of accuracy", "0 to 1"),
+        ("loss, val_loss, test loss", "values of loss", "0 to 1000"),
+        ("epoch", "epochs", "0 to 100000"),
+        ("count", "counts", "0 to 1000000"),
+        ("probability", "probabilities", "0 to 1"),
+        ("weight", "weights", "-1e+30 to 1e+30"),
+        ("pixel", "responses", "-1e+30 to 1e+30"),
+    ],
+)
+def test_numbers_that_cannot_be_drawn_are_refused(
+    places: str, name: str, allowed: str, value: float, dtype: type
+) -> None:
+    """In a sentence, and never by a warning of NumPy or an error of matplotlib."""
+    with np.errstate(over="ignore"):
+        number = dtype(value)
+    for place in places.split(", "):
+        with pytest.raises(HandcnnError) as caught:
+            drawn_with(place, number)
+        assert str(caught.value) == (
+            f"the {name} to draw must be numbers from {allowed}, got {number:g}"
+        )
+
+
+def test_the_largest_numbers_that_can_be_drawn_have_room() -> None:
+    for place, value in {"loss": 1000, "test loss": 1000, "weight": -1e30}.items():
+        check_layout(drawn_with(place, np.float64(value)))
+
+
+@pytest.mark.parametrize("value", [-3e38, 3e38, np.inf])
+def test_pixels_of_any_size_are_black_or_white(value: float) -> None:
+    images = np.full((1, 28, 28), value, np.float32)
+    (tile,) = images_of(plots.draw_mistakes(images, np.array([2]), answers((1, 0.9)), TITLE))
+    np.testing.assert_allclose(pixels(tile), 0.95 if value < 0 else 0, rtol=1e-6)
+
+
 # Curves ------------------------------------------------------------------------------------------
 
 
@@ -331,6 +403,13 @@ def test_legend_has_last_values_the_best_epoch_and_the_test() -> None:
         assert ("test" in lines(figure)) == (len(expected) == 4)
     np.testing.assert_allclose(lines(figure)["best"], [[3, 0.125]])
     np.testing.assert_allclose(lines(figure)["test"], [[3, 0.09712]])
+
+
+def test_an_accuracy_is_rounded_to_certainty_only_if_it_is_certain() -> None:
+    history = constant_history(2, 1.0, 0.1)
+    history[1]["accuracy"] = 59_999 / 60_000
+    labels = [text.get_text() for text in legend_of(curves(plots.draw_accuracy(history, TITLE)))]
+    assert labels[:2] == ["training > 99.99 %", "validation 100.00 %"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 import predict
 from handcnn import Conv2D, Network, OutputLayer, documented_network
+from handcnn.text import one_line
 
 SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
 
@@ -133,3 +134,16 @@ def test_weights_that_read_no_pictures(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"predict.py: {path} {fault}\n"
+
+
+def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is as long as the file system allows; that of the temporary file is longer."""
+    show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
+    show.parent.mkdir()
+    assert predict.main([str(SEVEN), "--weights", str(weights), "--show", str(show)]) == 1
+    assert capsys.readouterr().err == (
+        f"predict.py: {one_line(show)}: File name too long; "
+        "see that its folder is there and can be written to\n"
+    )

@@ -27,6 +27,7 @@ from handcnn import (
     HandcnnError,
     HiddenLayer,
     InputLayer,
+    MaxPool2D,
     Network,
     OutputLayer,
     load_network,
@@ -181,7 +182,7 @@ UNWRITABLE: dict[str, list[tuple[Network, dict[str, Any]]]] = {
     NOT_WRITTEN + NEGATIVE.format("-1e+308"): [(changed(1, rate=-1e308), {})],
     NOT_WRITTEN + NEGATIVE.format("nan"): [(changed(1, rate=np.nan), {})],
     "range(0, 3) cannot be kept as JSON": [(network(), {"when": range(3)})],
-    "Network.save expects layers of InputLayer, Conv2D, HiddenLayer, OutputLayer, "
+    "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer, "
     "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez": [
         (Network([OwnLayer(4, 3)]), {})
     ],
@@ -727,10 +728,17 @@ TOO_COSTLY: dict[str, list[Layer]] = {
         Conv2D(60, 1, 1, stride=3000),
     ],
     "it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed": wide(4),
+    # 2 * 1028 * 1028 + 400 * 400 * 629 * 629
+    "it needs 63,304,673,568 multiplications for one image, 1,000,000,000 are allowed": [
+        Conv2D(1, 1, 1, padding=500),
+        MaxPool2D(400, stride=1),
+    ],
 }
 
 
-@pytest.mark.parametrize(("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide"])
+@pytest.mark.parametrize(
+    ("fault", "layers"), TOO_COSTLY.items(), ids=["deep", "padded", "wide", "pooled"]
+)
 def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
     tmp_path: Path, fault: str, layers: list[Layer]
 ) -> None:

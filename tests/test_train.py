@@ -242,6 +242,21 @@ def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixtu
     )
 
 
+def test_the_name_of_a_folder_reaches_the_screen_escaped(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In all that a resumed training prints, drawing its results or finding them there."""
+    folder = copy.rename(copy.with_name("a\n\x1b[2J"))
+    shown = str(folder).replace("\n", "\\n").replace("\x1b", "\\x1b")
+    (folder / "loss.png").unlink()
+    assert resume(folder) == resume(folder) == 0
+    out, err = capsys.readouterr()
+    assert f"folder   {shown}\n" in out
+    assert f"\n  {shown}/loss.png\n" in out
+    assert f"\n{shown} is finished after 4 epochs" in out
+    assert (out + err).replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("wanted", [False, True])
 def test_warnings_are_shown_to_developers_only(
     monkeypatch: pytest.MonkeyPatch, wanted: bool

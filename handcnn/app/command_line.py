@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
+from handcnn.text import escaped, one_line
 
 LONGEST = 500  # characters in a message about an option
 # Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
@@ -82,6 +83,13 @@ def number(above: float, largest: float) -> Callable[[str], float]:
         )
 
     return convert
+
+
+def fraction(text: str) -> float:
+    """Accept a number from 0 up to, but not including, 1."""
+    if NUMBER.fullmatch(text) and 0 <= float(text) < 1:
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -163,16 +171,8 @@ def print_failure(program: str, message: str) -> None:
     print(f"{program}: {escaped(message)}", file=sys.stderr, flush=True)
 
 
-def escaped(text: str) -> str:
-    """Return `text` with its line breaks, and whatever else a terminal would obey, escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 def describe(error: OSError) -> str:
-    """Return which file failed, why, and what usually helps."""
+    """Return which file failed, why, and what usually helps, safe to print."""
     match error.errno:
         case errno.EPIPE:
             return "nobody reads the output any longer"
@@ -186,7 +186,7 @@ def describe(error: OSError) -> str:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
-    return f"{subject}: {reason}; {advice}"
+    return f"{one_line(subject)}: {one_line(reason)}; {advice}"
 
 
 def _give_up_broken_output() -> None:

@@ -6,14 +6,20 @@ claims. `Request` is what was typed: options of a run, and others that concern o
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from handcnn.app import command_line as cli
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.kernels.threads import default_threads
+from handcnn.models import NETWORKS, RECIPES
+from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
 
+DOCUMENTED = RECIPES["documented"]
+# What checkpoints from before there were these options leave out.
+FORMERLY = {"network": "documented", "schedule": "constant", "augment": "none", "average": 0.0}
 COUNT = cli.whole_number(1, 1_000_000)
 
 
@@ -37,21 +43,57 @@ def about(
 
 @dataclass(frozen=True)
 class Options:
-    """The options that define a run."""
+    """The options that define a run. Their defaults are those of the documented network."""
 
+    network: str = field(
+        default="documented",
+        metadata=about(
+            cli.one_of(*NETWORKS),
+            "which network, with the recipe that trains it",
+            f"{{{','.join(NETWORKS)}}}",
+            fixed=True,
+        ),
+    )
     epochs: int = field(
-        default=20,
+        default=DOCUMENTED.epochs,
         metadata=about(cli.whole_number(1, 10_000), "passes over the training images", "N"),
     )
     batch_size: int = field(
-        default=64,
+        default=DOCUMENTED.batch_size,
         metadata=about(
             COUNT, "images per step; twice as many need half the learning rate", "N", fixed=True
         ),
     )
     learning_rate: float = field(
-        default=0.001,
+        default=DOCUMENTED.learning_rate,
         metadata=about(cli.number(0, 1000), "step size, for the gradient of the summed loss", "R"),
+    )
+    schedule: str = field(
+        default=DOCUMENTED.schedule,
+        metadata=about(
+            cli.one_of(*SCHEDULES),
+            "how the step size changes during the training",
+            f"{{{','.join(SCHEDULES)}}}",
+            fixed=True,
+        ),
+    )
+    augment: str = field(
+        default=DOCUMENTED.augment,
+        metadata=about(
+            cli.one_of(*AUGMENTATIONS),
+            "what is done to each training image, drawn anew in each epoch",
+            f"{{{','.join(AUGMENTATIONS)}}}",
+            fixed=True,
+        ),
+    )
+    average: float = field(
+        default=DOCUMENTED.average,
+        metadata=about(
+            cli.fraction,
+            "decay per step of an average of the weights, which is kept in their place; 0 for none",
+            "D",
+            fixed=True,
+        ),
     )
     seed: int = field(
         default=0,
@@ -131,16 +173,25 @@ def parse(
     for entry in (*fields(Options), *fields(Request)):
         if entry.metadata:
             group = exclusive if entry.name in ("name", "resume") else parser
-            group.add_argument(flag(entry.name), **_argument(entry.default, **entry.metadata))
+            default = _default(entry.name, entry.default)
+            group.add_argument(flag(entry.name), **_argument(default, **entry.metadata))
     typed = vars(parser.parse(arguments))
     given = {entry.name: typed.pop(entry.name) for entry in fields(Options) if entry.name in typed}
-    request = Request(Options(**given), frozenset(given), **typed)
+    recipe = asdict(RECIPES[given.get("network", "documented")])
+    request = Request(Options(**(recipe | given)), frozenset(given), **typed)
     _refuse_contradictions(parser, request, training_images)
     return request
 
 
+def _default(name: str, default: object) -> str:
+    """Return the default of an option in words: one for each network where they differ."""
+    values = {network: getattr(recipe, name, default) for network, recipe in RECIPES.items()}
+    others = [f", {value} for {network}" for network, value in values.items() if value != default]
+    return "" if default is None else f"{default}{''.join(others)}"
+
+
 def _argument(
-    default: object,
+    default: str,
     convert: Callable[[str], object] | None,
     help: str,
     metavar: str | None,
@@ -149,7 +200,7 @@ def _argument(
     """Return an option as argparse wants it described."""
     if convert is None:
         return {"help": help, "action": "store_true"}
-    help += f" (default: {default})" if default is not None else ""
+    help += f" (default: {default})" if default else ""
     return {"help": help, "type": convert, "metavar": metavar}
 
 
@@ -174,6 +225,7 @@ def saved_options(saved: Mapping[str, object]) -> Options:
     Raises:
         ValueError: they cannot have been typed.
     """
+    saved = FORMERLY | dict(saved)
     if saved.keys() != {entry.name for entry in fields(Options)}:
         raise ValueError("its options are not those of train.py")
     for entry in fields(Options):

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from handcnn.app.session import EVALUATION_BATCH, Session
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
+from handcnn.text import escaped, one_line
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
@@ -40,26 +42,32 @@ def finished_accuracy(session: Session) -> float | None:
     if session.epochs_left or accuracy is None or not is_complete:
         return None
     epochs = plural(done, "epoch")
-    print(f"{folder} is finished after {epochs}; --epochs N with N > {done} goes on")
+    print(f"{one_line(folder)} is finished after {epochs}; --epochs N with N > {done} goes on")
     return accuracy
 
 
 def introduce(session: Session, console: Console) -> None:
     """Say what is going to be trained, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
-    settings = [
-        f"{flag(name)} {value}"
-        for name, value in asdict(session.options).items()
-        if value is not None
-    ]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
-    console.print(f"options  {' '.join(settings)}")
-    console.print(f"folder   {session.folder}\n")
+    console.print(f"options  {_settings(session)}")
+    console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
     # A resumed run keeps its former results until there are new ones.
     if not (session.folder / runs.RECORD).exists():
         runs.write_record(session.folder, record(session))
+
+
+def _settings(session: Session) -> str:
+    """Return the options as they would be typed, on lines of at most 80 columns."""
+    typed = [
+        f"{flag(name)}\0{value}"  # the two stay on one line
+        for name, value in asdict(session.options).items()
+        if value is not None
+    ]
+    lines = textwrap.wrap(" ".join(typed), 71, break_on_hyphens=False, break_long_words=False)
+    return "\n         ".join(lines).replace("\0", " ")
 
 
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
@@ -96,8 +104,9 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     )
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
-        console.print(f"  {path}")
-    console.print(f"\nread digits: {predict_command(session.folder / runs.WEIGHTS)}")
+        console.print(f"  {one_line(path)}")
+    command = predict_command(session.folder / runs.WEIGHTS)
+    console.print(f"\nread digits: {escaped(command)}")
 
 
 def pictures(

@@ -19,12 +19,14 @@ from handcnn.app.commands import resume_command
 from handcnn.app.console import Console, epoch_line
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import Options
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
 from handcnn.network import Network
+from handcnn.schedule import learning_rates
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
-from handcnn.training import Batch, Metrics, best_epoch, evaluate, train_epoch
+from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
 from handcnn.types import Array
 
 UInt8 = npt.NDArray[np.uint8]
@@ -74,6 +76,12 @@ class Session:
         return self.options.epochs - len(self.state.history)
 
     @property
+    def trained(self) -> Network:
+        """The network to validate and to keep: the average of the weights, where there is one."""
+        net, average = self.state.net, self.state.average
+        return net.with_parameters(average) if average else net
+
+    @property
     def best_row(self) -> Mapping[str, float]:
         """The row of the epoch whose weights are kept."""
         return best_epoch(self.state.history)
@@ -83,7 +91,8 @@ def new_session(
     folder: Path, dataset: Dataset, options: Options, net: Network, rng: np.random.Generator
 ) -> Session:
     """Return a session before its first epoch. `rng` will shuffle the batches."""
-    state = Checkpoint(net, copies(net.parameters()), rng, [], {})
+    average = copies(net.parameters()) if options.average else {}
+    state = Checkpoint(net, copies(net.parameters()), rng, [], {}, average)
     return open_session(folder, dataset, options, state)
 
 
@@ -135,7 +144,7 @@ def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> 
         session.state.history.append(row)
         is_best = session.best_row is row
         if is_best:
-            session.state.best = copies(session.state.net.parameters())
+            session.state.best = copies(session.trained.parameters())
         save(session)
         console.print(epoch_line(row, session.options.epochs, is_best))
         interrupts.check()
@@ -148,28 +157,39 @@ def train_one_epoch(session: Session, interrupts: Interrupts, console: Console) 
         HandcnnError: the loss or a parameter is no longer finite.
         Stopped: a signal came; the epoch is lost.
     """
-    net, options = session.state.net, session.options
+    net, options, rng = session.state.net, session.options, session.state.rng
     epoch = len(session.state.history) + 1
-    batches = session.dataset.batches("train", options.batch_size, session.state.rng)
+    batches = session.dataset.batches("train", options.batch_size, rng)
+    steps = -(-session.dataset.record["sizes"]["train"] // options.batch_size)
+    rates = learning_rates(options.schedule, options.learning_rate, epoch, options.epochs, steps)
+    augment = AUGMENTATIONS[options.augment]
+    average = WeightAverage(session.state.average, options.average, (epoch - 1) * steps)
     with console.progress(batches, f"epoch {epoch}/{options.epochs}") as (shown_batches, show):
 
         def after_step(metrics: Metrics) -> None:
+            if options.average:
+                average.update(net.parameters())
             show(metrics)
             interrupts.check()
 
         start = time.perf_counter()
+        augmented = ((augment(x, rng), y) for x, y in shown_batches)
         try:
-            training = train_epoch(net, shown_batches, after_step)
+            training = train_epoch(net, augmented, after_step, rates)
         except HandcnnError as error:
             raise _diverged(session, str(error)) from error
         seconds = time.perf_counter() - start
-    validation, _ = evaluate(net, session.dataset.batches("validation", EVALUATION_BATCH))
+    session.state.average = average.arrays
+    validation, _ = evaluate(
+        session.trained, session.dataset.batches("validation", EVALUATION_BATCH)
+    )
     if not math.isfinite(validation.loss):
         cause = "most likely because the learning rate is too large; try a tenth of it"
         raise _diverged(session, f"the validation loss is not finite after the last step, {cause}")
+    net.set_learning_rate(options.learning_rate)
     return {
         "epoch": epoch,
-        "learning_rate": options.learning_rate,
+        "learning_rate": rates[-1],
         "loss": training.loss,
         "accuracy": training.accuracy,
         "val_loss": validation.loss,

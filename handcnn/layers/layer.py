@@ -10,6 +10,7 @@ convert its dtype: do not change `x` before `backward`.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ class Layer:
     """A layer without parameters. A subclass needs `forward` and `backward`, and no more."""
 
     arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, kept under the same names
+    x: Array  # what `forward` was given
 
     def forward(self, x: Array) -> Array:
         """Return the output for the batch `x`, keeping what `backward` needs."""
@@ -54,6 +56,11 @@ class Layer:
         """Return the shape of one output, without N, for one input; by default the same."""
         return input_shape
 
+    def work(self, input_shape: Shape) -> int:
+        """Return about how many multiplications the output for one input takes."""
+        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at every place
+        return places * sum(array.size for array in self.parameters().values())
+
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain Python values, to build an equal layer."""
         values = {name: getattr(self, name) for name in self.arguments}
@@ -66,6 +73,18 @@ class Layer:
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
         """Return the shape of every parameter of a layer with this `config`."""
         return {}
+
+    def check_dout(self, dout: Array) -> Array:
+        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
+        if not hasattr(self, "x"):
+            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
+        shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
+        if np.shape(dout) != shape:
+            raise ValueError(
+                f"{self} expects dout of shape {shape}, the shape of its output, "
+                f"got {np.shape(dout)}"
+            )
+        return np.asarray(dout, self.x.dtype)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -80,7 +99,6 @@ class ParameterLayer(Layer):
     replaced by arrays of the same shape at any time. The layer computes in the dtype of the first.
     """
 
-    x: Array  # what `forward` was given
     weights: Array
     bias: Array
     dweights: Array
@@ -142,18 +160,6 @@ class ParameterLayer(Layer):
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
         return np.asarray(x, first.dtype)
-
-    def check_dout(self, dout: Array) -> Array:
-        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
-        if not hasattr(self, "x"):
-            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
-        shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
-        if np.shape(dout) != shape:
-            raise ValueError(
-                f"{self} expects dout of shape {shape}, the shape of its output, "
-                f"got {np.shape(dout)}"
-            )
-        return np.asarray(dout, self.x.dtype)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""

@@ -16,6 +16,7 @@ from handcnn.plots.page import (
     MARGIN,
     PALE,
     PALE_INK,
+    check_range,
     colour_map,
     new_page,
     put_colour_bar,
@@ -37,6 +38,7 @@ def draw_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None
         title: what was tested; it opens the heading.
         names: of the classes, 0 to K-1 without them.
     """
+    check_range("counts", matrix, 0, 1_000_000)
     k = len(matrix)
     names = [str(i) for i in range(k)] if names is None else names
     cell_width, cell_height = min(max(900 // k, 48), 150), min(max(560 // k, 30), 100)

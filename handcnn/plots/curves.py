@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from handcnn.formatting import exact_percent
 from handcnn.plots.page import (
     GREY,
     HEADER,
@@ -17,6 +18,7 @@ from handcnn.plots.page import (
     TEST,
     TRAINING,
     VALIDATION,
+    check_range,
     new_page,
     put_text,
 )
@@ -40,11 +42,11 @@ class Measure(NamedTuple):
     factor: float  # from the history to the y axis
     show: Callable[[float], str]  # a value on the y axis in words
     smallest_span: float  # of the y axis, so that noise does not fill it
-    largest: float  # possible value on the y axis
+    largest: float  # value in the history
 
 
-ACCURACY = Measure("accuracy", "accuracy (%)", 100, "{:.2f} %".format, 0.5, 100)
-LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, np.inf)
+ACCURACY = Measure("accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1)
+LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000)
 
 
 def draw_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
@@ -74,13 +76,12 @@ def draw_loss(history: History, title: str, test_loss: float | None = None) -> F
 
 def _draw(history: History, measure: Measure, title: str, tested: float | None) -> Figure:
     """Return one measure by epoch, with the best epoch and the test result marked."""
-    show = measure.show
+    show, tests = measure.show, [] if tested is None else [tested]
+    columns = [[row[name] for row in history] for name in (measure.name, f"val_{measure.name}")]
+    check_range(f"values of {measure.name}", sum(columns, tests), 0, measure.largest)
     epochs = np.array([row["epoch"] for row in history])
-    training, validation = (
-        measure.factor * np.array([row[name] for row in history])
-        for name in (measure.name, f"val_{measure.name}")
-    )
-    test = np.array([] if tested is None else [measure.factor * tested])
+    check_range("epochs", epochs, 0, 100_000)
+    training, validation, test = (measure.factor * np.array(v) for v in (*columns, tests))
     best = history.index(best_epoch(history))
 
     figure, page = new_page(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK)
@@ -95,7 +96,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
     _add_legend(axes)
     _scale_epochs(axes, epochs)
     low, high = _zoom(training, validation, test, measure.smallest_span)
-    _scale_values(axes, low, high, min(high, measure.largest))
+    _scale_values(axes, low, high, min(high, measure.factor * measure.largest))
 
     starts = {"training": training[0], "validation": validation[0]}
     outside = [f"{name} {show(y)}" for name, y in starts.items() if not low <= y <= high]

@@ -12,6 +12,7 @@ from handcnn.plots.page import (
     GREY,
     HEADER,
     MARGIN,
+    check_range,
     colour_map,
     greys,
     ink,
@@ -26,6 +27,7 @@ LEFT = MARGIN + 190  # of the pairs: the image and the colour bars stand left of
 COLUMNS = 8
 KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and what is between, pixels
 PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, pixels
+LARGEST = 1e30  # of the weights and what they make of an image: sums of float32 stay finite
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -44,6 +46,7 @@ def draw_filters(net: Network, image: Array, title: str) -> Figure:
     if index is None:
         return new_page(1000, HEADER, f"{title}: filters", "This network has no Conv2D.")[0]
     weights = net.layers[index].parameters()["weights"]  # (F, C, k, k)
+    check_range("weights", weights, -LARGEST, LARGEST)
     filters, channels = weights.shape[:2]
     kernels = weights.mean(axis=1)  # (F, k, k)
     responses = _responses(net.layers[: index + 1], channels, image)  # (F, OH, OW)
@@ -78,8 +81,10 @@ def draw_filters(net: Network, image: Array, title: str) -> Figure:
 def _responses(layers: Sequence[Layer], channels: int, image: Array) -> Array:
     """Return what the layers, the last of them a Conv2D, make of one image: (F, OH, OW)."""
     x = np.broadcast_to(ink(image), (1, channels, *image.shape[-2:]))
-    for layer in layers:
-        x = copy.copy(layer).forward(x)  # a copy: the layer may be waiting for its backward
+    with np.errstate(all="ignore"):  # overflow shows in the result
+        for layer in layers:
+            x = copy.copy(layer).forward(x)  # a copy: the layer may be waiting for its backward
+    check_range("responses", x, -LARGEST, LARGEST)
     return x.squeeze(axis=0)
 
 

@@ -10,6 +10,7 @@ from handcnn.plots.page import (
     INK,
     MARGIN,
     VALIDATION,
+    check_range,
     greys,
     new_page,
     put_text,
@@ -32,6 +33,7 @@ def draw_mistakes(
         title: what was tested; it opens the heading.
         count: how many mistakes to show at most.
     """
+    check_range("probabilities", probabilities, 0, 1 + 2e-7)  # as float32 rounds
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]

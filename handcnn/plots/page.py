@@ -9,11 +9,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from handcnn.errors import HandcnnError
 from handcnn.storage.files import atomic_write
 from handcnn.types import Array
 
@@ -68,6 +70,20 @@ def put_colour_bar(
         put_text(page, x + place * width, y + 24, tick, 9, GREY, ha=ha)
 
 
+def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> None:
+    """Refuse what no picture can show.
+
+    Raises:
+        HandcnnError: one of the values is not a number from `low` to `high`.
+    """
+    values = np.asarray(values, np.float64)
+    outside = values[~((values >= low) & (values <= high))]
+    if outside.size:
+        raise HandcnnError(
+            f"the {name} to draw must be numbers from {low:.7g} to {high:.7g}, got {outside[0]:g}"
+        )
+
+
 def ink(image: Array) -> Array:
     """Return an image with values in 0..1, as the network sees it."""
     return image / np.float32(255) if image.dtype.kind in "ui" else image
@@ -75,7 +91,7 @@ def ink(image: Array) -> Array:
 
 def greys(image: Array) -> Array:
     """Return an image (H, W) as dark ink on light paper (H, W, 3)."""
-    return np.repeat(0.95 * (1 - ink(image))[..., None], 3, axis=2)
+    return np.repeat(0.95 * (1 - np.clip(ink(image), 0, 1))[..., None], 3, axis=2)
 
 
 def colour_map(name: str, values: Array) -> Array:

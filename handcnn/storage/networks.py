@@ -1,7 +1,8 @@
 """Networks to disk and back: the architecture as JSON, the parameters as plain arrays.
 
 A file can come from anywhere. Loading checks it in full before a network is made of it, and the
-network that comes back predicts the same bits as the one that was saved.
+network that comes back predicts the same as the one that was saved: the same bits, unless its
+parameters lay in memory in another order than C's.
 """
 
 import os
@@ -168,8 +169,7 @@ def _check_cost(net: Network) -> None:
         if isinstance(layer, Conv2D):  # which copies the windows of its input
             c, h, _ = shape
             numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
-        parameters = sum(array.size for array in layer.parameters().values())
-        multiplications += parameters * prod(output[1:])  # each is used at every place
+        multiplications += layer.work(shape)
         shape = output
     for cost, most, what in (
         (numbers, MOST_NUMBERS, "numbers"),
