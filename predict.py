@@ -12,6 +12,7 @@ light on dark. The exit code is 1 if one of the pictures could not be read.
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 try:
@@ -20,7 +21,7 @@ try:
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
-    from handcnn.app.weights import newest_weights, origin, read_digit_reader
+    from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
     from handcnn.formatting import percent
     from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
     from handcnn.text import one_line
@@ -71,6 +72,7 @@ def predict(options: argparse.Namespace) -> int:
     net, metadata = read_digit_reader(weights)
     known = origin(metadata)
     print(f"weights: {one_line(weights)}{known and f' ({known})'}")
+    classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
     seen = []
@@ -81,7 +83,7 @@ def predict(options: argparse.Namespace) -> int:
             cli.print_failure("predict.py", str(error))
             continue
         seen.append(image)
-        print(f"{name:{width}}  {answer(probabilities(weights, net, image))}", flush=True)
+        print(f"{name:{width}}  {answer(probabilities(weights, net, image), classes)}", flush=True)
     if options.show is not None and seen:
         save_sheet(options.show, seen)
         print(f"what the network saw: {one_line(options.show)}")
@@ -129,11 +131,12 @@ def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> 
     return row
 
 
-def answer(probabilities: Array) -> str:
-    """Return the digit with its probability, and the runners-up."""
+def answer(probabilities: Array, names: Sequence[str]) -> str:
+    """Return the most probable class with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {percent(probabilities[digit])}" for digit in others)
-    return f"{best}  {percent(probabilities[best]):>9}   then {runners_up}"
+    runners_up = ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
+    width = max(map(len, names))
+    return f"{names[best]:{width}}  {percent(probabilities[best]):>9}   then {runners_up}"
 
 
 if __name__ == "__main__":

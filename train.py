@@ -60,7 +60,8 @@ def start(request: Request, interrupts: Interrupts) -> float:
     options = request.options
     dataset = load(options, request)
     rng = np.random.default_rng(options.seed)
-    net = NETWORKS[options.network](options.learning_rate, rng=rng)
+    classes = len(dataset.class_names)
+    net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
     with runs.new_run(request.outputs, dataset.name, request.name) as folder:
         session = new_session(folder, dataset, options, net, rng)
         return complete(session, interrupts, Console(request.quiet))

@@ -99,7 +99,7 @@ def random(shape: Shape, seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-Made = TypeVar("Made", Network, ParameterLayer)
+Made = TypeVar("Made", bound=Network | Layer)
 
 
 def filled(made: Made, seed: int = 0, scale: float = 1.0) -> Made:

@@ -9,7 +9,6 @@ client goes; while it pauses, it waits for `go_on`.
 import gzip
 import hashlib
 import json
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,13 +20,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-ROUTES = {
-    "list": r"/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1",
-    "features": r"/api/v1/json/data/features/554",
-    "qualities": r"/api/v1/json/data/qualities/554",
-    "description": r"/api/v1/json/data/554",
-    "data": r"/data/v1/download/52667/mnist_784\.arff",
-}
+from data.catalogue import Known
+
 FETCH_LOCALLY = str(Path(__file__).with_name("fetch_locally.py"))
 HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body></html>"
 
@@ -35,7 +29,17 @@ HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body><
 class OpenML:
     """The content and the faults of a server; `url` is where it listens."""
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, known: Known) -> None:
+        assert known.openml
+        self.name, version, self.id, _ = known.openml
+        api = "/api/v1/json/data"
+        self.routes = {
+            f"{api}/list/data_name/{self.name.lower()}/limit/2/data_version/{version}": "list",
+            f"{api}/features/{self.id}": "features",
+            f"{api}/qualities/{self.id}": "qualities",
+            f"{api}/{self.id}": "description",
+            f"/data/v1/download/52667/{self.name}.arff": "data",
+        }
         self.arff = arff(pixels, labels)
         self.faults: dict[str, str] = {}
         self.requests: list[str] = []
@@ -64,7 +68,7 @@ class OpenML:
 
     def address(self, route: str) -> str:
         """Return the address under which scikit-learn asks for a route."""
-        return self.url + ROUTES[route].replace("\\", "")
+        return self.url + next(path for path, name in self.routes.items() if name == route)
 
     def body(self, route: str) -> bytes:
         """Return the right answer to a request."""
@@ -73,11 +77,11 @@ class OpenML:
             md5 = "0" * 32
         pixels = [column(f"pixel{n + 1}", n) for n in range(784)]
         answers: dict[str, Any] = {
-            "list": {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1}]}},
+            "list": {"data": {"dataset": [{"did": self.id, "name": self.name, "version": 1}]}},
             "description": {
                 "data_set_description": {
-                    "id": "554",
-                    "name": "mnist_784",
+                    "id": str(self.id),
+                    "name": self.name,
                     "version": "1",
                     "description": "Digits for a test.",
                     "format": "ARFF",
@@ -110,7 +114,7 @@ class OpenML:
 
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path
-                route = next((r for r, form in ROUTES.items() if re.fullmatch(form, path)), "")
+                route = server.routes.get(path, "")
                 server.requests.append(route)
                 with suppress(OSError):  # the client has had enough
                     self.answer(route, server.faults.get(route, ""))
@@ -183,9 +187,9 @@ def column(name: str, index: int, kind: str = "numeric") -> dict[str, str]:
 
 
 @contextmanager
-def serving(pixels: np.ndarray, labels: np.ndarray) -> Iterator[OpenML]:
-    """Run a server."""
-    server = OpenML(pixels, labels)
+def serving(pixels: np.ndarray, labels: np.ndarray, known: Known) -> Iterator[OpenML]:
+    """Run a server for one data set."""
+    server = OpenML(pixels, labels, known)
     try:
         yield server
     finally:

@@ -149,12 +149,12 @@ def dense_backward(x: Array, weights: Array, dz: Array) -> tuple[Array, Array, A
 
 
 def relu(z: Array) -> Array:
-    """Return a = max(0, z)."""
+    """Return a = max(0, z), in any shape."""
     return array(z.shape, lambda *i: max(0.0, z[i]))
 
 
 def relu_backward(z: Array, dout: Array) -> Array:
-    """Return dz = dout where z > 0, otherwise 0."""
+    """Return dz = dout where z > 0, otherwise 0, in any shape."""
     return array(z.shape, lambda *i: dout[i] if z[i] > 0 else 0.0)
 
 

@@ -17,10 +17,10 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from data import Batches, Dataset, load_dataset, one_hot
+from data.catalogue import CATALOGUE
 from data.dataset import CACHE
 from data.digits import draw_like_mnist, load_digits_like_mnist
-from data.mnist import FILE
-from data.openml import ARFF_FILES
+from data.download_cache import data_file
 from handcnn import HandcnnError
 from handcnn.pictures import prepare_picture
 
@@ -192,6 +192,7 @@ def test_digits_parts(digits: Dataset) -> None:
         "source": "sklearn.datasets.load_digits",
         "sizes": {"train": 1250, "validation": 250, "test": 297},
         "classes": 10,
+        "class_names": list("0123456789"),
         "split_seed": 0,
         "limit": None,
         "sha256": {
@@ -238,7 +239,10 @@ def test_limit_that_cannot_be_kept(limit: int) -> None:
 def test_unknown_name() -> None:
     with pytest.raises(HandcnnError) as caught:
         load_dataset("minst")
-    assert str(caught.value) == "unknown dataset 'minst'; choose one of auto, mnist, digits"
+    assert str(caught.value) == (
+        "unknown dataset 'minst'; choose one of auto, mnist, digits, fashion-mnist, "
+        "kuzushiji-mnist, or give a path"
+    )
 
 
 # --- the real MNIST ------------------------------------------------------------------------------
@@ -249,9 +253,9 @@ def test_the_real_mnist(tmp_path: Path) -> None:
     from sklearn.datasets import get_data_home
 
     downloads = Path(get_data_home()) / "openml" / "openml.org"
-    if (CACHE / FILE).exists():
+    if (CACHE / "mnist.npz").exists():
         cache = CACHE
-    elif any(downloads.glob(ARFF_FILES)):
+    elif data_file(downloads, CATALOGUE["mnist"]):
         cache = tmp_path
     else:
         pytest.skip("MNIST is neither in data/cache nor in scikit-learn's download cache")

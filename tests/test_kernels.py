@@ -29,6 +29,7 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
         "BLOCK": draw(st.integers(0, 5000)),  # bytes
         "SMALL": draw(st.integers(0, 1000)),
         "SUMMED": draw(st.integers(0, 12)),
+        "MANY_ENTRIES": draw(st.sampled_from([0, 1000])),
         "FEW_ZEROS": draw(st.sampled_from([0, 4 / 3, 1000])),
         "MOST": draw(st.sampled_from([0, 100, 10**6])),
     }

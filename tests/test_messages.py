@@ -18,8 +18,10 @@ from handcnn import (
     Conv2D,
     HiddenLayer,
     InputLayer,
+    MaxPool2D,
     Network,
     OutputLayer,
+    ReLU,
     loss_function,
     loss_gradient,
     use_threads,
@@ -98,12 +100,36 @@ def test_images_smaller_than_a_kernel(shape: Shape) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(4, 30), (3, 6, 5), (2, 1, 1, 6, 5), (7,)])
+def test_pooling_needs_images(shape: Shape) -> None:
+    assert said(lambda: MaxPool2D(2).forward(np.zeros(shape))) == (
+        f"MaxPool2D(2x2) expects x of shape (N, C, H, W), got {shape}; pool before the dense layers"
+    )
+
+
+@pytest.mark.parametrize(("h", "w"), [(3, 9), (9, 3), (2, 2)])
+def test_images_smaller_than_a_pooling_window(h: int, w: int) -> None:
+    layer = MaxPool2D(4, 1)
+    for n, call in (
+        ("5", lambda: layer.forward(np.zeros((5, 2, h, w)))),
+        ("N", lambda: layer.output_shape((2, h, w))),
+    ):
+        assert said(call) == (
+            "MaxPool2D(4x4, stride 1) expects images of at least 4 x 4 pixels, "
+            f"got ({n}, 2, {h}, {w}); use smaller windows or pool less often"
+        )
+
+
 @pytest.mark.parametrize(
     ("layer", "x_shape", "expected"),
     [
         (Conv2D(1, 2, 3), (4, 1, 6, 5), (4, 2, 4, 3)),
         (HiddenLayer(30, 3), (4, 1, 6, 5), (4, 3)),
         (OutputLayer(5, 10), (4, 5), (4, 10)),
+        (ReLU(), (4, 3), (4, 3)),
+        (ReLU(), (4, 3, 2, 1), (4, 3, 2, 1)),
+        (MaxPool2D(2), (4, 3, 6, 5), (4, 3, 3, 2)),
+        (MaxPool2D(3, 2), (4, 3, 7, 6), (4, 3, 3, 2)),
     ],
 )
 def test_dout_of_a_wrong_shape(layer: Layer, x_shape: Shape, expected: Shape) -> None:
@@ -222,6 +248,10 @@ def test_dtypes_in_which_no_layer_computes(layer: str, dtype: npt.DTypeLike) -> 
         (Conv2D, (1, 1, 3, 1, "same"), "padding to be a whole number of at least 0, got 'same'"),
         (HiddenLayer, (2.5, 1), "input_size to be a whole number of at least 1, got 2.5"),
         (OutputLayer, (2, 0), "output_size to be a whole number of at least 1, got 0"),
+        (MaxPool2D, (0,), "size to be a whole number of at least 1, got 0"),
+        (MaxPool2D, ((2, 2),), "size to be a whole number of at least 1, got (2, 2)"),
+        (MaxPool2D, (2, 0), "stride to be a whole number of at least 1, got 0"),
+        (MaxPool2D, (2, 1.5), "stride to be a whole number of at least 1, got 1.5"),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -272,6 +302,13 @@ def test_numbers_of_threads(count: Any) -> None:
 
 
 # --- calls ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [ReLU(), MaxPool2D(2)])
+def test_backward_before_forward_without_parameters(layer: Layer) -> None:
+    assert said(lambda: layer.backward(np.zeros((1, 3))), error=RuntimeError) == (
+        f"{layer}: backward before forward; call forward(x) first"
+    )
 
 
 @pytest.mark.parametrize("name", MAKE)

@@ -19,7 +19,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,19 +27,22 @@ import numpy as np
 import pytest
 from openml_server import FETCH_LOCALLY, OpenML, arff, serving
 
-import data.dataset
 from data import load_dataset
-from data.mnist import FILE, Published, _read, load_mnist
-from data.openml import fetch_mnist
+from data.catalogue import CATALOGUE, Known
+from data.openml import fetch
+from data.published import load_published, read
 from handcnn import HandcnnError
 from handcnn.storage.archive import write_archive
 
+FILE = "mnist.npz"
 RNG = np.random.default_rng(5)
 LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)
 PIXELS = RNG.integers(0, 256, size=(36, 784), dtype=np.uint8)
-SMALL = Published(
+SMALL = replace(
+    CATALOGUE["mnist"],
     train_counts=tuple(np.bincount(LABELS[:24], minlength=3).tolist()),
     test_counts=tuple(np.bincount(LABELS[24:], minlength=3).tolist()),
+    validation=4,
     sha256={
         "images": hashlib.sha256(PIXELS.tobytes()).hexdigest(),
         "labels": hashlib.sha256(LABELS.tobytes()).hexdigest(),
@@ -63,18 +65,18 @@ class Machine:
         self.home, self.cache = folder / "home", folder / "cache"
         self.said: list[str] = []
 
-    def start(self, published: Published = SMALL) -> None:
+    def start(self, known: Known = SMALL) -> None:
         """Load MNIST and compare it with what the server was given."""
         self.said.clear()
-        images, labels, _ = load_mnist(self.home, self.cache, self.said.append, published)
+        images, labels, _ = load_published(known, self.home, self.cache, self.said.append)
         assert images.dtype == labels.dtype == np.uint8
         np.testing.assert_array_equal(images, PIXELS.reshape(-1, 28, 28))
         np.testing.assert_array_equal(labels, LABELS)
 
-    def fails(self, published: Published = SMALL) -> str:
+    def fails(self, known: Known = SMALL) -> str:
         """Start, which must fail, and return the one sentence."""
         with pytest.raises(HandcnnError) as caught:
-            self.start(published)
+            self.start(known)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -113,7 +115,7 @@ Setup = Callable[[str], None]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
     monkeypatch.setenv("no_proxy", "*")
-    with serving(PIXELS, LABELS) as running:
+    with serving(PIXELS, LABELS, CATALOGUE["mnist"]) as running:
         yield running
 
 
@@ -148,7 +150,7 @@ def test_data_home_of_scikit_learn_is_honoured(
     machine.start()
     server.stop()
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(machine.home))
-    _, labels, _ = load_mnist(None, machine.cache / "other", machine.said.append, SMALL)
+    _, labels, _ = load_published(SMALL, None, machine.cache / "other", machine.said.append)
     np.testing.assert_array_equal(labels, LABELS)
 
 
@@ -262,11 +264,12 @@ def test_whoever_ends_the_download_leaves_no_orphan_and_no_half_file(
 import sys
 from pathlib import Path
 import data.openml
-from data.mnist import load_mnist
+from data.catalogue import CATALOGUE
+from data.published import load_published
 from handcnn.app.command_line import run
 data.openml.PROGRAM = {server.program()!r}
 places = (Path({str(machine.home)!r}), Path({str(machine.cache)!r}))
-sys.exit(run("program", lambda: load_mnist(*places, print)))
+sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, print)))
 """
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe) as process:
@@ -305,7 +308,7 @@ def test_the_download_can_be_watched(
     server.faults["data"] = "pause"
     screen = Screen(server)
     monkeypatch.setattr("sys.stderr", screen)
-    fetch_mnist(machine.home, lambda images, labels: None, machine.said.append)
+    fetch(SMALL, machine.home, lambda *_: None, machine.said.append)
     assert server.go_on.is_set()
     assert screen.getvalue().endswith("\r")  # the bar is gone
 
@@ -429,7 +432,12 @@ def test_download_cache_that_holds_other_data_is_quarantined_and_fetched_again(
 ) -> None:
     right, server.arff = server.arff, arff(PIXELS[:4], LABELS[:4])
     counts = tuple(np.bincount(LABELS[:4], minlength=3).tolist())
-    load_mnist(machine.home, machine.cache, print, Published(counts, (0, 0, 0), SMALL.sha256))
+    load_published(
+        replace(SMALL, train_counts=counts, test_counts=(0, 0, 0)),
+        machine.home,
+        machine.cache,
+        print,
+    )
     (machine.cache / FILE).unlink()
     server.arff = right
     machine.start()
@@ -545,12 +553,12 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
                 content[first:last] = content[first:last] * 2
         path.write_bytes(content)
         try:
-            read = _read(path, SMALL)
+            found = read(path, SMALL)
         except HandcnnError as error:
             refusals.append(str(error))
         else:
-            np.testing.assert_array_equal(read.images, PIXELS.reshape(-1, 28, 28))
-            np.testing.assert_array_equal(read.labels, LABELS)
+            np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
+            np.testing.assert_array_equal(found.labels, LABELS)
     assert len(refusals) > 900  # what lies between the entries may change unseen
     assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
 
@@ -558,7 +566,7 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
 def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
     machine: Machine, server: OpenML
 ) -> None:
-    other = replace(SMALL, sha256=SMALL.sha256 | {"images": "0" * 64})
+    other = replace(SMALL, sha256={**SMALL.sha256, "images": "0" * 64})
     warning = (
         "warning: the SHA-256 of the images differs from that of the published MNIST (rows and "
         "class counts agree); what was used is in the run's record"
@@ -606,9 +614,7 @@ def test_auto_goes_on_with_the_digits_and_shouts(
 def test_auto_takes_mnist_where_there_is_mnist(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.dataset, "load_mnist", partial(load_mnist, published=SMALL))
-    monkeypatch.setitem(data.dataset.TEST, "mnist", 12)
-    monkeypatch.setitem(data.dataset.VALIDATION, "mnist", 4)
+    monkeypatch.setitem(CATALOGUE, "mnist", SMALL)
     found = load_dataset(
         "auto", data_home=machine.home, cache_dir=machine.cache, say=machine.said.append
     )
@@ -617,3 +623,44 @@ def test_auto_takes_mnist_where_there_is_mnist(
     assert found.record["sha256"] == SMALL.sha256
     np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
     np.testing.assert_array_equal(found.test.labels, LABELS[24:])
+
+
+ABOUT: Any = ("name", "title", "source", "classes", "openml")
+
+
+@pytest.mark.parametrize("name", [name for name, known in CATALOGUE.items() if known.openml])
+def test_every_data_set_of_openml_by_name(
+    machine: Machine, forks: Path | None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With few images and no known pixels, it is fetched by its own name, checked and cached."""
+    known = replace(SMALL, **{key: getattr(CATALOGUE[name], key) for key in ABOUT}, sha256={})
+    monkeypatch.setitem(CATALOGUE, name, known)
+    with serving(PIXELS, LABELS, known) as server:
+        monkeypatch.setattr("data.openml.PROGRAM", server.program(by=forks))
+        places: dict[str, Any] = {"data_home": machine.home, "cache_dir": machine.cache}
+        load_dataset(name, say=machine.said.append, **places)
+    assert server.requests == ["list", "description", "features", "qualities", "data"]
+    found = load_dataset(name, say=machine.said.append, **places)
+    assert len(machine.said) == 2
+    assert (found.name, found.address, found.title) == (name, name, known.title)
+    assert found.class_names == found.record["class_names"] == list(known.classes)
+    assert len(found.class_names) == 10
+    assert found.record["sha256"] == SMALL.sha256
+    np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
+    assert machine.files(machine.cache) == [f"{name}.npz"]
+
+
+def test_parts_divided_in_another_way_where_the_order_is_not_known(
+    machine: Machine, server: OpenML
+) -> None:
+    server.arff = arff(PIXELS[::-1], LABELS[::-1])
+    known = replace(SMALL, sha256={})
+    load_published(known, machine.home, machine.cache, machine.said.append)
+    assert machine.said[2:] == [
+        "warning: the last 12 images are not those that were published to test MNIST (all class "
+        "counts agree); they test here, too"
+    ]
+    known = replace(known, train_counts=known.test_counts, test_counts=known.train_counts)
+    machine.said.clear()
+    load_published(known, machine.home, machine.cache, machine.said.append)
+    assert machine.said == []

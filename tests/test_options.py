@@ -16,6 +16,7 @@ import train
 
 ROOT = Path(__file__).parent.parent
 HUGE, LONG, NUL = "9" * 400, "a" * 5000, "nul\0"
+NAMES = "auto, mnist, digits, fashion-mnist, kuzushiji-mnist"
 NO_NUMBERS = ["", " ", "x", "1x", "nan", "NaN", "-nan", "inf", "-inf", "1,5", "0x10", "None", "٣"]
 NO_NUMBERS += [" 5", "5 ", "+", "-", ".", "1_000", "1e", "1e1_0", "5%", HUGE, "-" + HUGE]
 NOT_WHOLE = [*NO_NUMBERS, "0.5", "1.0", "1e3", "-1e5", "+5"]
@@ -46,7 +47,7 @@ BAD: dict[str, dict[str, list[str]]] = {
         "is not a number above 0 and at most 100": ["0", "-1", "100.01", "1e400", *NO_NUMBERS]
     },
     "--dataset": {
-        "is not one of auto, mnist, digits": [
+        f"is not one of {NAMES}, and no file or folder": [
             *("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
         ]
     },

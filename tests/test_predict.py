@@ -136,6 +136,30 @@ def test_weights_that_read_no_pictures(
     assert err == f"predict.py: {path} {fault}\n"
 
 
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (["ant", "bee\x1b[2J", "cat"], ["ant", "bee\\x1b[2J", "cat"]),
+        (["ant", "bee"], ["0", "1", "2"]),
+        (["ant", "bee", 3], ["0", "1", "2"]),
+        ("abc", ["0", "1", "2"]),
+        (None, ["0", "1", "2"]),
+    ],
+)
+def test_classes_have_the_names_saved_with_the_weights(
+    tmp_path: Path, classes: object, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bias of the output decides the order: the third class, the first, the second."""
+    net = documented_network(classes=3, rng=np.random.default_rng(0))
+    net.layers[-1].bias[0] = [1, 0, 2]  # type: ignore[attr-defined]
+    path = tmp_path / "weights.npz"
+    net.save(path, classes=classes)
+    assert predict.main([str(SEVEN), "--weights", str(path)]) == 0
+    first, rest = answer(capsys.readouterr().out).split("   then ")
+    found = [first.split()[0], *(runner_up.split()[0] for runner_up in rest.split(", "))]
+    assert found == [names[2], names[0], names[1]]
+
+
 def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -530,7 +530,7 @@ BAD_OPTIONS: dict[str, list[object]] = {
     "epochs": [0, "4", 10**18, True],
     "batch_size": [-1, 1.5, None],
     "learning_rate": [-1.0, 1e9, [0.1]],
-    **{"seed": [-1, {}], "dataset": ["/etc/passwd"], "limit": [0], "threads": [10**6]},
+    **{"seed": [-1, {}], "dataset": [7], "limit": [0], "threads": [10**6]},
 }
 UNUSABLE = "{folder}/checkpoint.npz cannot be used: "
 FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {

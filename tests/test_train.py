@@ -31,6 +31,7 @@ from handcnn import documented_network, load_network
 from handcnn.app import command_line as cli
 from handcnn.app.commands import predict_command, resume_command
 from handcnn.storage import runs
+from handcnn.storage.networks import read_weights
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -240,6 +241,67 @@ def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixtu
         "train.py: a\\n\\x1b[2J is not the folder of a run: it holds no checkpoint.npz; "
         "give a folder inside outputs, or latest\n"
     )
+
+
+def crosses(path: Path, shift: int = 0) -> None:
+    """Write a Keras .npz: a bright row, column or square in noise, 40 images of each to train."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    images = rng.integers(0, 40, (150, 28, 28), dtype=np.uint8)
+    images[labels == 0, 12 + shift : 15 + shift] = 255
+    images[labels == 1, :, 12 + shift : 15 + shift] = 255
+    images[labels == 2, 10:18, 10:18] = 255
+    parts = {"x_train": images[:120], "y_train": labels[:120]}
+    np.savez(path, **parts, x_test=images[120:], y_test=labels[120:])  # type: ignore[arg-type]
+
+
+def test_ones_own_images_from_training_to_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three classes; resumed in another folder, by the path alone, and not with other images."""
+    path = tmp_path / "crosses.npz"
+    crosses(path)
+    monkeypatch.chdir(tmp_path)
+    options = ["--dataset", "crosses.npz", "--network", "lenet", "--epochs", "2", "--seed", "1"]
+    options += ["--schedule", "constant", "--learning-rate", "0.001", "--batch-size", "20"]
+    assert train.main([*options, "--output-dir", "runs"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-own-crosses")
+    record = read_record(folder)
+    assert record["options"]["dataset"] == str(path)
+    assert record["data"]["class_names"] == ["0", "1", "2"]
+    assert record["test"]["accuracy"] == 1
+    assert "read pictures: " in capsys.readouterr().out
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = ["--dataset", "../crosses.npz", "--epochs", "3"]
+    assert resume(folder, *again) == 0
+    net, metadata = read_weights(folder / "weights.npz")
+    assert (metadata["dataset"], metadata["classes"]) == ("own-crosses", ["0", "1", "2"])
+    with np.load(path) as arrays:
+        x = arrays["x_test"][:, None].astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(net.predict(x), arrays["y_test"])
+
+    crosses(path, shift=1)
+    capsys.readouterr()
+    assert resume(folder, "--epochs", "4") == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {folder} was trained on other {path} data than what is there now (their "
+        "SHA-256 differ); bring back the former data or start a new run\n"
+    )
+
+
+def test_a_limit_above_ones_own_images_is_refused_when_their_number_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crosses(tmp_path / "own.npz")
+    options = ["--dataset", str(tmp_path / "own.npz"), "--limit", "101"]
+    assert train.main([*options, "--output-dir", str(tmp_path / "runs")]) == 1
+    assert capsys.readouterr().err == (
+        "train.py: cannot keep 101 training images: own-own has 100; choose a limit from 1 to 100\n"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_name_of_a_folder_reaches_the_screen_escaped(

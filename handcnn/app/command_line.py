@@ -103,6 +103,22 @@ def one_of(*names: str) -> Callable[[str], str]:
     return convert
 
 
+def name_or_path(*names: str) -> Callable[[str], str]:
+    """Return a converter that accepts one of `names`, or a path that exists, made absolute."""
+
+    def convert(text: str) -> str:
+        if text in names:
+            return text
+        with suppress(OSError, ValueError):
+            if text and Path(text).exists():
+                return str(Path(text).resolve())
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of {', '.join(names)}, and no file or folder"
+        )
+
+    return convert
+
+
 def name(text: str) -> str:
     """Accept text that can be part of a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):

@@ -104,9 +104,9 @@ class Options:
     dataset: str = field(
         default="auto",
         metadata=about(
-            cli.one_of("auto", "mnist", "digits"),
+            str,  # `parse` is told which names there are
+            "images by name, or the path of your own; "
             "auto is MNIST, or scikit-learn's digits if MNIST is not available",
-            "{auto,mnist,digits}",
             fixed=True,
         ),
     )
@@ -164,8 +164,10 @@ def parse(
     Args:
         arguments: by default those of the command line.
         description: opens the help text.
-        training_images: how many there are in each data set.
+        training_images: how many there are in each data set that has a name.
     """
+    names = ("auto", *training_images)
+    dataset = {"convert": cli.name_or_path(*names), "metavar": f"{{{','.join(names)},PATH}}"}
     parser = cli.Parser(
         prog="train.py", description=description, argument_default=argparse.SUPPRESS
     )
@@ -174,7 +176,8 @@ def parse(
         if entry.metadata:
             group = exclusive if entry.name in ("name", "resume") else parser
             default = _default(entry.name, entry.default)
-            group.add_argument(flag(entry.name), **_argument(default, **entry.metadata))
+            metadata = entry.metadata | (dataset if entry.name == "dataset" else {})
+            group.add_argument(flag(entry.name), **_argument(default, **dict[str, Any](metadata)))
     typed = vars(parser.parse(arguments))
     given = {entry.name: typed.pop(entry.name) for entry in fields(Options) if entry.name in typed}
     recipe = asdict(RECIPES[given.get("network", "documented")])
@@ -214,8 +217,10 @@ def _refuse_contradictions(
             f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
             "where it is; it goes with --resume latest only"
         )
-    largest = training_images.get(request.options.dataset, max(training_images.values()))
-    if limit is not None and limit > largest:
+    # How many there are of other images is known when they are loaded.
+    known = {**training_images, "auto": max(training_images.values())}
+    largest = known.get(request.options.dataset)
+    if limit is not None and largest is not None and resume is None and limit > largest:
         parser.error(f"--limit: {limit} is more than the {largest:,} training images")
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_info
@@ -62,7 +63,7 @@ def introduce(session: Session, console: Console) -> None:
 def _settings(session: Session) -> str:
     """Return the options as they would be typed, on lines of at most 80 columns."""
     typed = [
-        f"{flag(name)}\0{value}"  # the two stay on one line
+        f"{flag(name)}\0{one_line(value)}"  # the two stay on one line
         for name, value in asdict(session.options).items()
         if value is not None
     ]
@@ -105,8 +106,12 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
         console.print(f"  {one_line(path)}")
-    command = predict_command(session.folder / runs.WEIGHTS)
-    console.print(f"\nread digits: {escaped(command)}")
+    weights = session.folder / runs.WEIGHTS
+    if session.dataset.class_names == list("0123456789"):
+        console.print(f"\nread digits: {escaped(predict_command(weights))}")
+    else:
+        command = predict_command(weights, Path("PICTURE"))
+        console.print(f"\nread pictures: {escaped(command)}")
 
 
 def pictures(
@@ -120,7 +125,8 @@ def pictures(
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
     yield "accuracy.png", plots.draw_accuracy(history, title, test.accuracy)
     yield "loss.png", plots.draw_loss(history, title, test.loss)
-    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title)
+    names = session.dataset.class_names
+    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title, names)
     yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title)
     yield "filters.png", plots.draw_filters(net, images[0], title)
 

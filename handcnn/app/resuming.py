@@ -11,6 +11,7 @@ from handcnn.models import NETWORKS
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
+from handcnn.text import one_line
 
 LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
 
@@ -95,10 +96,13 @@ def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Che
     Raises:
         HandcnnError: the data are not those that the run was trained on.
     """
-    if dataset.record["sha256"] != state.options["sha256"]:
+    images, _ = dataset.test
+    has_shapes = (state.net.input_shape, state.net.output_shapes()[-1])
+    needs_shapes = ((1, *images.shape[1:]), (len(dataset.class_names),))
+    if dataset.record["sha256"] != state.options["sha256"] or has_shapes != needs_shapes:
         raise HandcnnError(
-            f"{folder} was trained on other {dataset.name} data than what is there now (their "
-            "SHA-256 differ); bring back the former data or start a new run"
+            f"{folder} was trained on other {one_line(dataset.address)} data than what is there "
+            "now (their SHA-256 differ); bring back the former data or start a new run"
         )
     state.net.set_learning_rate(options.learning_rate)
     return open_session(folder, dataset, options, state)

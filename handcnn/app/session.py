@@ -45,6 +45,14 @@ class Dataset(Protocol):
         """Its name in messages and pictures."""
 
     @property
+    def address(self) -> str:
+        """What `--dataset` has to be to find it again."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class."""
+
+    @property
     def record(self) -> dict[str, Any]:
         """Where it came from, its sizes and its SHA-256, as JSON values."""
 
@@ -99,7 +107,7 @@ def new_session(
 def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
     """Return a session that goes on from `state`, which will be saved with these options."""
     # Not "auto" but the data set that it found, so that resuming asks for the same one.
-    options = replace(options, dataset=dataset.name)
+    options = replace(options, dataset=dataset.address)
     state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
     return Session(folder, dataset, options, state)
 
@@ -221,6 +229,7 @@ def save(session: Session) -> None:
         state.net.with_parameters(state.best).save(
             folder / runs.WEIGHTS,
             dataset=session.dataset.name,
+            classes=session.dataset.class_names,
             epoch=row["epoch"],
             val_loss=row["val_loss"],
             val_accuracy=row["val_accuracy"],

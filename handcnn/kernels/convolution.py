@@ -11,6 +11,16 @@ With xpad for x with p rows and columns of zeros on every side:
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
 of (C, H, W, N), the layout of `handcnn.kernels.im2col`, which draws it. A convolution that gets
 such an array from the one before it has nothing to rearrange.
+
+The windows are laid out and multiplied one block of output at a time. A block is as many columns as
+make a product that BLAS does best, and as many rows as leave its windows in the cache:
+
+    output          block       the image below it, with k = 3 and p = 1
+    . . . . . .                 . # # # # .
+    . . # # . .     # #         . # # # # .     copied k times, each time shifted by one; the
+    . . # # . .     # #         . # # # # .     k - 1 rows that two blocks share are copied for
+    . . . . . .                 . # # # # .     both
+    . . . . . .                 . . . . . .
 """
 
 from collections.abc import Iterator
@@ -33,6 +43,9 @@ BLOCK = 600_000
 # Columns of a product summed at a time in a weight gradient: the windows of a small kernel stay in
 # the smallest cache.
 SUMMED = 512
+# BLAS takes dz as it lies for small kernels or many filters. Otherwise dz is first copied into the
+# order in which it is read.
+MANY_ENTRIES, FEW_FILTERS = 200, 16
 # Scattering is slower by so much that a dilated dz may have this many pixels for each of dz.
 FEW_ZEROS = 4 / 3
 MOST = 1 << 22  # numbers in the products of a weight gradient that are added up at a time
@@ -133,7 +146,13 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     """Return dx (C, H, W, B), row by row, for dz (B, F, OH, OW).
 
     Row y of the image lies under row u of the kernels where these stand at row i of the output with
-    i*s + u - p = y. The rows i are neighbours, so their part of dz is one matrix.
+    i*s + u - p = y. The rows i are neighbours, so their part of dz is one matrix. Its product has a
+    row for each column v of the kernels. Each is added where it belongs, with s = 1, p = 0, k = 3:
+
+        v = 0    1 2 3 4
+        v = 1      1 2 3 4
+        v = 2        1 2 3 4
+        row y    . . . . . .
     """
     (c, h, w), (b, f, oh, ow), k = image_shape, dz.shape, weights.shape[-1]
     dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(oh * f, ow * b)
@@ -161,6 +180,8 @@ def sum_over_columns(windows: Array, dz: Array) -> Array:
     pieces = _equal_parts(length, SUMMED)
     windows = windows.reshape(oh, entries, pieces, -1).swapaxes(1, 2)  # (OH, pieces, k*R, l)
     dz = dz.reshape(len(dz), oh, pieces, -1).transpose(1, 2, 3, 0)  # (OH, pieces, l, F)
+    if entries > MANY_ENTRIES and dz.shape[-1] <= FEW_FILTERS:
+        dz = np.ascontiguousarray(dz)
     rows = max(1, MOST // (pieces * entries * dz.shape[-1]))
     return total((windows[few] @ dz[few]).sum(axis=(0, 1)) for few in slices(slice(0, oh), rows))
 

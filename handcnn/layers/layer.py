@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.products import sgd_update
-from handcnn.layers.checks import check_dtype, check_parameter
+from handcnn.layers.checks import DTYPES, check_dtype, check_parameter
 from handcnn.types import Array, Shape
 
 STANDARD_DEVIATION = 0.01  # of the initial weights
@@ -73,6 +73,18 @@ class Layer:
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
         """Return the shape of every parameter of a layer with this `config`."""
         return {}
+
+    def check_input(self, x: Array) -> Array:
+        """Return the batch `x` in a dtype to compute in, or say why it does not fit.
+
+        Without parameters to follow, a layer keeps float32 and float64; all else becomes float32.
+        """
+        self.check_shape(np.shape(x))
+        x = np.asarray(x)
+        return x if x.dtype in DTYPES else x.astype(np.float32)
+
+    def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
+        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
 
     def check_dout(self, dout: Array) -> Array:
         """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
@@ -160,7 +172,3 @@ class ParameterLayer(Layer):
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
         return np.asarray(x, first.dtype)
-
-    def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
-        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
-        raise NotImplementedError

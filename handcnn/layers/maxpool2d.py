@@ -3,8 +3,6 @@
 from math import prod
 from typing import cast
 
-import numpy as np
-
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.layers.checks import check_size, show_shape
 from handcnn.layers.layer import Layer
@@ -29,10 +27,9 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return z (N, C, OH, OW) for `x` (N, C, H, W)."""
-        self.check_shape(np.shape(x))
-        self.x = np.asarray(x)
+        self.x = self.check_input(x)
         self.z = max_pool(self.x, self.size, self.stride)
-        return self.z
+        return self.z.copy(order="K")  # the caller may write into it; backward needs z as it is
 
     def backward(self, dout: Array) -> Array:
         """Return dx (N, C, H, W) for `dout` (N, C, OH, OW).

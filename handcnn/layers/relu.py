@@ -11,7 +11,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return max(0, x) in the shape of `x`."""
-        self.x = np.asarray(x)
+        self.x = self.check_input(x)
         return np.maximum(0, self.x)
 
     def backward(self, dout: Array) -> Array:

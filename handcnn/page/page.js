@@ -307,7 +307,8 @@ function element(tag, properties = {}, ...children) {
 // Build the bars and the layers of a network.
 function build(about) {
   classes = about.classes;
-  $("origin").textContent = [about.origin, `${about.parameters} weights`].filter(Boolean).join(" · ");
+  const origin = about.origin && `trained on ${about.origin}`;
+  $("origin").textContent = [`${about.parameters} weights`, origin].filter(Boolean).join(", ");
   $("bars").replaceChildren(...classes.map(bar));
   $("choice").replaceChildren($("choice").firstElementChild, ...classes.map(choice));
   $("answer").className = classes.every((name) => name.length === 1) ? "" : "name";
