@@ -83,7 +83,7 @@ def test_a_run_leaves_every_file_and_the_weights_of_the_best_epoch(finished: Pat
     assert record["best_epoch"] == best["epoch"] < 4
 
     net = load_network(finished / "weights.npz")
-    dataset = load_dataset("digits", seed=2, limit=320)
+    dataset = load_dataset("digits", seed=1, limit=160)
     for part, accuracy in (
         (dataset.validation, best["val_accuracy"]),
         (dataset.test, record["test"]["accuracy"]),
@@ -91,7 +91,7 @@ def test_a_run_leaves_every_file_and_the_weights_of_the_best_epoch(finished: Pat
         x = part.images[:, None].astype(np.float32) / np.float32(255)
         assert np.mean(net.predict(x) == part.labels) == pytest.approx(accuracy, abs=1e-12)
     assert record["data"]["dataset"] == "digits"
-    assert record["options"]["seed"] == 2
+    assert record["options"]["seed"] == 1
     assert record["parameters"] == 1_606_666
 
 
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_quiet_run_prints_the_result_on
 def test_another_seed_gives_another_run_here_one_that_misses_its_target(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--output-dir", str(tmp_path), "--seed", "1", "--target-accuracy", "100"]
+    options = ["--output-dir", str(tmp_path), "--seed", "2", "--target-accuracy", "100"]
     assert train.main([*OPTIONS, *options, "--epochs", "1"]) == 1
     assert capsys.readouterr().err.endswith(" % is below the target of 100 %\n")
     (other,) = tmp_path.iterdir()
@@ -181,15 +181,15 @@ def test_a_run_that_cannot_go_on_keeps_the_results_it_has(copy: Path) -> None:
     before = (copy / "run.json").read_bytes()
     assert resume(copy, "--epochs", "5", "--learning-rate", "1000") == 1
     assert (copy / "run.json").read_bytes() == before
-    assert resume(copy, "--learning-rate", "0.01") == 0
+    assert resume(copy, "--learning-rate", "0.012") == 0
     assert read_record(copy)["epochs"] == 5
 
 
 @pytest.mark.parametrize(
     ("option", "past", "new"),
     [
-        ("--seed", "2", "1"),
-        ("--limit", "320", "100"),
+        ("--seed", "1", "2"),
+        ("--limit", "160", "100"),
         ("--batch-size", "32", "64"),
         ("--dataset", "digits", "mnist"),
     ],
