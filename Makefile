@@ -10,7 +10,7 @@ SMOKE := $(VENV)/smoke
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train demo test lowest check lint types smoke bench clean
+.PHONY: help setup train draw demo test lowest check lint types smoke bench record clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ setup: $(INSTALLED) ## make the virtual environment with pinned versions (the ot
 
 train: $(INSTALLED) ## train on MNIST; options as in make train ARGS="--epochs 3"
 	$(BIN)/python train.py $(ARGS)
+
+draw: $(INSTALLED) ## draw digits in the browser, read by the newest run's weights
+	$(BIN)/python draw.py $(ARGS)
 
 demo: $(INSTALLED) ## show one training step on two images, with its gradient check
 	$(BIN)/python -m handcnn
@@ -29,7 +32,7 @@ test: $(INSTALLED) ## run the tests
 lowest: ## run the tests with the lowest versions declared, in an environment of their own
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
-	    --editable . pytest pytest-xdist hypothesis
+	    --editable '.[draw]' pytest pytest-xdist hypothesis
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --kills 5 $(ARGS)
 
 check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
@@ -48,10 +51,16 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python train.py --epochs 1 --limit 1000 --output-dir $(SMOKE)
 	$(BIN)/python train.py --resume latest --epochs 2 --quiet --output-dir $(SMOKE)
 	$(BIN)/python predict.py docs/seven.jpg --weights $(SMOKE)/*/weights.npz --show $(SMOKE)/seen.png
+	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
+	$(BIN)/python -m benchmarks.record --quick
+	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
+
+record: $(BENCH_INSTALLED) ## train lenet and deep with several seeds, beside PyTorch: accuracy, time
+	$(BIN)/python -m benchmarks.record $(ARGS)
 
 clean: ## remove the virtual environment and what the tools left; runs and data stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,33 +6,25 @@
     python predict.py - < photo.jpg                                a picture from standard input
 
 A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
-light on dark. It should hold one digit; if there seem to be several, the answer says so. The exit
-code is 1 if one of the pictures could not be read.
+light on dark. The exit code is 1 if one of the pictures could not be read.
 """
 
 import argparse
 import io
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 try:
     import numpy as np
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
-    from handcnn.app.commands import train_command
+    from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
     from handcnn.formatting import percent
-    from handcnn.pictures import (
-        Prepared,
-        Tile,
-        examine_picture,
-        load_picture,
-        save_sheet,
-        to_batch,
-    )
-    from handcnn.storage import runs
-    from handcnn.storage.networks import read_weights
+    from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
     from handcnn.text import one_line
     from handcnn.types import Array
 except ModuleNotFoundError as error:
@@ -41,9 +33,8 @@ except ModuleNotFoundError as error:
     )
 
 
-STDIN = Path("-")
+STDIN = "-"  # Path("-") is a file of that name
 MOST_BYTES = 100_000_000  # from standard input, which may have no end
-INPUT_SHAPE = (1, 28, 28)
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
@@ -58,7 +49,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
     parser.add_argument(
-        "pictures", nargs="+", type=Path, metavar="picture", help="to read; - is standard input"
+        "pictures", nargs="+", type=picture, metavar="picture", help="to read; - is standard input"
     )
     parser.add_argument(
         "--weights",
@@ -67,76 +58,52 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
-        "--show",
-        type=cli.file,
-        metavar="FILE",
-        help="write a PNG of what the network saw and said",
+        "--show", type=cli.png, metavar="FILE", help="write a PNG of what the network saw and said"
     )
     options = parser.parse(arguments)
-    for path in (*options.pictures, options.weights):
-        if None not in (path, options.show) and path.resolve() == options.show.resolve():
-            parser.error(f"--show: '{options.show}' would overwrite what is to be read")
+    read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
+    if options.show and os.path.realpath(options.show) in map(os.path.realpath, read):
+        parser.error(f"--show: '{options.show}' would overwrite what is to be read")
     return options
+
+
+def picture(text: str) -> Path | str:
+    """Accept the path of a picture, or the sign for standard input; ./- is a path."""
+    return STDIN if text == STDIN else Path(text)
 
 
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if one of them could not be read."""
     weights = options.weights or newest_weights()
-    net, metadata = read_weights(weights)
-    check_network(weights, net)
-    print(f"weights: {one_line(weights)}{origin(metadata)}")
+    net, metadata = read_digit_reader(weights)
+    known = origin(metadata)
+    print(f"weights: {one_line(weights)}{known and f' ({known})'}")
+    classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
+    reads_digits = [*classes] == [*"0123456789"]  # other things may come in parts
     tiles = []
     for path, name in zip(options.pictures, names, strict=True):
-        title = "standard input" if path == STDIN else path.name
+        tile = Tile("standard input" if path == STDIN else Path(path).name)
         try:
             image, several = read(path)
-            row = probabilities(weights, net, image)
         except HandcnnError as error:
             cli.print_failure("predict.py", str(error))
-            tiles.append(Tile(title, None))
-            continue
-        remark = "   there seem to be several digits" if several else ""
-        print(f"{name:{width}}  {answer(row)}{remark}", flush=True)
-        digit = row.argmax()
-        remark = "several digits?" if several else ""
-        tiles.append(Tile(title, image, f"{digit}   {percent(row[digit])}", remark))
+        else:
+            row = probabilities(weights, net, image)
+            several &= reads_digits
+            remark = "   there seem to be several digits" if several else ""
+            print(f"{name:{width}}  {answer(row, classes)}{remark}", flush=True)
+            best = row.argmax()
+            tile = Tile(tile.name, image, classes[best], percent(row[best]), several)
+        tiles.append(tile)
     if options.show is not None:
         save_sheet(options.show, tiles)
         print(f"what the network saw: {one_line(options.show)}")
     return 1 if any(tile.picture is None for tile in tiles) else 0
 
 
-def newest_weights() -> Path:
-    """Return the weights of the newest run."""
-    advice = f"train one first with: {train_command()}"
-    return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
-
-
-def check_network(weights: Path, net: Network) -> None:
-    """Refuse a network that does not turn pictures of digits into classes."""
-    if net.input_shape != INPUT_SHAPE:
-        raise HandcnnError(
-            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
-            f"pictures of digits need one for {INPUT_SHAPE}"
-        )
-    output = net.output_shapes()[-1]
-    if output is None or len(output) != 1:
-        raise HandcnnError(
-            f"{one_line(weights)} holds a network whose output is not a row of classes: {output}"
-        )
-
-
-def origin(metadata: dict[str, Any]) -> str:
-    """Return what the weights were trained on, and how well, as train.py recorded it."""
-    match metadata:
-        case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f" ({one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation)"
-    return ""
-
-
-def read(path: Path) -> Prepared:
+def read(path: Path | str) -> Prepared:
     """Return the digit in a picture as the network expects it, and whether it seems to be one.
 
     Raises:
@@ -154,12 +121,27 @@ def standard_input() -> io.BytesIO:
     """Return what comes in on standard input, as a file.
 
     Raises:
-        HandcnnError: there is too much of it.
+        HandcnnError: it cannot be read to its end, or there is too much of it.
     """
-    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if sys.stdin is None:
+        raise HandcnnError("standard input is closed; redirect a picture to it")
+    if not waits(sys.stdin):
+        raise HandcnnError("standard input does not wait for a picture; save it in a file first")
+    try:
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise HandcnnError(f"standard input cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
         raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
     return io.BytesIO(content)
+
+
+def waits(file: TextIO) -> bool:
+    """Return whether reading waits for what has not come yet; without that, half would be read."""
+    try:
+        return os.get_blocking(file.fileno())
+    except (AttributeError, OSError):  # Windows before Python 3.12, or no file of the system
+        return True
 
 
 def probabilities(weights: Path, net: Network, image: Array) -> Array:
@@ -177,11 +159,12 @@ def probabilities(weights: Path, net: Network, image: Array) -> Array:
     return row
 
 
-def answer(probabilities: Array) -> str:
-    """Return the digit with its probability, and the runners-up."""
+def answer(probabilities: Array, names: Sequence[str]) -> str:
+    """Return the most probable class with its probability, and the runners-up."""
     best, *others = np.argsort(-probabilities)[:NAMED]
-    runners_up = ", ".join(f"{digit} {percent(probabilities[digit])}" for digit in others)
-    return f"{best}  {percent(probabilities[best]):>9}   then {runners_up}"
+    runners_up = ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
+    width = max(map(len, names))
+    return f"{names[best]:{width}}  {percent(probabilities[best]):>9}   then {runners_up}"
 
 
 if __name__ == "__main__":

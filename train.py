@@ -3,6 +3,7 @@
     python train.py                            the full training, results in outputs/
     python train.py --epochs 3                 a short one
     python train.py --limit 5000 --epochs 2    on 5,000 images, a matter of seconds
+    python train.py --dataset fashion-mnist    on other images; one's own, too: see README.md
     python train.py --resume latest            go on where the last run stopped
     python train.py --target-accuracy 97       exit code 1 below 97 % on the test set
 
@@ -19,7 +20,7 @@ try:
     import numpy as np
 
     from data import TRAINING_IMAGES, Dataset, load_dataset
-    from handcnn import HandcnnError, documented_network
+    from handcnn import HandcnnError
     from handcnn.app import command_line as cli
     from handcnn.app.commands import train_command
     from handcnn.app.console import Console
@@ -28,6 +29,7 @@ try:
     from handcnn.app.report import finished_accuracy, introduce, write_results
     from handcnn.app.resuming import changed_options, read_run, resumed_session
     from handcnn.app.session import Session, new_session, train_epochs, working
+    from handcnn.models import NETWORKS
     from handcnn.storage import runs
 except ModuleNotFoundError as error:
     sys.exit(f"train.py: {error.name} is not installed in this Python; use make, or see README.md")
@@ -59,17 +61,18 @@ def start(request: Request, interrupts: Interrupts) -> float:
     options = request.options
     dataset = load(options, request)
     rng = np.random.default_rng(options.seed)
-    net = documented_network(options.learning_rate, rng=rng)
+    classes = len(dataset.class_names)
+    net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
     with runs.new_run(request.outputs, dataset.name, request.name) as folder:
         session = new_session(folder, dataset, options, net, rng)
         return complete(session, interrupts, Console(request.quiet))
 
 
-def resume(run: Path, request: Request, interrupts: Interrupts) -> float:
+def resume(run: Path | str, request: Request, interrupts: Interrupts) -> float:
     """Go on with an earlier run; return its accuracy on the test set."""
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):
-        options, state = read_run(folder, documented_network)
+        options, state = read_run(folder)
         options = changed_options(folder, options, len(state.history), request)
         dataset = load(options, request)
         session = resumed_session(folder, dataset, options, state)

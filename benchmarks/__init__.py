@@ -1,9 +1,10 @@
 """How fast handcnn is, measured against PyTorch and against plain loops.
 
-    python -m benchmarks             steps, layers, prediction and an epoch, in one process
-    python -m benchmarks.program     train.py and predict.py as whole processes
+    python -m benchmarks             training steps and predictions, in one process
+    python -m benchmarks.record      whole trainings by train.py: accuracy, seconds, memory
+    python -m benchmarks.drawing     the drawing page in a real browser
 
 `cases` says what is compared and checks that all compute the same, `timing` takes the time,
 `machine` describes the computer and notices busy neighbours. The baselines are `pytorch`, `naive`
-(the formulas as loops) and `torch_train` (train.py's job in PyTorch). NOTES.md logs what was tried.
+(the formula as loops) and `torch_train` (train.py's job in PyTorch). NOTES.md logs what was tried.
 """

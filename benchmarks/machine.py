@@ -1,18 +1,22 @@
 """The computer under the figures: its processor, its software, and whether it was quiet."""
 
+import json
 import os
 import platform
 import re
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from handcnn.kernels.threads import cores
 
-INSTALL = "PyTorch is not installed, so it is not timed; to get it: pip install -e '.[bench]'"
 QUIET = 0.2  # cores that others may use
 
 
@@ -21,18 +25,37 @@ def has_pytorch() -> bool:
     return find_spec("torch") is not None
 
 
-def describe() -> dict[str, str | int | float | None]:
-    """Return hardware, versions and the load average of the last minute."""
+@contextmanager
+def figures(kind: str) -> Iterator[list[dict[str, Any]]]:
+    """Say on which machine, yield a list to be filled with figures, and write all as JSON.
+
+    The file is outputs/<kind>-<date-time>.json. The last line says whether others were busy.
+    """
+    machine = describe()
+    print(*(f"{name:12}{fact}" for name, fact in machine.items()), sep="\n", flush=True)
+    start, before = time.perf_counter(), others_seconds()
+    results: list[dict[str, Any]] = []
+    try:
+        yield results
+    finally:  # those that there are, if the rest fails or takes too long
+        busy = (others_seconds() - before) / (time.perf_counter() - start)
+        path = Path("outputs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"machine": machine, "busy": busy, "results": results}))
+        print(f"\nall figures: {path}\n{verdict(busy)}")
+
+
+def describe() -> dict[str, str | int]:
+    """Return hardware and versions."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    missing = "not installed, so not timed; to get it: pip install -e '.[bench]'"
     return {
         "processor": processor(),
         "cores": cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "numpy": np.__version__,
-        "blas": f"{blas['name']} {blas['version']}",
-        "torch": getattr(sys.modules.get("torch"), "__version__", None),
-        "load average": load_average(),
+        "numpy": f"{np.__version__} with {blas['name']} {blas['version']}",
+        "pytorch": version("torch") if has_pytorch() else missing,
     }
 
 
@@ -45,46 +68,24 @@ def processor() -> str:
     return named or platform.processor() or platform.machine()
 
 
-def load_average() -> float | None:
-    """Return the load average of the last minute, or None on Windows, which has none."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+def others_seconds() -> float:
+    """Return the processor seconds of all processes but ours since boot, or NaN outside Linux."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return float("nan")
+    fields = stat.read_text().split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])  # less us and our children
 
 
-class Neighbours:
-    """What other processes take from this machine, counted from when this is made.
-
-    Linux counts their processor seconds. Elsewhere the load average at the start has to do, since
-    later it includes ourselves.
-    """
-
-    def __init__(self) -> None:
-        self.start, self.before = time.perf_counter(), others_seconds()
-        self.load = load_average()
-
-    def busy_cores(self) -> float:
-        """Return how many cores the others kept busy on average."""
-        after = others_seconds()
-        if self.before is None or after is None:
-            return self.load or 0.0
-        return (after - self.before) / (time.perf_counter() - self.start)
-
-    def warning(self) -> str:
-        """Return a sentence that says whether the figures can be trusted."""
-        busy = self.busy_cores()
-        if busy <= QUIET:
-            return "the machine was quiet"
+def verdict(busy: float) -> str:
+    """Return whether the figures can be trusted if others kept so many cores busy."""
+    if busy <= QUIET:
+        return "the machine was quiet"
+    if busy > QUIET:
         return (
             f"WARNING: other processes kept {busy:.1f} of {cores()} cores busy; "
             "these are not the figures of a quiet machine, so take them again"
         )
-
-
-def others_seconds() -> float | None:
-    """Return the processor seconds of all other processes since boot, or None outside Linux."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    fields = stat.read_text().split()[1:9]
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])  # less our own
+    return "whether other processes were busy is only known on Linux"

@@ -1,62 +1,36 @@
-"""The documented formulas as loops: what a training step costs before anyone thinks about speed.
+"""The documented convolution as loops: what it costs before anyone thinks about speed.
 
-The convolution loops over images, filters and output positions, as its formula is usually first
-written down; NumPy sums under each window. The dense layers are matrix products.
+The loops run over images, filters and output positions, as the formula is usually first written
+down; NumPy sums under each window.
 """
 
 import numpy as np
 
-from handcnn.types import Array, Shape
+from handcnn import Conv2D
+from handcnn.types import Array
 
 
-def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:
-    """Return z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]."""
-    xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    k = weights.shape[2]
-    oh, ow = ((size - k) // s + 1 for size in xpad.shape[2:])
-    z = np.zeros((len(x), len(weights), oh, ow), x.dtype)
-    for n, f, i, j in np.ndindex(z.shape):
-        window = xpad[n, :, i * s : i * s + k, j * s : j * s + k]
-        z[n, f, i, j] = (weights[f] * window).sum() + bias[f, 0]
-    return z
+class LoopConv2D(Conv2D):
+    """A `Conv2D` in loops, for the first layer of a network: it computes no dx."""
 
+    def forward(self, x: Array) -> Array:
+        """Return z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * window[c,u,v]."""
+        p = self.padding
+        self.xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+        z = np.zeros((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        for n, f, i, j in np.ndindex(z.shape):
+            z[n, f, i, j] = (self.weights[f] * self.window(n, i, j)).sum() + self.bias[f, 0]
+        return z
 
-def conv_backward(x: Array, shape: Shape, dout: Array, s: int, p: int) -> tuple[Array, Array]:
-    """Return dweights, of this shape, and dbias; the first layer of a network needs no dx."""
-    xpad = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    k = shape[2]
-    dweights, dbias = np.zeros(shape, x.dtype), np.zeros((shape[0], 1), x.dtype)
-    for n, f, i, j in np.ndindex(dout.shape):
-        dweights[f] += dout[n, f, i, j] * xpad[n, :, i * s : i * s + k, j * s : j * s + k]
-        dbias[f] += dout[n, f, i, j]
-    return dweights, dbias
+    def backward(self, dout: Array) -> Array:
+        """Leave `dweights`, x correlated with `dout`, and `dbias`, the sum of `dout` over n,i,j."""
+        self.dweights, self.dbias = np.zeros_like(self.weights), np.zeros_like(self.bias)
+        for n, f, i, j in np.ndindex(dout.shape):
+            self.dweights[f] += dout[n, f, i, j] * self.window(n, i, j)
+            self.dbias[f] += dout[n, f, i, j]
+        return np.empty(0)  # nobody reads the dx of a first layer
 
-
-def train_step(
-    parameters: dict[str, Array], x: Array, y: Array, s: int, p: int, learning_rate: float
-) -> tuple[Array, dict[str, Array]]:
-    """Take one step of the documented network, updating `parameters`, named as in `Network`.
-
-    Returns:
-        The probabilities and the gradient of every parameter, from before the update.
-    """
-    kernels, b1, w2, b2, w3, b3 = parameters.values()
-    z1 = conv_forward(x, kernels, b1, s, p)
-    flat = z1.reshape(len(x), -1)
-    z2 = flat @ w2 + b2
-    a2 = np.maximum(0, z2)
-    z3 = a2 @ w3 + b3
-    exp = np.exp(z3 - z3.max(axis=1, keepdims=True))
-    y_pred = exp / exp.sum(axis=1, keepdims=True)
-
-    dz3 = y_pred - y
-    dz2 = (dz3 @ w3.T) * (z2 > 0)
-    dz1 = (dz2 @ w2.T).reshape(z1.shape)
-    gradients = (
-        *conv_backward(x, kernels.shape, dz1, s, p),
-        *(flat.T @ dz2, dz2.sum(axis=0, keepdims=True)),
-        *(a2.T @ dz3, dz3.sum(axis=0, keepdims=True)),
-    )
-    for parameter, gradient in zip(parameters.values(), gradients, strict=True):
-        parameter -= learning_rate * gradient
-    return y_pred, dict(zip(parameters, gradients, strict=True))
+    def window(self, n: int, i: int, j: int) -> Array:
+        """Return what lies under the kernels for z[n,:,i,j]: (C, k, k)."""
+        k, y, x = self.kernel_size, i * self.stride, j * self.stride
+        return self.xpad[n, :, y : y + k, x : x + k]

@@ -1,135 +1,86 @@
-"""The PyTorch baseline at its best: eager mode, functional calls, the fastest way to update.
+"""The PyTorch baseline at its best: eager mode, fused SGD, the order in memory that suits.
 
-A handcnn network is rebuilt in PyTorch's own layout, with copies of its parameters. To be compared,
-parameters and gradients come back in handcnn's layout.
+A handcnn network is rebuilt layer by layer as PyTorch's users write it, with copies of its
+parameters, and called in the same way: NumPy arrays in, probabilities out.
 """
 
-from collections.abc import Sequence
-from functools import partial
-
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
-from torch import Tensor
+from torch import nn
+from torch.nn.functional import cross_entropy
 
-from benchmarks.timing import Run
-from handcnn import Conv2D, HiddenLayer, Network, OutputLayer
-from handcnn.layers import ParameterLayer
+from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, MaxPool2D, Network, ReLU
+from handcnn.layers import DenseLayer, Layer
 from handcnn.types import Array
 
-# Two ways to write the update. Which one is faster depends on sizes and threads.
-FORMS = ("p.add_(p.grad, alpha=-lr)", "SGD(fused=True)")
+# Which order of the images in memory is faster depends on the network.
+ORDERS = {"PyTorch": torch.contiguous_format, "PyTorch, channels last": torch.channels_last}
+PREDICTION_BATCH = 64  # larger ones leave the cache
 
 
-class Baseline:
-    """The layers of `net` in PyTorch."""
+class Baseline(Network):
+    """A network in PyTorch.
 
-    def __init__(self, net: Network) -> None:
-        self.net = net
-        self.layers = [layer for layer in net.layers if isinstance(layer, ParameterLayer)]
-        self.parameters = [
-            to_torch(name, array).requires_grad_() for name, array in net.parameters().items()
-        ]
-        self.learning_rate = self.layers[0].learning_rate
-        self.fused = torch.optim.SGD(self.parameters, self.learning_rate, fused=True)
+    Args:
+        net: the same network in handcnn.
+        order: of the images in memory, one of `ORDERS`.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return z of the last layer."""
-        pairs = zip(self.parameters[::2], self.parameters[1::2], strict=True)
-        for layer, (weights, bias) in zip(self.layers, pairs, strict=True):
-            if isinstance(layer, Conv2D):
-                x = F.conv2d(x, weights, bias, layer.stride, layer.padding)
-            else:
-                x = F.linear(x.flatten(1), weights, bias)
-                x = F.relu(x) if isinstance(layer, HiddenLayer) else x
-        return x
+    def __init__(self, net: Network, order: torch.memory_format) -> None:
+        # Without the softmax of the output layer: PyTorch's loss takes logits.
+        self.model = nn.Sequential(*(module for layer in net.layers for module in rebuild(layer)))
+        arrays = net.parameters()
+        self.shapes = {name: array.shape for name, array in arrays.items()}
+        for p, array in zip(self.model.parameters(), arrays.values(), strict=True):
+            if array.ndim == 4:
+                p.data = torch.tensor(array).contiguous(memory_format=order)
+            else:  # dense weights are (M, D) in PyTorch, and biases flat
+                p.data = torch.tensor(array.T).reshape(p.shape)
+        self.sgd = torch.optim.SGD(self.model.parameters(), fused=True)
+        super().__init__(net.layers)
 
-    @torch.no_grad()
-    def outputs(self, x: Tensor) -> Tensor:
-        """Return the output of the last layer: of an `OutputLayer`, the probabilities."""
-        z = self.forward(x)
-        return z.softmax(1) if isinstance(self.layers[-1], OutputLayer) else z
-
-    def backward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Leave the gradients of the summed cross-entropy in `grad` and return the loss."""
-        loss = F.cross_entropy(logits, labels, reduction="sum")
+    def train_step(self, x: Array, y: Array) -> Array:
+        """Take one training step on the summed loss; return y_pred (N, K) from before it."""
+        logits = self.model(torch.from_numpy(x))
+        loss = cross_entropy(logits, torch.from_numpy(y.argmax(axis=1)), reduction="sum")
         torch.autograd.backward(loss)
-        return loss.detach()
-
-    def gradients(self) -> list[Tensor]:
-        """Return what `backward` left."""
-        return [p.grad for p in self.parameters if p.grad is not None]
-
-    def update(self, form: str) -> None:
-        """Take the documented update in one of `FORMS` and drop the gradients."""
-        if form == "SGD(fused=True)":
-            self.fused.step()
-        else:
-            with torch.no_grad():
-                for p, gradient in zip(self.parameters, self.gradients(), strict=True):
-                    p.add_(gradient, alpha=-self.learning_rate)
-        for p in self.parameters:
-            p.grad = None
-
-    def step(self, x: Tensor, labels: Tensor, form: str = FORMS[0]) -> tuple[Tensor, Tensor]:
-        """Take one training step; return logits and loss from before the update."""
-        logits = self.forward(x)
-        loss = self.backward(logits, labels)
-        self.update(form)
-        return logits, loss
-
-    def steps(self, x: Array, y: Array) -> dict[str, Run]:
-        """Return a training step on one batch in each of `FORMS`."""
-        batch = tensor(x), tensor(y.argmax(axis=1))
-        return {form: partial(self.step, *batch, form) for form in FORMS}
-
-    def epoch(self, images: Tensor, labels: Tensor, batch: int) -> tuple[float, float]:
-        """Train on every image once, shuffled; return mean loss and accuracy."""
-        total, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-        for chosen in torch.split(torch.randperm(len(images)), batch):
-            x, y = images[chosen], labels[chosen]
-            logits, loss = self.step(x, y)
-            total += loss
-            correct += (logits.argmax(1) == y).sum()
-        return total.item() / len(images), correct.item() / len(images)
+        self.sgd.step()
+        self.sgd.zero_grad()
+        y_pred: Array = logits.detach().softmax(1).numpy()
+        return y_pred
 
     @torch.inference_mode()
-    def logits(self, images: Tensor, batch: int) -> Tensor:
-        """Return the logits of every image."""
-        return torch.cat([self.forward(x) for x in torch.split(images, batch)])
+    def predict_proba(self, x: Array) -> Array:
+        """Return the probabilities (N, K)."""
+        parts = torch.split(torch.from_numpy(x), PREDICTION_BATCH)
+        y_pred: Array = torch.cat([self.model(part) for part in parts]).softmax(1).numpy()
+        return y_pred
 
-    def predict(self, images: Tensor, batch: int) -> Tensor:
-        """Return the most probable class of every image."""
-        return self.logits(images, batch).argmax(1)
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate, for the gradient of the summed loss."""
+        self.sgd.param_groups[0]["lr"] = rate
 
-    def passes(self, x: Array, dout: Array) -> dict[str, Run]:
-        """Return forward and backward of a single layer, to be timed apart."""
-        images = tensor(x).requires_grad_()
-        z, wanted = self.forward(images), (images, *self.parameters)
-        backward = partial(torch.autograd.grad, z, wanted, tensor(dout), retain_graph=True)
-        return {"forward": partial(self.outputs, images), "backward": backward}
-
-    def in_handcnn(self, tensors: Sequence[Tensor]) -> dict[str, Array]:
-        """Return copies of parameters or gradients, named and laid out as in handcnn."""
-        arrays = [t.detach().numpy().copy() for t in tensors]
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters themselves, named and laid out as in handcnn."""
+        arrays = (p.detach().numpy() for p in self.model.parameters())
         return {
-            name: (array.T if array.ndim == 2 else array).reshape(ours.shape)
-            for (name, ours), array in zip(self.net.parameters().items(), arrays, strict=True)
+            name: (array.T if array.ndim == 2 else array).reshape(shape)
+            for (name, shape), array in zip(self.shapes.items(), arrays, strict=True)
         }
 
 
-def to_torch(name: str, array: Array) -> Tensor:
-    """Return a bias flat, dense weights (D, M) as (M, D), and kernels as they are."""
-    if name.endswith("bias"):
-        return tensor(array.ravel())
-    return tensor(array.T if array.ndim == 2 else array)
-
-
-def to_tensors(images: Array, labels: Array) -> tuple[Tensor, Tensor]:
-    """Return bytes (N, H, W) as floats (N, 1, H, W) in [0, 1], and labels (N,)."""
-    return tensor(images[:, None] / np.float32(255)), tensor(labels.astype(np.int64))
-
-
-def tensor(array: Array) -> Tensor:
-    """Return a contiguous copy."""
-    return torch.from_numpy(np.array(array, order="C"))
+def rebuild(layer: Layer) -> list[nn.Module]:
+    """Return the modules that do what `layer` does, with parameters of their own."""
+    match layer:
+        case InputLayer():
+            return []
+        case ReLU():
+            return [nn.ReLU()]
+        case MaxPool2D():
+            return [nn.MaxPool2d(layer.size, layer.stride)]
+        case Conv2D():
+            sizes = layer.in_channels, layer.out_channels, layer.kernel_size
+            return [nn.Conv2d(*sizes, layer.stride, layer.padding)]
+        case DenseLayer():
+            dense = [nn.Flatten(), nn.Linear(*layer.weights.shape)]
+            return [*dense, nn.ReLU()] if isinstance(layer, HiddenLayer) else dense
+    raise HandcnnError(f"benchmarks/pytorch.py cannot rebuild {layer}; add it to rebuild")

@@ -1,74 +1,85 @@
-"""The job of `python train.py` in PyTorch, to be timed against it.
+"""The job of `python train.py` in PyTorch, to be timed against it. It takes the same options.
 
-    python -m benchmarks.torch_train --epochs 3
+    python -m benchmarks.torch_train --network lenet
 
-The same network, initial weights, update, split, batches, evaluations and fast cache; the best
-weights and a checkpoint are saved after every epoch. It has less to do than train.py: its images
-are floats in memory from the start, it draws no pictures, cannot resume and checks nothing.
+The network, its steps and its predictions are PyTorch's. Initial weights, data, augmentation,
+learning rates, the average of the weights and the loop over the batches are handcnn's own. As in
+train.py, the best weights and a checkpoint are saved after every epoch. No pictures are drawn.
 """
 
-import argparse
-import csv
 import time
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from benchmarks.pytorch import Baseline, to_tensors
-from data import load_dataset
-from handcnn import documented_network
-
-BATCH, EVALUATION_BATCH = 64, 500
-
-
-def evaluate(model: Baseline, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return mean loss and accuracy."""
-    logits = model.logits(images, EVALUATION_BATCH)
-    accuracy = (logits.argmax(1) == labels).float().mean()
-    return cross_entropy(logits, labels).item(), accuracy.item()
+from benchmarks.pytorch import Baseline
+from data import TRAINING_IMAGES, Dataset, load_dataset
+from handcnn import use_threads
+from handcnn.app.options import Options, parse
+from handcnn.app.session import EVALUATION_BATCH
+from handcnn.augmentation import AUGMENTATIONS
+from handcnn.models import NETWORKS
+from handcnn.schedule import learning_rates
+from handcnn.storage import runs
+from handcnn.training import WeightAverage, best_epoch, evaluate, train_epoch
 
 
 def main() -> None:
-    """Train, save the best weights, and test them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--threads", type=int, help="by default as many as PyTorch likes")
-    parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))
-    parser.add_argument("--limit", type=int, help="use only so many training images")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    dataset = load_dataset(options.dataset, limit=options.limit)
-    train, validation = to_tensors(*dataset.train), to_tensors(*dataset.validation)
-    model = Baseline(documented_network(rng=np.random.default_rng(0)))
-    folder = Path("outputs") / f"torch-{datetime.now():%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True)
+    """Train a run."""
+    request = parse(None, __doc__, TRAINING_IMAGES)
+    options = request.options
+    dataset = load_dataset(
+        options.dataset, data_home=request.data_home, seed=options.seed, limit=options.limit
+    )
+    torch.set_num_threads(options.threads)
+    # NumPy's BLAS gets one thread, or PyTorch's threads would have to wait for the others.
+    with use_threads(1), runs.new_run(request.outputs, dataset.name, "pytorch") as folder:
+        train(folder, dataset, options)
 
-    columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
-    history: list[tuple[float, ...]] = []
-    best = -1.0
+
+def train(folder: Path, dataset: Dataset, options: Options) -> None:
+    """Train, save the best weights, and test them."""
+    rng = np.random.default_rng(options.seed)
+    ours = NETWORKS[options.network](classes=len(dataset.class_names), rng=rng)
+    # The faster order in memory, as `python -m benchmarks` shows.
+    is_small = options.network == "documented"
+    order = torch.contiguous_format if is_small else torch.channels_last
+    net = Baseline(ours, order)
+    batches = dataset.batches("train", options.batch_size, rng)
+    augment = AUGMENTATIONS[options.augment]
+    average = WeightAverage(net.parameters(), options.average)
+
+    def after_step(_: object) -> None:
+        if options.average:
+            average.update(net.parameters())
+
+    history: list[dict[str, float]] = []
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
-        training = model.epoch(*train, BATCH)
+        rates = learning_rates(
+            options.schedule, options.learning_rate, epoch, options.epochs, len(batches)
+        )
+        augmented = ((augment(x, rng), y) for x, y in batches)
+        training = train_epoch(net, augmented, after_step, rates)
         seconds = time.perf_counter() - start
-        row = (epoch, *training, *evaluate(model, *validation), seconds)
+        arrays = average.arrays if options.average else net.parameters()
+        trained = Baseline(ours.with_parameters(arrays), order)
+        validation, _ = evaluate(trained, dataset.batches("validation", EVALUATION_BATCH))
+        row = {"epoch": epoch, **training._asdict(), "seconds": seconds}
+        row |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
         history.append(row)
-        if row[4] > best:
-            best = row[4]
-            torch.save(model.parameters, folder / "weights.pt")
-        state = {"model": model.parameters, "epoch": epoch, "rng": torch.get_rng_state()}
+        print(*(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+        if best_epoch(history) is row:
+            best = trained
+            torch.save(best.model.state_dict(), folder / "weights.pt")
+        state = {"net": net.model.state_dict(), "average": average.arrays, "rng": rng}
         torch.save(state, folder / "checkpoint.pt")
-        print(*(f"{name} {value:.4g}" for name, value in zip(columns, row, strict=True)))
-    with (folder / "history.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([columns, *history])
+        runs.write_history(folder, history)
 
-    model.parameters = torch.load(folder / "weights.pt")
-    print("test loss {:.4f}, accuracy {:.2%}".format(*evaluate(model, *to_tensors(*dataset.test))))
+    test, _ = evaluate(best, dataset.batches("test", EVALUATION_BATCH))
+    runs.write_record(folder, {"test": test._asdict()})
+    print(f"test loss {test.loss:.4f}, test accuracy {test.accuracy:.2%}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ And what happens on a machine that cannot have MNIST: `auto` goes on with the di
 scikit-learn, and says so in a way that nobody can take for MNIST.
 """
 
+import re
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,26 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from data.batches import Batches
+from data.catalogue import CATALOGUE, Known
 from data.digits import load_digits_like_mnist
-from data.mnist import PUBLISHED, Raw, load_mnist, with_hashes
+from data.download_cache import Say
+from data.own import load_own, validation_share
+from data.published import load_published, with_hashes
 from handcnn.errors import HandcnnError
+from handcnn.text import one_line
 
 UInt8 = npt.NDArray[np.uint8]
 
 CACHE = Path(__file__).parent / "cache"
-NAMES = ("auto", "mnist", "digits")
-SOURCES = {"mnist": "OpenML mnist_784, version 1", "digits": "sklearn.datasets.load_digits"}
-TITLES = {"mnist": "MNIST", "digits": "scikit-learn digits (NOT MNIST)"}
-# How many of the last rows test: MNIST was published so, and the digits have no parts of their own.
-# VALIDATION is how many of the others validate.
-TEST = {"mnist": sum(PUBLISHED.test_counts), "digits": 297}
-VALIDATION = {"mnist": 5_000, "digits": 250}
-TRAINING_IMAGES = {"mnist": sum(PUBLISHED.train_counts) - VALIDATION["mnist"], "digits": 1_250}
-
-ADVICE = (
-    "To get MNIST, connect to the network and start again, or point --data-home (or "
-    "SCIKIT_LEARN_DATA) at a folder where scikit-learn has already put it."
-)
+TRAINING_IMAGES = {name: known.train for name, known in CATALOGUE.items()}
 WIDTH = 78
 
 
@@ -51,19 +43,27 @@ class Dataset:
 
     `train` is learned from, `validation` chooses the best epoch, and `test` is read each time that
     a training is finished.
-    `record` says in plain JSON values where the images came from and which they are.
+
+    Attributes:
+        name: short, for folders.
+        title: its name in messages and pictures, where nobody may take the digits for MNIST.
+        address: what `load_dataset` has to be given to find it again.
+        record: where the images came from and which they are, in plain JSON values.
     """
 
     name: str
+    title: str
+    address: str
     train: Split
     validation: Split
     test: Split
     record: dict[str, Any]
 
     @property
-    def title(self) -> str:
-        """The name in messages and pictures, where nobody may take the digits for MNIST."""
-        return TITLES[self.name]
+    def class_names(self) -> list[str]:
+        """The name of each class."""
+        names: list[str] = self.record["class_names"]
+        return names
 
     def batches(
         self,
@@ -74,6 +74,21 @@ class Dataset:
         """Return one part in batches, shuffled if `rng` is given."""
         split: Split = getattr(self, part)
         return Batches(*split, size, rng, classes=self.record["classes"])
+
+
+class _Whole(NamedTuple):
+    """A data set before it is divided: the last `test` rows test, `validation` others validate."""
+
+    name: str
+    title: str
+    address: str
+    source: str
+    images: UInt8
+    labels: UInt8
+    sha256: dict[str, str]
+    test: int
+    validation: int
+    classes: list[str]
 
 
 def _say(message: str) -> None:
@@ -87,13 +102,13 @@ def load_dataset(
     cache_dir: Path = CACHE,
     seed: int = 0,
     limit: int | None = None,
-    say: Callable[[str], None] = _say,
+    say: Say = _say,
 ) -> Dataset:
-    """Load MNIST, or the digits bundled with scikit-learn, shuffled and divided.
+    """Load a data set, shuffled and divided.
 
     Args:
-        name: "mnist"; "digits"; "auto" for MNIST and, where that cannot be had, the digits with a
-            loud warning.
+        name: of the catalogue; or the path of one's own images (`data.own` says in which forms);
+            or "auto", for MNIST and, where that cannot be had, the digits with a loud warning.
         data_home: scikit-learn's folder for downloads; by default where scikit-learn keeps it.
         cache_dir: where the pixels are kept for a fast start.
         seed: of the shuffle that decides which training rows validate.
@@ -101,65 +116,94 @@ def load_dataset(
         say: receives every message, one string each, some of several lines.
 
     Raises:
-        HandcnnError: MNIST cannot be had (never with "auto"), the name is unknown, or `limit`
-            asks for more training images than there are.
+        HandcnnError: the data cannot be had (never with "auto") or cannot be used, the name is
+            unknown, or `limit` asks for more training images than there are.
     """
-    if name not in NAMES:
-        raise HandcnnError(f"unknown dataset {name!r}; choose one of {', '.join(NAMES)}")
-    name, raw, cause = _load(name, data_home, cache_dir, say)
-    dataset = _split(name, raw, seed, limit)
+    cause = None
+    if name == "auto":
+        try:
+            whole = _load_known(CATALOGUE["mnist"], data_home, cache_dir, say)
+        except HandcnnError as error:
+            cause = str(error)
+            say(_substitution(cause))
+            whole = _load_known(CATALOGUE["digits"], data_home, cache_dir, say)
+    elif name in CATALOGUE:
+        known = CATALOGUE[name]
+        try:
+            whole = _load_known(known, data_home, cache_dir, say)
+        except HandcnnError as error:
+            raise HandcnnError(
+                f"{known.title} could not be had: {error}. {_advice(known)} Or train on the small "
+                "set that is always there: --dataset digits."
+            ) from error
+    elif Path(name).name != name or Path(name).exists():
+        whole = _load_path(Path(name).resolve(), say)
+    else:
+        names = ", ".join(("auto", *CATALOGUE))
+        raise HandcnnError(
+            f"unknown dataset {one_line(name)!r}; choose one of {names}, or give a path"
+        )
+    dataset = _split(whole, seed, limit)
     if cause:
         dataset.record["instead_of_mnist_because"] = cause
     return dataset
 
 
-def _load(
-    name: str, data_home: Path | None, cache_dir: Path, say: Callable[[str], None]
-) -> tuple[str, Raw, str | None]:
-    """Return the name of what there is, all of it, and why it is not MNIST if that was wanted."""
-    cause = None
-    if name != "digits":
-        try:
-            return "mnist", load_mnist(data_home, cache_dir, say), None
-        except HandcnnError as error:
-            cause = str(error)
-            if name == "mnist":
-                raise HandcnnError(
-                    f"MNIST could not be had: {cause}. {ADVICE} Or train on the small set that is "
-                    "always there: --dataset digits."
-                ) from error
-            say(_substitution(cause))
-    return "digits", with_hashes(*load_digits_like_mnist()), cause
+def _load_known(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> _Whole:
+    if known.openml:
+        raw = load_published(known, data_home, cache_dir, say)
+    else:
+        raw = with_hashes(*load_digits_like_mnist())
+    about = (known.name, known.title, known.name, known.source)
+    return _Whole(*about, *raw, known.test, known.validation, list(known.classes))
 
 
-def _split(name: str, raw: Raw, seed: int, limit: int | None) -> Dataset:
+def _load_path(path: Path, say: Say) -> _Whole:
+    own = load_own(path, say)
+    # It becomes part of a folder's name: short, plain, and not that of a set of the catalogue.
+    stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
+    title, source = f"{one_line(path.name)} (own data)", f"{path} ({own.form})"
+    raw = with_hashes(own.images, own.labels)
+    validation = validation_share(len(own.images) - own.test)
+    return _Whole(f"own-{stem}", title, str(path), source, *raw, own.test, validation, own.classes)
+
+
+def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
     """Keep the last rows for testing; shuffle the others, of which the last ones validate."""
-    images, labels, sha256 = raw
-    rows = len(images) - TEST[name]
-    available = rows - VALIDATION[name]
+    images, labels = whole.images, whole.labels
+    rows = len(images) - whole.test
+    available = rows - whole.validation
     if limit is not None and not 1 <= limit <= available:
         raise HandcnnError(
-            f"cannot keep {limit:,} training images: {name} has {available:,}; "
+            f"cannot keep {limit:,} training images: {whole.name} has {available:,}; "
             f"choose a limit from 1 to {available:,}"
         )
     order = np.random.default_rng(seed).permutation(rows)
     chosen, validation = order[:available][:limit], order[available:]
     train = Split(images[chosen], labels[chosen])
-    sizes = {"train": len(chosen), "validation": len(validation), "test": TEST[name]}
+    sizes = {"train": len(chosen), "validation": len(validation), "test": whole.test}
     record = {
-        "dataset": name,
-        "source": SOURCES[name],
+        "dataset": whole.name,
+        "source": whole.source,
         "sizes": sizes,
-        "classes": int(labels.max()) + 1,
+        "classes": len(whole.classes),
+        "class_names": whole.classes,
         "split_seed": seed,
         "limit": limit,
-        "sha256": sha256,
-        "published_mnist": sha256 == PUBLISHED.sha256,
+        "sha256": whole.sha256,
+        "published_mnist": whole.sha256 == CATALOGUE["mnist"].sha256,
     }
     validate = Split(images[validation], labels[validation])
     # Copied, or this part would keep the whole array in memory.
     test = Split(images[rows:].copy(), labels[rows:].copy())
-    return Dataset(name, train, validate, test, record)
+    return Dataset(whole.name, whole.title, whole.address, train, validate, test, record)
+
+
+def _advice(known: Known) -> str:
+    return (
+        f"To get {known.title}, connect to the network and start again, or point --data-home (or "
+        "SCIKIT_LEARN_DATA) at a folder where scikit-learn has already put it."
+    )
 
 
 def _substitution(cause: str) -> str:
@@ -170,7 +214,8 @@ def _substitution(cause: str) -> str:
         "Training goes on with the 1,797 small handwritten digits bundled with scikit-learn (8x8 "
         "pixels, enlarged to 28x28). The accuracy you are going to see is NOT an accuracy on "
         "MNIST and cannot be compared with one.",
-        f"{ADVICE} --dataset mnist never replaces it; --dataset digits asks for this small set.",
+        f"{_advice(CATALOGUE['mnist'])} --dataset mnist never replaces it; --dataset digits asks "
+        "for this small set.",
     ]
     lines = []
     for paragraph in paragraphs:

@@ -12,7 +12,7 @@ Importing the package loads NumPy and nothing slower.
 
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, MaxPool2D, OutputLayer, ReLU
 from handcnn.loss import loss_function, loss_gradient
 from handcnn.models import documented_network
 from handcnn.network import Network
@@ -25,8 +25,10 @@ __all__ = [
     "HandcnnError",
     "HiddenLayer",
     "InputLayer",
+    "MaxPool2D",
     "Network",
     "OutputLayer",
+    "ReLU",
     "documented_network",
     "load_network",
     "loss_function",

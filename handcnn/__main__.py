@@ -4,12 +4,11 @@ It computes in float64, so that the gradient check can be strict. Everything els
 training. The exit code is 1 if a gradient is wrong.
 """
 
-import argparse
-import os
 import sys
 
 import numpy as np
 
+from handcnn.app import command_line as cli
 from handcnn.gradient_check import check_gradients
 from handcnn.kernels.threads import use_threads
 from handcnn.loss import loss_function, loss_gradient
@@ -18,15 +17,8 @@ from handcnn.models import documented_network
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the step and return the exit code."""
-    argparse.ArgumentParser(prog="python -m handcnn", description=__doc__).parse_args(arguments)
-    try:
-        with use_threads(1):  # two images are too few to share
-            code = show_step()
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader has seen enough, as in `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    cli.Parser(prog="python -m handcnn", description=__doc__).parse(arguments)
+    return cli.run("handcnn", show_step)
 
 
 def show_step() -> int:
@@ -56,7 +48,8 @@ def show_step() -> int:
 
     print("\n2. Backward: y_pred - y_true goes in, a gradient for every parameter is left behind.")
     print("   Its slope along a random direction, against the slope by finite differences:\n")
-    checks = check_gradients(net, x, y_true, rng)
+    with use_threads(1):  # two images are too few to share
+        checks = check_gradients(net, x, y_true, rng)
     print("   parameter          numbers         by hand  by differences  relative error")
     for check in checks:
         verdict = "ok" if check.passed else "WRONG"

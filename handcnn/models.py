@@ -1,30 +1,179 @@
-"""Networks by name."""
+"""Networks by name, each with the recipe that trains it well."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, OutputLayer
+from handcnn.layers import (
+    Conv2D,
+    HiddenLayer,
+    InputLayer,
+    Layer,
+    MaxPool2D,
+    OutputLayer,
+    ParameterLayer,
+    ReLU,
+)
+from handcnn.layers.layer import STANDARD_DEVIATION
 from handcnn.network import Network
+from handcnn.types import Shape
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: the defaults of train.py's options of these names.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        learning_rate: the largest of the schedule, for the gradient of the summed loss.
+        schedule: a name in `handcnn.schedule.SCHEDULES`.
+        augment: a name in `handcnn.augmentation.AUGMENTATIONS`.
+        average: decay per step of the average of the weights; 0 keeps the weights themselves.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    augment: str
+    average: float
+
+
+RECIPES = {
+    "documented": Recipe(20, 64, 0.001, "constant", "none", 0.0),
+    "lenet": Recipe(2, 64, 0.0045, "one-cycle", "distort", 0.0),
+    "deep": Recipe(20, 64, 0.0016, "cosine", "distort", 0.999),
+}
 
 
 def documented_network(
-    learning_rate: float = 0.001,
+    learning_rate: float = RECIPES["documented"].learning_rate,
     *,
+    input_shape: Shape = (1, 28, 28),
+    classes: int = 10,
     rng: np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float32,
 ) -> Network:
-    """Return the documented network for 28x28 grey images and ten classes.
+    """Return the documented network: one convolution and a hidden layer.
 
     Args:
         learning_rate: of every layer.
+        input_shape: (C, H, W) of one image.
+        classes: K, the number of outputs.
         rng: source of the initial weights; the same generator gives the same network.
         dtype: of the parameters; `numpy.float64` for gradient checks.
     """
-    rng = np.random.default_rng() if rng is None else rng
+    c, h, w = input_shape
+    settings = _settings(learning_rate, rng, dtype)
     layers = [
         InputLayer(),
-        Conv2D(1, 32, 3, padding=1, learning_rate=learning_rate, rng=rng, dtype=dtype),
-        HiddenLayer(32 * 28 * 28, 64, learning_rate, rng=rng, dtype=dtype),
-        OutputLayer(64, 10, learning_rate, rng=rng, dtype=dtype),
+        Conv2D(c, 32, 3, padding=1, **settings),
+        HiddenLayer(32 * h * w, 64, **settings),
+        OutputLayer(64, classes, **settings),
     ]
-    return Network(layers, input_shape=(1, 28, 28))
+    return Network(layers, input_shape)
+
+
+def lenet(
+    learning_rate: float = RECIPES["lenet"].learning_rate,
+    *,
+    input_shape: Shape = (1, 28, 28),
+    classes: int = 10,
+    rng: np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float32,
+) -> Network:
+    """Return two 5x5 convolutions with pooling, after LeNet-5 (LeCun et al., 1998).
+
+    The arguments are those of `documented_network`. Each pooling comes before its ReLU, which
+    gives the same result with a quarter of the work.
+    """
+    settings = _settings(learning_rate, rng, dtype)
+    features: list[Layer] = [
+        InputLayer(),
+        Conv2D(input_shape[0], 16, 5, **settings),
+        MaxPool2D(2),
+        ReLU(),
+        Conv2D(16, 32, 5, **settings),
+        MaxPool2D(2),
+        ReLU(),
+    ]
+    return _with_dense_layers(features, 128, classes, input_shape, settings)
+
+
+def deep(
+    learning_rate: float = RECIPES["deep"].learning_rate,
+    *,
+    input_shape: Shape = (1, 28, 28),
+    classes: int = 10,
+    rng: np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float32,
+) -> Network:
+    """Return six 3x3 convolutions in pairs with pooling, after VGG (Simonyan, Zisserman, 2014).
+
+    The arguments are those of `documented_network`.
+    """
+    settings = _settings(learning_rate, rng, dtype)
+    features: list[Layer] = [InputLayer()]
+    channels = input_shape[0]
+    for filters in (16, 32, 64):
+        features += [
+            Conv2D(channels, filters, 3, padding=1, **settings),
+            ReLU(),
+            Conv2D(filters, filters, 3, padding=1, **settings),
+            MaxPool2D(2),
+            ReLU(),
+        ]
+        channels = filters
+    return _with_dense_layers(features, 128, classes, input_shape, settings)
+
+
+# Every network by name. All take the arguments of `documented_network`.
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "documented": documented_network,
+    "lenet": lenet,
+    "deep": deep,
+}
+
+
+def _settings(
+    learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
+) -> dict[str, Any]:
+    """Return the arguments that all layers of a network have in common."""
+    rng = np.random.default_rng() if rng is None else rng
+    return {"learning_rate": learning_rate, "rng": rng, "dtype": dtype}
+
+
+def _with_dense_layers(
+    features: Sequence[Layer],
+    units: int,
+    classes: int,
+    input_shape: Shape,
+    settings: dict[str, Any],
+) -> Network:
+    """Return the network of `features`, a hidden layer and an output layer, for deep training."""
+    shape = input_shape
+    for layer in features:
+        shape = layer.output_shape(shape)
+    layers = [
+        *features,
+        HiddenLayer(prod(shape), units, **settings),
+        OutputLayer(units, classes, **settings),
+    ]
+    for layer in layers:
+        if isinstance(layer, ParameterLayer):
+            _initialise_he(layer)
+    return Network(layers, input_shape)
+
+
+def _initialise_he(layer: ParameterLayer) -> None:
+    """Give the weights a variance of 2 / (inputs of a unit), so that signals keep their size.
+
+    He et al., 2015, section 2.2: a ReLU halves the variance, and the 2 makes up for it.
+    """
+    inputs = prod(layer.weights.shape[1:]) if layer.weights.ndim == 4 else len(layer.weights)
+    layer.weights *= layer.weights.dtype.type(np.sqrt(2 / inputs) / STANDARD_DEVIATION)

@@ -2,22 +2,16 @@
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
-from handcnn.kernels.products import matmul
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_own
-from handcnn.layers.checks import show_shape
-from handcnn.layers.dense import flatten
-from handcnn.loss import loss_gradient
+from handcnn import fast
+from handcnn.layers import Layer, ParameterLayer, is_own
+from handcnn.layers.checks import check_size, show_shape
 from handcnn.types import Array, Shape
-
-# Images in a batch of a prediction. Fused, they only meet M; else their windows have to fit L2.
-FUSED_BATCH, LITERAL_BATCH = 1000, 64
 
 
 class Network:
@@ -32,15 +26,17 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape | None = None) -> None:
         self.layers = list(layers)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.input_shape = None if input_shape is None else _checked_shape(input_shape)
         if not self.parameters():
             raise ValueError(f"Network expects at least one layer with parameters, got {layers}")
-        for i, layer in enumerate(self.layers):
-            if any(layer is other for other in self.layers[:i]):
+        seen: set[int] = set()
+        for layer in self.layers:
+            if id(layer) in seen:
                 raise ValueError(
                     f"Network expects layers that are all different objects, got {layer} twice; "
                     "build a second one"
                 )
+            seen.add(id(layer))
         self.output_shapes()
 
     def forward(self, x: Array) -> Array:
@@ -70,16 +66,26 @@ class Network:
             self.layers[first].backward(dout)
 
     def update_params(self) -> None:
-        """Take one SGD step in every layer."""
+        """Take one SGD step in every layer.
+
+        Raises:
+            ValueError: a parameter is a read-only array. None has changed then.
+        """
+        self.check_writable()
         for layer in self.layers:
             layer.update_params()
 
-    def train_step(self, x: Array, y: Array) -> Array:
-        """Do `forward`, `backward` and `update_params` in one, the fast way.
+    def set_learning_rate(self, rate: float) -> None:
+        """Give every layer with parameters this learning rate."""
+        for layer in self.layers:
+            if isinstance(layer, ParameterLayer):
+                layer.learning_rate = rate
 
-        Where a convolution comes first and a hidden layer second, they are computed as one linear
-        map (see `handcnn.kernels.fused`). The results are the same to rounding. The gradients are
-        not kept: to look at them, call the three one by one.
+    def train_step(self, x: Array, y: Array) -> Array:
+        """Do `forward`, `backward` and `update_params` in one, the fast way (`handcnn.fast`).
+
+        The results are the same to rounding. The gradients are not kept: to look at them, call the
+        three one by one.
 
         Args:
             x: the batch (N, C, H, W).
@@ -88,30 +94,30 @@ class Network:
         Returns:
             y_pred (N, K), from before the update.
         """
-        if layers := self._fusable(x):
-            return self._fused_step(x, y, *layers)
-        y_pred = self.forward(x)
-        self.backward(loss_gradient(y_pred, y))
-        self.update_params()
-        return y_pred
+        return fast.train_step(self, x, y)
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
 
-        It may be called between `forward` and `backward` without disturbing them.
+        It may be called between `forward` and `backward` without disturbing them. Where an input
+        holds NaN, its probabilities are NaN.
         """
-        # Copies share the parameters, but keep their own x.
-        net = Network([copy.copy(layer) for layer in self.layers])
-        forward: Callable[[Array], Array] = net.forward
-        size = LITERAL_BATCH
-        if layers := net._fusable(x):
-            forward, size = fused_forward(x, *layers), FUSED_BATCH
-        starts = range(0, max(len(x), 1), size)
-        return np.concatenate([forward(x[start : start + size]) for start in starts])
+        return fast.predict_proba(self, x)
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
-        """Return the most probable class (N,) of every input, of which there may be any number."""
-        classes: npt.NDArray[np.intp] = self.predict_proba(x).argmax(axis=1)
+        """Return the most probable class (N,) of every input, of which there may be any number.
+
+        Raises:
+            ValueError: an input has no most probable class, because it holds NaN, or because it or
+                the parameters are too large to compute with.
+        """
+        probabilities = self.predict_proba(x)
+        if unknown := np.argwhere(np.isnan(probabilities)).tolist():
+            raise ValueError(
+                f"predict finds no class for input {unknown[0][0]}: its probabilities are NaN; "
+                "look for NaN and very large numbers in it and in the parameters"
+            )
+        classes: npt.NDArray[np.intp] = probabilities.argmax(axis=1)
         return classes
 
     def parameters(self) -> dict[str, Array]:
@@ -198,64 +204,13 @@ class Network:
             for name, output, count in rows
         )
 
-    def _fusable(self, x: Array) -> "tuple[Conv2D, HiddenLayer, list[Layer]] | None":
-        """Return the convolution and the hidden layer in front, and the rest, if fusing is cheaper.
-
-        A subclass may compute something else, so only handcnn's own classes will do. W is read in
-        other shapes, so it must be C-contiguous.
-        """
-        match [layer for layer in self.layers if type(layer) is not InputLayer]:
-            case [Conv2D() as conv, HiddenLayer() as hidden, *rest] if is_own(conv, hidden):
-                K, W = conv.parameters()["weights"], hidden.parameters()["weights"]
-                if is_cheaper(len(x), K) and W.dtype == K.dtype and W.flags.c_contiguous:
-                    return conv, hidden, rest
-        return None
-
-    def _fused_step(
-        self, x: Array, y: Array, conv: Conv2D, hidden: HiddenLayer, rest: list[Layer]
-    ) -> Array:
-        """Take the step of `train_step` with the convolution and the hidden layer fused."""
-        x, geometry = fused_input(conv, hidden, x)  # (N, C*H*W)
-        M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
-        z = matmul(x, M) + (m + hidden.bias)  # (N, M)
-        y_pred: Array = np.maximum(0, z)
-        for layer in rest:
-            y_pred = layer.forward(y_pred)
-
-        dout = loss_gradient(y_pred, y)
-        for layer in reversed(rest):
-            dout = layer.backward(dout)
-        dz = np.asarray(dout, z.dtype) * (z > 0)
-        dM, dm = matmul(x.T, dz), dz.sum(axis=0)
-
-        for layer in rest:
-            layer.update_params()
-        hidden.bias -= hidden.learning_rate * dm
-        rates = conv.learning_rate, hidden.learning_rate
-        update_fused(conv.weights, conv.bias, hidden.weights, dM, dm, geometry, rates)
-        return y_pred
+    def check_writable(self) -> None:
+        """Refuse to begin an update that could not be finished."""
+        for name, array in self.parameters().items():
+            if not array.flags.writeable:
+                raise ValueError(f"{name} is a read-only array; assign a copy of it to train it")
 
 
-def fused_forward(
-    x: Array, conv: Conv2D, hidden: HiddenLayer, rest: list[Layer]
-) -> Callable[[Array], Array]:
-    """Return a forward pass for batches shaped as `x`, fused once for all of them."""
-    _, geometry = fused_input(conv, hidden, x)
-    M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
-
-    def forward(batch: Array) -> Array:
-        z = matmul(fused_input(conv, hidden, batch)[0], M) + (m + hidden.bias)
-        a: Array = np.maximum(0, z)
-        for layer in rest:
-            a = layer.forward(a)
-        return a
-
-    return forward
-
-
-def fused_input(conv: Conv2D, hidden: HiddenLayer, x: Array) -> tuple[Array, Geometry]:
-    """Return the batch as rows (N, C*H*W) and what the convolution does to each, or complain."""
-    x = conv.check_input(x)
-    output_shape = conv.output_shape(x.shape[1:])
-    hidden.output_shape(output_shape)
-    return flatten(x), Geometry(x.shape[1:], output_shape, conv.stride, conv.padding)
+def _checked_shape(shape: Shape) -> Shape:
+    """Return the shape of one input as plain whole numbers."""
+    return tuple(check_size("Network", "every size of input_shape", size) for size in shape)

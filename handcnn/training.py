@@ -5,6 +5,7 @@ fractions from 0 to 1.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +26,37 @@ class Metrics(NamedTuple):
     accuracy: float
 
 
+class WeightAverage:
+    """An exponential average of a network's parameters over the steps of its training.
+
+    After every step: average = decay * average + (1 - decay) * parameters. The average is usually
+    the better network (Polyak and Juditsky, 1992); the training itself does not notice it. In the
+    first steps the decay is smaller, (1 + step) / (10 + step), so that the initial weights are
+    soon forgotten.
+
+    Attributes:
+        arrays: the averages, under the names of the parameters.
+        steps: how many steps they have seen.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], decay: float, steps: int = 0) -> None:
+        self.arrays = {name: array.copy() for name, array in arrays.items()}
+        self.decay, self.steps = decay, steps
+
+    def update(self, parameters: Mapping[str, Array]) -> None:
+        """Take in the parameters after one more step."""
+        self.steps += 1
+        rest = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, parameter in parameters.items():
+            average = self.arrays[name]
+            average += average.dtype.type(rest) * (parameter - average)
+
+
 def train_epoch(
-    net: Network, batches: Iterable[Batch], after_step: Callable[[Metrics], None] | None = None
+    net: Network,
+    batches: Iterable[Batch],
+    after_step: Callable[[Metrics], None] | None = None,
+    learning_rates: Iterable[float] | None = None,
 ) -> Metrics:
     """Train `net` on every batch once.
 
@@ -35,6 +65,7 @@ def train_epoch(
         batches: the batches.
         after_step: called after every step with the metrics of the epoch so far. An exception that
             it raises ends the epoch between two steps.
+        learning_rates: one for each batch; without them the layers keep theirs.
 
     Returns:
         The metrics over all batches. Each batch counts as it was predicted before its own update,
@@ -42,11 +73,16 @@ def train_epoch(
 
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
+        ValueError: there is no batch, or not one learning rate for each.
     """
     step = 0
     loss = correct = images = 0.0
+    rates = repeat(None) if learning_rates is None else learning_rates
+    strict = learning_rates is not None  # a step without a rate, or the reverse, is a mistake
     with np.errstate(all="ignore"):  # overflow shows up in the loss
-        for step, (x, y) in enumerate(batches, start=1):
+        for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=strict), start=1):
+            if rate is not None:
+                net.set_learning_rate(rate)
             y_pred = net.train_step(x, y)
             loss += loss_function(y_pred, y) * len(x)
             correct += int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())

@@ -2,41 +2,49 @@
 
 It speaks what scikit-learn asks for: the list, the description, the features and the qualities as
 JSON, and the data as ARFF, gzipped where the client accepts it. `faults` names what goes wrong
-where, for instance `server.faults["data"] = "truncated"`.
+where, for instance `server.faults["data"] = "truncated"`. While it drips, `hung_up` is set when the
+client goes; while it pauses, it waits for `go_on`.
 """
 
 import gzip
 import hashlib
 import json
-import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import pytest
 
-ROUTES = {
-    "list": r"/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1",
-    "features": r"/api/v1/json/data/features/554",
-    "qualities": r"/api/v1/json/data/qualities/554",
-    "description": r"/api/v1/json/data/554",
-    "data": r"/data/v1/download/52667/mnist_784\.arff",
-}
+from data.catalogue import Known
+
+FETCH_LOCALLY = str(Path(__file__).with_name("fetch_locally.py"))
 HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body></html>"
 
 
 class OpenML:
     """The content and the faults of a server; `url` is where it listens."""
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, known: Known) -> None:
+        assert known.openml
+        self.name, version, self.id, _ = known.openml
+        api = "/api/v1/json/data"
+        self.routes = {
+            f"{api}/list/data_name/{self.name.lower()}/limit/2/data_version/{version}": "list",
+            f"{api}/features/{self.id}": "features",
+            f"{api}/qualities/{self.id}": "qualities",
+            f"{api}/{self.id}": "description",
+            f"/data/v1/download/52667/{self.name}.arff": "data",
+        }
         self.arff = arff(pixels, labels)
         self.faults: dict[str, str] = {}
         self.requests: list[str] = []
-        self.over = threading.Event()
+        self.over, self.hung_up, self.go_on = (threading.Event() for _ in range(3))
+        self.dripping = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.host = f"127.0.0.1:{self.http.server_port}"
@@ -50,9 +58,17 @@ class OpenML:
             self.http.shutdown()
             self.http.server_close()
 
+    def program(self, setup: str = "", by: Path | None = None) -> list[str]:
+        """Return the command that fetches from here, after the Python code `setup`.
+
+        `by` is where a server listens that makes it quicker: see `fetch_locally`.
+        """
+        server = ["--by", str(by)] if by else []
+        return [sys.executable, "-I", FETCH_LOCALLY, *server, self.url, setup]
+
     def address(self, route: str) -> str:
         """Return the address under which scikit-learn asks for a route."""
-        return self.url + ROUTES[route].replace("\\", "")
+        return self.url + next(path for path, name in self.routes.items() if name == route)
 
     def body(self, route: str) -> bytes:
         """Return the right answer to a request."""
@@ -61,11 +77,11 @@ class OpenML:
             md5 = "0" * 32
         pixels = [column(f"pixel{n + 1}", n) for n in range(784)]
         answers: dict[str, Any] = {
-            "list": {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1}]}},
+            "list": {"data": {"dataset": [{"did": self.id, "name": self.name, "version": 1}]}},
             "description": {
                 "data_set_description": {
-                    "id": "554",
-                    "name": "mnist_784",
+                    "id": str(self.id),
+                    "name": self.name,
                     "version": "1",
                     "description": "Digits for a test.",
                     "format": "ARFF",
@@ -98,7 +114,7 @@ class OpenML:
 
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path
-                route = next((r for r, form in ROUTES.items() if re.fullmatch(form, path)), "")
+                route = server.routes.get(path, "")
                 server.requests.append(route)
                 with suppress(OSError):  # the client has had enough
                     self.answer(route, server.faults.get(route, ""))
@@ -124,15 +140,23 @@ class OpenML:
                 self.end_headers()
                 if fault == "drip":
                     return self.drip(body * 1000)
+                if fault == "pause":
+                    self.wfile.write(body[: len(body) // 2])
+                    server.go_on.wait()
+                    body = body[len(body) // 2 :]
                 self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
                 return None
 
             def drip(self, content: bytes) -> None:
                 """Send a byte now and then: never silent, never done."""
-                for position in range(len(content)):
-                    self.wfile.write(content[position : position + 1])
-                    if server.over.wait(0.02):
-                        break
+                server.dripping.set()
+                try:
+                    for position in range(len(content)):
+                        self.wfile.write(content[position : position + 1])
+                        if server.over.wait(0.02):
+                            break
+                except OSError:
+                    server.hung_up.set()
 
         return Handler
 
@@ -162,25 +186,10 @@ def column(name: str, index: int, kind: str = "numeric") -> dict[str, str]:
     }
 
 
-class _NoWaiting:
-    """In place of the module `time` in scikit-learn: no pause before it tries again."""
-
-    sleep = staticmethod(lambda seconds: None)
-
-
 @contextmanager
-def serving(
-    pixels: np.ndarray, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[OpenML]:
-    """Run a server and have scikit-learn take it for OpenML."""
-    from sklearn.datasets import _openml
-
-    server = OpenML(pixels, labels)
-    for name, value in list(vars(_openml).items()):
-        if isinstance(value, str) and (found := re.match(r"https://\w+\.openml\.org(?=/)", value)):
-            monkeypatch.setattr(_openml, name, server.url + value[found.end() :])
-    monkeypatch.setattr(_openml, "time", _NoWaiting)
-    monkeypatch.setenv("no_proxy", "*")
+def serving(pixels: np.ndarray, labels: np.ndarray, known: Known) -> Iterator[OpenML]:
+    """Run a server for one data set."""
+    server = OpenML(pixels, labels, known)
     try:
         yield server
     finally:

@@ -5,6 +5,7 @@ by 255), properties any digit drawn the MNIST way has, and for the real MNIST th
 counts and SHA-256 of its files.
 """
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from data import Batches, Dataset, load_dataset, one_hot
+from data.__main__ import main
+from data.catalogue import CATALOGUE
 from data.dataset import CACHE
 from data.digits import draw_like_mnist, load_digits_like_mnist
-from data.mnist import FILE
-from data.openml import ARFF_FILES
+from data.download_cache import data_file
 from handcnn import HandcnnError
 from handcnn.pictures import prepare_picture
 
@@ -134,6 +136,11 @@ def test_one_hot() -> None:
     for bad in ([-1, 2], [0, 10]):
         with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.9, got "):
             one_hot(np.array(bad))
+    for other in ([True, False, True], [1.0, 2.0], ["1"]):
+        labels, images = np.array(other), np.zeros((len(other), 2, 2), np.uint8)
+        for refused in (partial(one_hot, labels), partial(Batches, images, labels, 1)):
+            with pytest.raises(ValueError, match="labels must be whole numbers, got "):
+                refused()
 
 
 # --- the digits ----------------------------------------------------------------------------------
@@ -192,6 +199,7 @@ def test_digits_parts(digits: Dataset) -> None:
         "source": "sklearn.datasets.load_digits",
         "sizes": {"train": 1250, "validation": 250, "test": 297},
         "classes": 10,
+        "class_names": list("0123456789"),
         "split_seed": 0,
         "limit": None,
         "sha256": {
@@ -238,7 +246,21 @@ def test_limit_that_cannot_be_kept(limit: int) -> None:
 def test_unknown_name() -> None:
     with pytest.raises(HandcnnError) as caught:
         load_dataset("minst")
-    assert str(caught.value) == "unknown dataset 'minst'; choose one of auto, mnist, digits"
+    assert str(caught.value) == (
+        "unknown dataset 'minst'; choose one of auto, mnist, digits, fashion-mnist, "
+        "kuzushiji-mnist, or give a path"
+    )
+
+
+def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["data", "digits"])
+    assert main() == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "scikit-learn digits (NOT MNIST) is here and checked: 1,250 train, 250 validation, "
+        "297 test images, loaded in "
+    )
+    assert second == "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
 
 
 # --- the real MNIST ------------------------------------------------------------------------------
@@ -249,9 +271,9 @@ def test_the_real_mnist(tmp_path: Path) -> None:
     from sklearn.datasets import get_data_home
 
     downloads = Path(get_data_home()) / "openml" / "openml.org"
-    if (CACHE / FILE).exists():
+    if (CACHE / "mnist.npz").exists():
         cache = CACHE
-    elif any(downloads.glob(ARFF_FILES)):
+    elif data_file(downloads, CATALOGUE["mnist"]):
         cache = tmp_path
     else:
         pytest.skip("MNIST is neither in data/cache nor in scikit-learn's download cache")

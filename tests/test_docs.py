@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
-EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "fused.md")]
+EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "fused.md", "why.md")]
 FIGURES = ROOT / "docs" / "performance.md"
 QUOTING = [ROOT / name for name in ("README.md", "train.py", "docs/performance.md")]
 # Code in fences is taken as a whole, so that f[x](y) in it is not mistaken for a link.

@@ -8,27 +8,29 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import pytest
 import reference
-from builders import Geometry, close, geometries, random, refused
+from builders import Geometry, close, geometries, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
-from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, pad, split_kernel_matrix
+from handcnn.kernels.im2col import im2col
+from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.kernels.products import matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
-from handcnn.types import Array, Shape
+from handcnn.types import Shape
 
 
 @st.composite
 def cuts(draw: st.DrawFn) -> dict[str, Any]:
     """Draw sizes at which a convolution is cut, so small that there is something to cut."""
     return {
-        "BLOCK": draw(st.integers(0, 2000)),  # bytes
+        "BLOCK": draw(st.integers(0, 5000)),  # bytes
+        "SMALL": draw(st.integers(0, 1000)),
         "SUMMED": draw(st.integers(0, 12)),
         "MANY_ENTRIES": draw(st.sampled_from([0, 1000])),
+        "FEW_ZEROS": draw(st.sampled_from([0, 4 / 3, 1000])),
         "MOST": draw(st.sampled_from([0, 100, 10**6])),
     }
 
@@ -61,44 +63,53 @@ def test_windows_are_what_lies_under_the_kernels(geometry: Geometry) -> None:
     """Entry (u, v, c) of column (j, b) in row i is xpad[c, i*s+u, j*s+v, b]; then a constant."""
     n, c, h, w, _, k, s, p, *_ = geometry
     x = random((c, h, w, n), 1)
-    xpad = pad(x, p)
-    np.testing.assert_array_equal(xpad, np.pad(x, ((0, 0), (p, p), (p, p), (0, 0))))
+    xpad = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     _, oh, ow = geometry.output_shape
-    found = im2col(xpad, k, s, constant=7).reshape(oh, k, k * c + 1, ow, n)
+    found = im2col(x, k, s, p, constant=7).reshape(oh, k, k * c + 1, ow, n)
     assert (found[:, :, -1] == 7).all()
     for i, u, v, j in reference.indices(oh, k, k, ow):
         under = found[i, u, v * c : v * c + c, j]
         np.testing.assert_array_equal(under, xpad[:, i * s + u, j * s + v])
-    without = im2col(xpad, k, s).reshape(oh, k, k * c, ow, n)
-    np.testing.assert_array_equal(without, found[:, :, :-1])
+    rows, columns = (slice(size // 3, size - size // 3) for size in (oh, ow))
+    part = im2col(x, k, s, p, None, rows, columns).reshape(
+        -1, k, k * c, columns.stop - columns.start, n
+    )
+    np.testing.assert_array_equal(part, found[rows, :, :-1, columns])
 
 
 def test_windows_are_views() -> None:
     """Of an array in which a pixel lies k times; a copy would hold it k * k times."""
-    windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1)
+    windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1, 0)
     assert windows.base is not None
     assert windows.strides[0] < windows.shape[1] * windows.strides[1]  # rows overlap
 
 
-@given(geometries())
-def test_columns_are_added_where_their_windows_lie(geometry: Geometry) -> None:
-    """Along one axis: entry u of window i is added to pixel i*s+u-p, or dropped outside."""
-    _, _, h, _, f, k, s, p, *_ = geometry
-    columns = random((k, geometry.output_shape[1], f), 1)
-    image = np.zeros((h, f))
-    for u, i in reference.indices(*columns.shape[:2]):
-        if 0 <= i * s + u - p < h:
-            image[i * s + u - p] += columns[u, i]
-    close(col2im(list(columns), h, s, p), image)
-
-
-@given(geometries())
-def test_kernels_and_bias_come_out_of_their_matrix_as_they_went_in(geometry: Geometry) -> None:
-    weights = random((geometry.f, geometry.c, geometry.k, geometry.k), 1)
-    bias = random((geometry.f, 1), 2)
-    found = split_kernel_matrix(kernel_matrix(weights, bias), weights.shape)
-    np.testing.assert_array_equal(found[0], weights)
-    np.testing.assert_array_equal(found[1], bias)
+@settings(max_examples=200)
+@given(
+    st.tuples(*[st.integers(1, 3)] * 2),
+    st.tuples(*[st.integers(0, 5)] * 2),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.permutations(range(4)),
+    st.sampled_from([2, 1000]),
+    st.booleans(),
+)
+def test_pooling_agrees_with_the_loops(
+    batch: Shape, more: Shape, size: int, stride: int, order: list[int], values: int, has_nan: bool
+) -> None:
+    """With remainders, windows that overlap or leave gaps, ties, and any order in memory."""
+    shape = *batch, size + more[0], size + more[1]
+    x = np.random.default_rng(1).integers(0, values, shape).astype(np.float64)
+    x = np.array(x.transpose(order), order="C").transpose(np.argsort(order))
+    if has_nan:
+        x[0, 0, 0, 0] = np.nan
+    z = max_pool(x, size, stride)
+    np.testing.assert_array_equal(z, reference.max_pool_forward(x, size, stride))
+    if not has_nan:
+        dz, before = random(z.shape, 2), x.copy()
+        dx = max_pool_gradient(dz, x, z, size, stride)
+        close(dx, reference.max_pool_backward(x, size, stride, dz))
+        np.testing.assert_array_equal(x, before)
 
 
 SIZES = st.integers(0, 40) | st.integers(1, 4)
@@ -131,16 +142,6 @@ def test_products_are_products(
     close(updated, a - 0.25 * gradient)
 
 
-@pytest.mark.parametrize("shape", [(9, 3), (7, 3), (8, 2), (8, 1), (3,)])
-def test_a_gradient_of_another_shape_is_refused(shape: Shape) -> None:
-    """Also where NumPy would broadcast it."""
-    a: Array = np.zeros((8, 3))
-    assert refused(lambda: sgd_update(a, np.ones(shape), 1.0)) == (
-        f"the gradient of a parameter (8, 3) has {shape}"
-    )
-    assert not a.any()
-
-
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 60))
 def test_slices_cover_the_range_in_order(start: int, length: int, count: int) -> None:
     parts = list(slices(slice(start, start + length), count))
@@ -149,9 +150,30 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
     assert all(part.stop - part.start <= count for part in parts)
 
 
-@given(st.integers(1, 5000), st.integers(1, 600), st.integers(0, 50000))
-def test_blocks_cover_the_columns(ow: int, bytes_each: int, block: int) -> None:
+@given(
+    st.integers(0, 9),
+    st.integers(1, 40),
+    st.integers(1, 60),
+    st.integers(0, 70),
+    st.integers(0, 600),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(0, 50000),
+)
+def test_blocks_cover_the_output(
+    start: int, oh: int, ow: int, width: int, bytes_each: int, k: int, stride: int, block: int
+) -> None:
+    """Each place once; and no block is larger than the cache, unless one row is."""
     with mock.patch.object(convolution, "BLOCK", block):
-        parts = list(convolution._blocks(bytes_each, ow))
-    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(ow))
-    assert len({part.stop - part.start for part in parts}) == 1
+        parts = list(
+            convolution._blocks(slice(start, start + oh), ow, width, bytes_each, k, stride)
+        )
+    covered = np.zeros((start + oh, ow), int)
+    for rows, columns in parts:
+        covered[rows, columns] += 1
+        oh_part, ow_part = rows.stop - rows.start, columns.stop - columns.start
+        assert ow_part <= max(1, width)
+        size = (stride * (oh_part - 1) + k) * ow_part * bytes_each
+        assert size <= block or oh_part == ow_part == 1
+    assert (covered[:start] == 0).all()
+    assert (covered[start:] == 1).all()

@@ -1,5 +1,8 @@
 """MNIST over a real network connection, through every fault of the line, the server and the disk.
 
+The child process of these tests is the real one, but for the addresses it asks and the limits it
+sets: `fetch_locally`.
+
 The oracle is what the little server of `openml_server` was given to serve, and the sentence that a
 user should read. Its content is 784 pixels wide like MNIST but has 36 rows and three classes, so
 `SMALL` takes the place of the published facts. A server that drips or stalls never comes to an
@@ -8,50 +11,50 @@ end: these tests end only because the client gives up.
 
 import gzip
 import hashlib
-import socket
-import threading
-import urllib.request
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
-from openml_server import OpenML, arff, serving
+from openml_server import FETCH_LOCALLY, OpenML, arff, serving
 
-import data.dataset
 from data import load_dataset
-from data.download import THREAD, Download, Timeouts
-from data.mnist import FILE, Published, _read, load_mnist
+from data.catalogue import CATALOGUE, Known
+from data.openml import fetch
+from data.published import load_published, read
 from handcnn import HandcnnError
 from handcnn.storage.archive import write_archive
 
-# scikit-learn warns of what it mends by itself. The programs show no warnings to their users.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Invalid cache:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:A network error occurred:UserWarning"),
-]
-
+FILE = "mnist.npz"
 RNG = np.random.default_rng(5)
 LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)
 PIXELS = RNG.integers(0, 256, size=(36, 784), dtype=np.uint8)
-SMALL = Published(
+SMALL = replace(
+    CATALOGUE["mnist"],
     train_counts=tuple(np.bincount(LABELS[:24], minlength=3).tolist()),
     test_counts=tuple(np.bincount(LABELS[24:], minlength=3).tolist()),
+    validation=4,
     sha256={
         "images": hashlib.sha256(PIXELS.tobytes()).hexdigest(),
         "labels": hashlib.sha256(LABELS.tobytes()).hexdigest(),
     },
 )
 # Short only for what is going to be slow, so that a busy machine cannot spoil a test.
-SHORT_TIMEOUTS = {
-    ("list", "drip"): Timeouts(answers=0.3),
-    ("list", "slow header"): Timeouts(answers=0.3),
-    ("list", "stall"): Timeouts(silence=0.3),
-    ("data", "drip"): Timeouts(download=0.3),
-    ("data", "stall"): Timeouts(silence=0.3),
+SHORT = {
+    ("list", "drip"): "fetch.ANSWERS = 0.3",
+    ("list", "slow header"): "fetch.ANSWERS = 0.3",
+    ("list", "stall"): "fetch.SILENCE = 0.3",
+    ("data", "drip"): "fetch.DOWNLOAD = 0.3",
+    ("data", "stall"): "fetch.SILENCE = 0.3",
 }
 
 
@@ -61,22 +64,19 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.home, self.cache = folder / "home", folder / "cache"
         self.said: list[str] = []
-        self.timeouts = Timeouts()
 
-    def start(self, published: Published = SMALL) -> None:
+    def start(self, known: Known = SMALL) -> None:
         """Load MNIST and compare it with what the server was given."""
         self.said.clear()
-        images, labels, _ = load_mnist(
-            self.home, self.cache, self.said.append, published, self.timeouts
-        )
+        images, labels, _ = load_published(known, self.home, self.cache, self.said.append)
         assert images.dtype == labels.dtype == np.uint8
         np.testing.assert_array_equal(images, PIXELS.reshape(-1, 28, 28))
         np.testing.assert_array_equal(labels, LABELS)
 
-    def fails(self, published: Published = SMALL) -> str:
+    def fails(self, known: Known = SMALL) -> str:
         """Start, which must fail, and return the one sentence."""
         with pytest.raises(HandcnnError) as caught:
-            self.start(published)
+            self.start(known)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -84,7 +84,7 @@ class Machine:
         return sorted(file.name for file in folder.rglob("*") if file.is_file())
 
     def cached(self, name: str) -> Path:
-        (found,) = self.home.rglob(name)
+        (found,) = (file for file in self.home.rglob("*.gz") if str(file).endswith(name))
         return found
 
 
@@ -93,29 +93,54 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Path | None]:
+    """Return where a server listens that forks for every fetch; None where nothing can."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "s"  # a socket's path must be short
+        command = [sys.executable, "-I", FETCH_LOCALLY, "--serve", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield path
+            process.kill()
+
+
+Setup = Callable[[str], None]
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
-    with serving(PIXELS, LABELS, monkeypatch) as running:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(PIXELS, LABELS, CATALOGUE["mnist"]) as running:
         yield running
 
 
-def downloads() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name == THREAD]
+@pytest.fixture
+def set_up(server: OpenML, forks: Path | None, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    """Return a function that has every fetch ask the server, after some Python code."""
+    return lambda setup: monkeypatch.setattr("data.openml.PROGRAM", server.program(setup, forks))
+
+
+@pytest.fixture(autouse=True)
+def _ask_the_server(set_up: Setup) -> None:
+    set_up("")
 
 
 def test_fetched_once_then_read_from_either_cache(machine: Machine, server: OpenML) -> None:
     machine.start()
     assert server.requests == ["list", "description", "features", "qualities", "data"]
-    assert machine.said == [
-        "MNIST: fetching 15 MB or more from openml.org and parsing them; a minute or more, once"
-    ]
+    parsing = f"MNIST: parsing {machine.cached('mnist_784.arff.gz')}; this takes about 20 s, once"
+    assert machine.said == ["MNIST: fetching about 15 MB from openml.org, once", parsing]
     server.stop()
     machine.start()
     assert machine.said == []
     (machine.cache / FILE).unlink()
     machine.start()
-    arff_file = machine.cached("mnist_784.arff.gz")
-    assert machine.said == [f"MNIST: parsing {arff_file}; this takes about 20 s, once"]
+    assert machine.said == [parsing]
     assert machine.files(machine.cache) == [FILE]
 
 
@@ -125,7 +150,7 @@ def test_data_home_of_scikit_learn_is_honoured(
     machine.start()
     server.stop()
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(machine.home))
-    _, labels, _ = load_mnist(None, machine.cache / "other", machine.said.append, SMALL)
+    _, labels, _ = load_published(SMALL, None, machine.cache / "other", machine.said.append)
     np.testing.assert_array_equal(labels, LABELS)
 
 
@@ -144,6 +169,11 @@ FAULTS = [
     ("list", "slow header", "{host} did not send all of {url} within 0.3 s"),
     ("list", "stall", "{host} fell silent for 0.3 s while sending {url}"),
     ("description", "500", "{host} answered 500 Internal Server Error to {url}"),
+    (
+        "description",
+        "wrong md5",
+        "what {host} sent for {data} is damaged: its md5 is not the one that OpenML names for it",
+    ),
     ("features", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
     ("qualities", "truncated", "what {host} sent for {url} is incomplete or damaged"),
     ("data", "404", "{host} answered 404 Not Found to {url}"),
@@ -159,85 +189,125 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("route", "fault", "sentence"), FAULTS)
-def test_fault_is_one_sentence_and_the_next_start_succeeds(
-    machine: Machine, server: OpenML, route: str, fault: str, sentence: str
+def test_fault_is_one_sentence_and_nothing_is_left(
+    machine: Machine,
+    server: OpenML,
+    set_up: Setup,
+    route: str,
+    fault: str,
+    sentence: str,
 ) -> None:
     server.faults[route] = fault
-    machine.timeouts = SHORT_TIMEOUTS.get((route, fault), machine.timeouts)
-    expected = sentence.format(host=server.host, url=server.address(route))
-    assert machine.fails() == expected
-    assert machine.files(machine.home) == machine.files(machine.cache) == []
-    server.faults.clear()
-    machine.timeouts = Timeouts()
-    machine.start()
-
-
-def test_wrong_md5(machine: Machine, server: OpenML) -> None:
-    server.faults["description"] = "wrong md5"
-    assert machine.fails() == (
-        f"what {server.host} sent for {server.address('data')} is damaged: "
-        "its md5 is not the one that OpenML names for it"
+    set_up(SHORT.get((route, fault), ""))
+    assert machine.fails() == sentence.format(
+        host=server.host, url=server.address(route), data=server.address("data")
     )
     assert machine.files(machine.home) == machine.files(machine.cache) == []
-    server.faults.clear()
-    machine.start()
 
 
-def test_refused_connection(machine: Machine, server: OpenML) -> None:
-    server.stop()
-    assert machine.fails() == f"{server.host} could not be reached (Connection refused)"
+OUTSIDE = [
+    (
+        "a name that is looked up for ever",
+        "fetch.CONNECT = 0.2\n"
+        "fetch.socket.getaddrinfo = lambda *_, **__: fetch.threading.Event().wait()",
+        "{host} could not be reached within 0.2 s",
+    ),
+    (
+        "a full disk",
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))",
+        "scikit-learn's download folder cannot be used: {home}: File too large",
+    ),
+    (
+        "too little memory, as Python sees it",
+        "def as_bytes(*_): raise MemoryError\nfetch.as_bytes = as_bytes",
+        "there is too little memory to parse MNIST, which takes about 1 GB",
+    ),
+    (
+        "too little memory, and the system kills",
+        "fetch.as_bytes = lambda *_: fetch.os.kill(fetch.os.getpid(), 9)",
+        "the process that fetches and parses MNIST was ended, perhaps for lack of memory: it takes "
+        "about 1 GB",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("setup", "sentence"), [row[1:] for row in OUTSIDE], ids=[row[0] for row in OUTSIDE]
+)
+def test_fault_of_this_machine(
+    machine: Machine, server: OpenML, set_up: Setup, setup: str, sentence: str
+) -> None:
+    set_up(setup)
+    assert machine.fails() == sentence.format(host=server.host, home=machine.home)
     assert machine.files(machine.home) == machine.files(machine.cache) == []
 
 
-def test_name_that_is_looked_up_for_ever(
-    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_whoever_ends_the_download_leaves_no_orphan_and_no_half_file(
+    machine: Machine, server: OpenML, name: str
 ) -> None:
-    found = threading.Event()
-    look_up = socket.getaddrinfo
-
-    def slow(*args: Any, **options: Any) -> Any:
-        found.wait()
-        return look_up(*args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr("data.download.CLEAN_UP", 0.1)
-    with pytest.raises(HandcnnError) as caught:
-        load_mnist(machine.home, machine.cache, print, SMALL, Timeouts(connect=0.2))
-    assert str(caught.value) == f"{server.host} could not be reached within 0.2 s"
-    # The thread left behind ends at its next step, and asks nobody.
-    (left,) = downloads()
-    found.set()
-    left.join(10)
-    assert not left.is_alive()
-    assert server.requests == []
-
-
-def test_nothing_of_the_process_stays_changed(machine: Machine, server: OpenML) -> None:
-    own = urllib.request.build_opener()
-    urllib.request.install_opener(own)
-    try:
-        server.faults["data"] = "drip"
-        machine.timeouts = SHORT_TIMEOUTS["data", "drip"]
-        machine.fails()
-        assert vars(urllib.request)["_opener"] is own
-    finally:
-        urllib.request.install_opener(None)
-    assert socket.getdefaulttimeout() is None
-    assert downloads() == []
-
-
-def test_ctrl_c_while_waiting_leaves_nothing(
-    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ctrl_c(download: Download) -> None:
-        if download.url.endswith(".arff"):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Download, "_check_timeouts", ctrl_c)
+    """The server sees the connection of the child process end with its parent."""
+    number = getattr(signal, name)
     server.faults["data"] = "drip"
-    with pytest.raises(KeyboardInterrupt):
-        machine.start()
-    assert machine.files(machine.home) == machine.files(machine.cache) == []
+    program = f"""
+import sys
+from pathlib import Path
+import data.openml
+from data.catalogue import CATALOGUE
+from data.published import load_published
+from handcnn.app.command_line import run
+data.openml.PROGRAM = {server.program()!r}
+places = (Path({str(machine.home)!r}), Path({str(machine.cache)!r}))
+sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, print)))
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe) as process:
+        assert server.dripping.wait(60)
+        process.send_signal(number)
+        assert server.hung_up.wait(60)
+        out, err = process.communicate()
+    assert out == b"MNIST: fetching about 15 MB from openml.org, once\n"
+    files = machine.files(machine.home)
+    if number == signal.SIGINT:
+        assert (process.returncode, err, files) == (130, b"program: interrupted\n", [])
+    else:  # the parent could do nothing more, and the complete answers stay
+        assert (process.returncode, err, files) == (-number, b"", ["1.gz", *["554.gz"] * 3])
+
+
+class Screen(io.StringIO):
+    """A terminal; once it has shown some bytes, the server goes on."""
+
+    def __init__(self, server: OpenML) -> None:
+        super().__init__()
+        self.server = server
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if re.search(r"MNIST: .* [1-9][\d.]*k/15\.0M ", text):
+            self.server.go_on.set()
+        return super().write(text)
+
+
+def test_the_download_can_be_watched(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.arff = arff(RNG.integers(0, 256, size=(200, 784)), np.arange(200) % 10)
+    server.faults["data"] = "pause"
+    screen = Screen(server)
+    monkeypatch.setattr("sys.stderr", screen)
+    fetch(SMALL, machine.home, lambda *_: None, machine.said.append)
+    assert server.go_on.is_set()
+    assert screen.getvalue().endswith("\r")  # the bar is gone
+
+
+def test_without_a_terminal_there_are_plain_lines(
+    machine: Machine, server: OpenML, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.start()
+    assert capfd.readouterr() == ("", "")
 
 
 WRONG = [
@@ -302,7 +372,7 @@ def spoil_pixels(machine: Machine) -> Path:
 
 
 def spoil_answer(machine: Machine) -> Path:
-    file = machine.cached("qualities") / "554.gz"
+    file = machine.cached("qualities/554.gz")
     file.write_bytes(gzip.compress(b"<html>"))
     return file
 
@@ -352,7 +422,12 @@ def test_download_cache_that_holds_other_data_is_quarantined_and_fetched_again(
 ) -> None:
     right, server.arff = server.arff, arff(PIXELS[:4], LABELS[:4])
     counts = tuple(np.bincount(LABELS[:4], minlength=3).tolist())
-    load_mnist(machine.home, machine.cache, print, Published(counts, (0, 0, 0), SMALL.sha256))
+    load_published(
+        replace(SMALL, train_counts=counts, test_counts=(0, 0, 0)),
+        machine.home,
+        machine.cache,
+        print,
+    )
     (machine.cache / FILE).unlink()
     server.arff = right
     machine.start()
@@ -448,6 +523,32 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
     assert machine.said == []
 
 
+@pytest.mark.parametrize("place", ["fast", "download", "answers"])
+def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Seen to fail: what may not be read was taken for damaged, and quarantined."""
+    machine.start()
+    path = machine.cache / FILE
+    message = f"cannot read {path}: Input/output error"
+    if place != "fast":
+        path.unlink()
+        path = machine.cached("mnist_784.arff.gz" if place == "download" else "qualities/554.gz")
+        message = f"{path} in scikit-learn's download cache cannot be read: Input/output error"
+    content, original = path.read_bytes(), io.open
+
+    def failing(file: object, *args: Any, **kwargs: Any) -> Any:
+        if str(file) == str(path):
+            raise OSError(5, "Input/output error", str(path))
+        return original(file, *args, **kwargs)  # type: ignore[call-overload]
+
+    for module in ("io", "builtins"):
+        monkeypatch.setattr(f"{module}.open", failing)
+    assert machine.fails() == message
+    monkeypatch.undo()
+    assert path.read_bytes() == content
+
+
 def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
     """Bytes changed, cut off or doubled: what is read is the original, or nothing is."""
     fill(tmp_path, PIXELS, LABELS)
@@ -468,12 +569,12 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
                 content[first:last] = content[first:last] * 2
         path.write_bytes(content)
         try:
-            read = _read(path, SMALL)
+            found = read(path, SMALL)
         except HandcnnError as error:
             refusals.append(str(error))
         else:
-            np.testing.assert_array_equal(read.images, PIXELS.reshape(-1, 28, 28))
-            np.testing.assert_array_equal(read.labels, LABELS)
+            np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
+            np.testing.assert_array_equal(found.labels, LABELS)
     assert len(refusals) > 900  # what lies between the entries may change unseen
     assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
 
@@ -481,13 +582,13 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
 def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
     machine: Machine, server: OpenML
 ) -> None:
-    other = replace(SMALL, sha256=SMALL.sha256 | {"images": "0" * 64})
+    other = replace(SMALL, sha256={**SMALL.sha256, "images": "0" * 64})
     warning = (
         "warning: the SHA-256 of the images differs from that of the published MNIST (rows and "
         "class counts agree); what was used is in the run's record"
     )
     machine.start(other)
-    assert machine.said[1:] == [warning]
+    assert machine.said[2:] == [warning]
     machine.start(other)
     assert machine.said == [warning]
 
@@ -497,7 +598,7 @@ def test_fast_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> 
     machine.cache.write_text("not a folder")
     machine.start()
     shown = machine.home.with_name("a\\n\\x1b") / FILE
-    assert machine.said[1:] == [
+    assert machine.said[2:] == [
         f"the fast cache {shown} cannot be written (File exists): training goes on "
         "from memory, and the next start will parse MNIST again"
     ]
@@ -529,9 +630,7 @@ def test_auto_goes_on_with_the_digits_and_shouts(
 def test_auto_takes_mnist_where_there_is_mnist(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.dataset, "load_mnist", partial(load_mnist, published=SMALL))
-    monkeypatch.setitem(data.dataset.TEST, "mnist", 12)
-    monkeypatch.setitem(data.dataset.VALIDATION, "mnist", 4)
+    monkeypatch.setitem(CATALOGUE, "mnist", SMALL)
     found = load_dataset(
         "auto", data_home=machine.home, cache_dir=machine.cache, say=machine.said.append
     )
@@ -540,3 +639,44 @@ def test_auto_takes_mnist_where_there_is_mnist(
     assert found.record["sha256"] == SMALL.sha256
     np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
     np.testing.assert_array_equal(found.test.labels, LABELS[24:])
+
+
+ABOUT: Any = ("name", "title", "source", "classes", "openml")
+
+
+@pytest.mark.parametrize("name", [name for name, known in CATALOGUE.items() if known.openml])
+def test_every_data_set_of_openml_by_name(
+    machine: Machine, forks: Path | None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With few images and no known pixels, it is fetched by its own name, checked and cached."""
+    known = replace(SMALL, **{key: getattr(CATALOGUE[name], key) for key in ABOUT}, sha256={})
+    monkeypatch.setitem(CATALOGUE, name, known)
+    with serving(PIXELS, LABELS, known) as server:
+        monkeypatch.setattr("data.openml.PROGRAM", server.program(by=forks))
+        places: dict[str, Any] = {"data_home": machine.home, "cache_dir": machine.cache}
+        load_dataset(name, say=machine.said.append, **places)
+    assert server.requests == ["list", "description", "features", "qualities", "data"]
+    found = load_dataset(name, say=machine.said.append, **places)
+    assert len(machine.said) == 2
+    assert (found.name, found.address, found.title) == (name, name, known.title)
+    assert found.class_names == found.record["class_names"] == list(known.classes)
+    assert len(found.class_names) == 10
+    assert found.record["sha256"] == SMALL.sha256
+    np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
+    assert machine.files(machine.cache) == [f"{name}.npz"]
+
+
+def test_parts_divided_in_another_way_where_the_order_is_not_known(
+    machine: Machine, server: OpenML
+) -> None:
+    server.arff = arff(PIXELS[::-1], LABELS[::-1])
+    known = replace(SMALL, sha256={})
+    load_published(known, machine.home, machine.cache, machine.said.append)
+    assert machine.said[2:] == [
+        "warning: the last 12 images are not those that were published to test MNIST (all class "
+        "counts agree); they test here, too"
+    ]
+    known = replace(known, train_counts=known.test_counts, test_counts=known.train_counts)
+    machine.said.clear()
+    load_published(known, machine.home, machine.cache, machine.said.append)
+    assert machine.said == []

@@ -16,6 +16,7 @@ from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 LONGEST = 500  # characters in a message about an option
 # Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -85,6 +86,13 @@ def number(above: float, largest: float) -> Callable[[str], float]:
     return convert
 
 
+def fraction(text: str) -> float:
+    """Accept a number from 0 up to, but not including, 1."""
+    if NUMBER.fullmatch(text) and 0 <= float(text) < 1:
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     """Return a converter that accepts one of `names`."""
 
@@ -92,6 +100,22 @@ def one_of(*names: str) -> Callable[[str], str]:
         if text not in names:
             raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(names)}")
         return text
+
+    return convert
+
+
+def name_or_path(*names: str) -> Callable[[str], str]:
+    """Return a converter that accepts one of `names`, or a path that exists, made absolute."""
+
+    def convert(text: str) -> str:
+        if text in names:
+            return text
+        with suppress(OSError, ValueError):
+            if text and Path(text).exists():
+                return str(Path(text).resolve())
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of {', '.join(names)}, and no file or folder"
+        )
 
     return convert
 
@@ -119,6 +143,22 @@ def file(text: str) -> Path:
     if not _is_folder(text, Path(text).parent):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
     return Path(text)
+
+
+def png(text: str) -> Path:
+    """Accept the path of a PNG to write. If a file is there, it must be one, or empty."""
+    path = file(text)
+    if path.is_file():
+        try:
+            with path.open("rb") as former:
+                start = former.read(len(PNG))
+        except OSError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a path to use: {error.strerror}"
+            ) from None
+        if start not in (PNG, b""):
+            raise argparse.ArgumentTypeError(f"{text!r} is a file that is not a PNG")
+    return path
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
@@ -151,6 +191,9 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, str(error)
     except MemoryError:
         code, message = 1, "out of memory; close other programs"
+    except ImportError as error:
+        advice = "close other programs, or install it again"
+        code, message = 1, f"a library cannot be loaded: {one_line(error)}; {advice}"
     except OSError as error:
         code, message = 1, describe(error)
     _give_up_broken_output()
@@ -175,6 +218,8 @@ def describe(error: OSError) -> str:
             advice = "raise the limit on the size of a file (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
+        case errno.ENAMETOOLONG:
+            advice = "choose a shorter name"
         case _:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"

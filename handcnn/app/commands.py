@@ -18,9 +18,9 @@ def resume_command(folder: Path) -> str:
     return _command("train.py", "--resume", folder)
 
 
-def predict_command(weights: Path) -> str:
-    """Return the command that reads the example picture with `weights`."""
-    return _command("predict.py", _from_here(PROJECT / "docs" / "seven.jpg"), "--weights", weights)
+def predict_command(weights: Path, picture: Path = PROJECT / "docs" / "seven.jpg") -> str:
+    """Return the command that reads a picture, by default the example, with `weights`."""
+    return _command("predict.py", _from_here(picture), "--weights", weights)
 
 
 def _command(program: str, *arguments: str | Path) -> str:

@@ -6,14 +6,20 @@ claims. `Request` is what was typed: options of a run, and others that concern o
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from handcnn.app import command_line as cli
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.kernels.threads import default_threads
+from handcnn.models import NETWORKS, RECIPES
+from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
 
+DOCUMENTED = RECIPES["documented"]
+# What checkpoints from before there were these options leave out.
+FORMERLY = {"network": "documented", "schedule": "constant", "augment": "none", "average": 0.0}
 COUNT = cli.whole_number(1, 1_000_000)
 
 
@@ -35,23 +41,64 @@ def about(
     return {"convert": convert, "help": help, "metavar": metavar, "fixed": fixed}
 
 
+def _run(text: str) -> Path | str:
+    """Accept the folder of a run, or the word for the newest one; ./latest is a folder."""
+    return runs.LATEST if text == runs.LATEST else cli.folder(text)
+
+
 @dataclass(frozen=True)
 class Options:
-    """The options that define a run."""
+    """The options that define a run. Their defaults are those of the documented network."""
 
+    network: str = field(
+        default="documented",
+        metadata=about(
+            cli.one_of(*NETWORKS),
+            "which network, with the recipe that trains it",
+            f"{{{','.join(NETWORKS)}}}",
+            fixed=True,
+        ),
+    )
     epochs: int = field(
-        default=20,
+        default=DOCUMENTED.epochs,
         metadata=about(cli.whole_number(1, 10_000), "passes over the training images", "N"),
     )
     batch_size: int = field(
-        default=64,
+        default=DOCUMENTED.batch_size,
         metadata=about(
             COUNT, "images per step; twice as many need half the learning rate", "N", fixed=True
         ),
     )
     learning_rate: float = field(
-        default=0.001,
+        default=DOCUMENTED.learning_rate,
         metadata=about(cli.number(0, 1000), "step size, for the gradient of the summed loss", "R"),
+    )
+    schedule: str = field(
+        default=DOCUMENTED.schedule,
+        metadata=about(
+            cli.one_of(*SCHEDULES),
+            "how the step size changes during the training",
+            f"{{{','.join(SCHEDULES)}}}",
+            fixed=True,
+        ),
+    )
+    augment: str = field(
+        default=DOCUMENTED.augment,
+        metadata=about(
+            cli.one_of(*AUGMENTATIONS),
+            "what is done to each training image, drawn anew in each epoch",
+            f"{{{','.join(AUGMENTATIONS)}}}",
+            fixed=True,
+        ),
+    )
+    average: float = field(
+        default=DOCUMENTED.average,
+        metadata=about(
+            cli.fraction,
+            "decay per step of an average of the weights, which is kept in their place; 0 for none",
+            "D",
+            fixed=True,
+        ),
     )
     seed: int = field(
         default=0,
@@ -62,9 +109,9 @@ class Options:
     dataset: str = field(
         default="auto",
         metadata=about(
-            cli.one_of("auto", "mnist", "digits"),
+            str,  # `parse` is told which names there are
+            "images by name, or the path of your own; "
             "auto is MNIST, or scikit-learn's digits if MNIST is not available",
-            "{auto,mnist,digits}",
             fixed=True,
         ),
     )
@@ -98,9 +145,9 @@ class Request:
     name: str | None = field(
         default=None, metadata=about(cli.name, "added to the name of the run's folder")
     )
-    resume: Path | None = field(
+    resume: Path | str | None = field(
         default=None,
-        metadata=about(cli.folder, "go on with the run in this folder, or with 'latest'", "RUN"),
+        metadata=about(_run, "go on with the run in this folder, or with 'latest'", "RUN"),
     )
     quiet: bool = field(default=False, metadata=about(None, "print only warnings and the result"))
     target_accuracy: float | None = field(
@@ -122,8 +169,10 @@ def parse(
     Args:
         arguments: by default those of the command line.
         description: opens the help text.
-        training_images: how many there are in each data set.
+        training_images: how many there are in each data set that has a name.
     """
+    names = ("auto", *training_images)
+    dataset = {"convert": cli.name_or_path(*names), "metavar": f"{{{','.join(names)},PATH}}"}
     parser = cli.Parser(
         prog="train.py", description=description, argument_default=argparse.SUPPRESS
     )
@@ -131,16 +180,26 @@ def parse(
     for entry in (*fields(Options), *fields(Request)):
         if entry.metadata:
             group = exclusive if entry.name in ("name", "resume") else parser
-            group.add_argument(flag(entry.name), **_argument(entry.default, **entry.metadata))
+            default = _default(entry.name, entry.default)
+            metadata = entry.metadata | (dataset if entry.name == "dataset" else {})
+            group.add_argument(flag(entry.name), **_argument(default, **dict[str, Any](metadata)))
     typed = vars(parser.parse(arguments))
     given = {entry.name: typed.pop(entry.name) for entry in fields(Options) if entry.name in typed}
-    request = Request(Options(**given), frozenset(given), **typed)
+    recipe = asdict(RECIPES[given.get("network", "documented")])
+    request = Request(Options(**(recipe | given)), frozenset(given), **typed)
     _refuse_contradictions(parser, request, training_images)
     return request
 
 
+def _default(name: str, default: object) -> str:
+    """Return the default of an option in words: one for each network where they differ."""
+    values = {network: getattr(recipe, name, default) for network, recipe in RECIPES.items()}
+    others = [f", {value} for {network}" for network, value in values.items() if value != default]
+    return "" if default is None else f"{default}{''.join(others)}"
+
+
 def _argument(
-    default: object,
+    default: str,
     convert: Callable[[str], object] | None,
     help: str,
     metavar: str | None,
@@ -149,7 +208,7 @@ def _argument(
     """Return an option as argparse wants it described."""
     if convert is None:
         return {"help": help, "action": "store_true"}
-    help += f" (default: {default})" if default is not None else ""
+    help += f" (default: {default})" if default else ""
     return {"help": help, "type": convert, "metavar": metavar}
 
 
@@ -158,13 +217,15 @@ def _refuse_contradictions(
 ) -> None:
     """Exit with 2 if two options contradict each other."""
     resume, output_dir, limit = request.resume, request.output_dir, request.options.limit
-    if resume not in (None, runs.LATEST) and output_dir not in (None, Path(resume).parent):
+    if isinstance(resume, Path) and output_dir not in (None, resume.parent):
         parser.error(
             f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
             "where it is; it goes with --resume latest only"
         )
-    largest = training_images.get(request.options.dataset, max(training_images.values()))
-    if limit is not None and limit > largest:
+    # How many there are of other images is known when they are loaded.
+    known = {**training_images, "auto": max(training_images.values())}
+    largest = known.get(request.options.dataset)
+    if limit is not None and largest is not None and resume is None and limit > largest:
         parser.error(f"--limit: {limit} is more than the {largest:,} training images")
 
 
@@ -174,6 +235,7 @@ def saved_options(saved: Mapping[str, object]) -> Options:
     Raises:
         ValueError: they cannot have been typed.
     """
+    saved = FORMERLY | dict(saved)
     if saved.keys() != {entry.name for entry in fields(Options)}:
         raise ValueError("its options are not those of train.py")
     for entry in fields(Options):

@@ -1,6 +1,5 @@
 """From a run's checkpoint back to a session, with every doubt about the file settled first."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -8,20 +7,17 @@ from handcnn.app.console import plural
 from handcnn.app.options import Options, Request, flag, saved_options
 from handcnn.app.session import Dataset, Session, open_session
 from handcnn.errors import HandcnnError
-from handcnn.layers import ParameterLayer
+from handcnn.models import NETWORKS
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
+from handcnn.text import one_line
 
 LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
 
 
-def read_run(folder: Path, build: Callable[[float], Network]) -> tuple[Options, Checkpoint]:
+def read_run(folder: Path) -> tuple[Options, Checkpoint]:
     """Return the options and the state that the checkpoint in `folder` holds.
-
-    Args:
-        folder: of the run.
-        build: makes the network that train.py trains, from a learning rate.
 
     Raises:
         HandcnnError: the checkpoint is damaged, or train.py cannot have written it.
@@ -33,13 +29,24 @@ def read_run(folder: Path, build: Callable[[float], Network]) -> tuple[Options, 
         if saved.pop("sha256", None) is None:
             raise ValueError("its options are not those of train.py")
         options = saved_options(saved)
-        if state.net.architecture() != build(options.learning_rate).architecture():
+        if not _is_named(state.net, options) or bool(state.average) != (options.average > 0):
             raise ValueError("it does not hold the network that train.py trains")
         if len(state.history) > options.epochs or not all(map(_is_plausible, state.history)):
             raise ValueError("its history is impossible")
     except ValueError as error:
-        raise HandcnnError(f"{path} cannot be used: {error}") from None
+        raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from None
     return options, state
+
+
+def _is_named(net: Network, options: Options) -> bool:
+    """Return whether this is the network that the options name."""
+    shape = net.output_shapes()[-1]
+    if net.input_shape is None or shape is None or len(shape) != 1:
+        return False
+    named = NETWORKS[options.network](
+        options.learning_rate, input_shape=net.input_shape, classes=shape[0]
+    )
+    return net.architecture() == named.architecture()
 
 
 def _is_plausible(row: dict[str, float]) -> bool:
@@ -65,13 +72,19 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
             option = flag(entry.name)
             was = f"without {option}" if past is None else f"with {option} {past}"
             raise HandcnnError(
-                f"{folder} was trained {was}, which cannot become {new} on resuming; "
+                f"{one_line(folder)} was trained {was}, which cannot become {new} on resuming; "
                 "leave the option out or start a new run"
             )
     changed = replace(options, **typed)
+    if changed.epochs != options.epochs and options.schedule != "constant":
+        raise HandcnnError(
+            f"{one_line(folder)} was trained with --schedule {options.schedule} over --epochs "
+            f"{options.epochs}: other epochs would have had other learning rates from the start; "
+            "leave the option out or start a new run"
+        )
     if changed.epochs < epochs_done:
         raise HandcnnError(
-            f"{folder} has trained {plural(epochs_done, 'epoch')}, which --epochs "
+            f"{one_line(folder)} has trained {plural(epochs_done, 'epoch')}, which --epochs "
             f"{changed.epochs} cannot undo; leave the option out or start a new run"
         )
     return changed
@@ -85,10 +98,14 @@ def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Che
     """
     if dataset.record["sha256"] != state.options["sha256"]:
         raise HandcnnError(
-            f"{folder} was trained on other {dataset.name} data than what is there now (their "
-            "SHA-256 differ); bring back the former data or start a new run"
+            f"{one_line(folder)} was trained on other {one_line(dataset.address)} data than what "
+            "is there now (their SHA-256 differ); bring back the former data or start a new run"
         )
-    for layer in state.net.layers:
-        if isinstance(layer, ParameterLayer):
-            layer.learning_rate = options.learning_rate
+    image, classes = dataset.test[0][0], len(dataset.class_names)
+    if (state.net.input_shape, state.net.output_shapes()[-1]) != ((1, *image.shape), (classes,)):
+        raise HandcnnError(
+            f"{one_line(folder / runs.CHECKPOINT)} cannot be used: its network does not fit the "
+            f"data, images of shape {image.shape} in {classes} classes"
+        )
+    state.net.set_learning_rate(options.learning_rate)
     return open_session(folder, dataset, options, state)

@@ -19,12 +19,15 @@ from handcnn.app.commands import resume_command
 from handcnn.app.console import Console, epoch_line
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import Options
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
 from handcnn.network import Network
+from handcnn.schedule import learning_rates
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
-from handcnn.training import Batch, Metrics, best_epoch, evaluate, train_epoch
+from handcnn.text import one_line
+from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
 from handcnn.types import Array
 
 UInt8 = npt.NDArray[np.uint8]
@@ -41,6 +44,14 @@ class Dataset(Protocol):
     @property
     def title(self) -> str:
         """Its name in messages and pictures."""
+
+    @property
+    def address(self) -> str:
+        """What `--dataset` has to be to find it again."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -74,6 +85,12 @@ class Session:
         return self.options.epochs - len(self.state.history)
 
     @property
+    def trained(self) -> Network:
+        """The network to validate and to keep: the average of the weights, where there is one."""
+        net, average = self.state.net, self.state.average
+        return net.with_parameters(average) if average else net
+
+    @property
     def best_row(self) -> Mapping[str, float]:
         """The row of the epoch whose weights are kept."""
         return best_epoch(self.state.history)
@@ -83,14 +100,15 @@ def new_session(
     folder: Path, dataset: Dataset, options: Options, net: Network, rng: np.random.Generator
 ) -> Session:
     """Return a session before its first epoch. `rng` will shuffle the batches."""
-    state = Checkpoint(net, copies(net.parameters()), rng, [], {})
+    average = copies(net.parameters()) if options.average else {}
+    state = Checkpoint(net, copies(net.parameters()), rng, [], {}, average)
     return open_session(folder, dataset, options, state)
 
 
 def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
     """Return a session that goes on from `state`, which will be saved with these options."""
     # Not "auto" but the data set that it found, so that resuming asks for the same one.
-    options = replace(options, dataset=dataset.name)
+    options = replace(options, dataset=dataset.address)
     state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
     return Session(folder, dataset, options, state)
 
@@ -121,7 +139,8 @@ def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[No
         interrupts.check()  # in a pipe, Ctrl-C also ends the program that reads our output
         if not session.folder.is_dir():
             raise HandcnnError(
-                f"{session.folder} has vanished, and with it what was saved there; start a new run"
+                f"{one_line(session.folder)} has vanished, and with it what was saved there; "
+                "start a new run"
             ) from error
         has_begun = (session.folder / runs.CHECKPOINT).is_file()
         saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
@@ -135,7 +154,7 @@ def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> 
         session.state.history.append(row)
         is_best = session.best_row is row
         if is_best:
-            session.state.best = copies(session.state.net.parameters())
+            session.state.best = copies(session.trained.parameters())
         save(session)
         console.print(epoch_line(row, session.options.epochs, is_best))
         interrupts.check()
@@ -148,28 +167,39 @@ def train_one_epoch(session: Session, interrupts: Interrupts, console: Console) 
         HandcnnError: the loss or a parameter is no longer finite.
         Stopped: a signal came; the epoch is lost.
     """
-    net, options = session.state.net, session.options
+    net, options, rng = session.state.net, session.options, session.state.rng
     epoch = len(session.state.history) + 1
-    batches = session.dataset.batches("train", options.batch_size, session.state.rng)
+    batches = session.dataset.batches("train", options.batch_size, rng)
+    steps = -(-session.dataset.record["sizes"]["train"] // options.batch_size)
+    rates = learning_rates(options.schedule, options.learning_rate, epoch, options.epochs, steps)
+    augment = AUGMENTATIONS[options.augment]
+    average = WeightAverage(session.state.average, options.average, (epoch - 1) * steps)
     with console.progress(batches, f"epoch {epoch}/{options.epochs}") as (shown_batches, show):
 
         def after_step(metrics: Metrics) -> None:
+            if options.average:
+                average.update(net.parameters())
             show(metrics)
             interrupts.check()
 
         start = time.perf_counter()
+        augmented = ((augment(x, rng), y) for x, y in shown_batches)
         try:
-            training = train_epoch(net, shown_batches, after_step)
+            training = train_epoch(net, augmented, after_step, rates)
         except HandcnnError as error:
             raise _diverged(session, str(error)) from error
         seconds = time.perf_counter() - start
-    validation, _ = evaluate(net, session.dataset.batches("validation", EVALUATION_BATCH))
+    session.state.average = average.arrays
+    validation, _ = evaluate(
+        session.trained, session.dataset.batches("validation", EVALUATION_BATCH)
+    )
     if not math.isfinite(validation.loss):
         cause = "most likely because the learning rate is too large; try a tenth of it"
         raise _diverged(session, f"the validation loss is not finite after the last step, {cause}")
+    net.set_learning_rate(options.learning_rate)
     return {
         "epoch": epoch,
-        "learning_rate": options.learning_rate,
+        "learning_rate": rates[-1],
         "loss": training.loss,
         "accuracy": training.accuracy,
         "val_loss": validation.loss,
@@ -183,8 +213,8 @@ def _diverged(session: Session, cause: str) -> HandcnnError:
     """Return the error for an epoch that failed: why, and how to go on."""
     done = len(session.state.history)
     return HandcnnError(
-        f"epoch {done + 1}: {cause}; {session.folder} keeps the state after epoch {done}, go on "
-        f"with: {resume_command(session.folder)} "
+        f"epoch {done + 1}: {cause}; {one_line(session.folder)} keeps the state after epoch "
+        f"{done}, go on with: {resume_command(session.folder)} "
         f"--learning-rate {session.options.learning_rate / 10:g}"
     )
 
@@ -201,6 +231,7 @@ def save(session: Session) -> None:
         state.net.with_parameters(state.best).save(
             folder / runs.WEIGHTS,
             dataset=session.dataset.name,
+            classes=session.dataset.class_names,
             epoch=row["epoch"],
             val_loss=row["val_loss"],
             val_accuracy=row["val_accuracy"],

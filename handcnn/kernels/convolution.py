@@ -11,24 +11,43 @@ With xpad for x with p rows and columns of zeros on every side:
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
 of (C, H, W, N), the layout of `handcnn.kernels.im2col`, which draws it. A convolution that gets
 such an array from the one before it has nothing to rearrange.
+
+The windows are laid out and multiplied one block of output at a time. A block is as many columns as
+make a product that BLAS does best, and as many rows as leave its windows in the cache:
+
+    output          block       the image below it, with k = 3 and p = 1
+    . . . . . .                 . # # # # .
+    . . # # . .     # #         . # # # # .     copied k times, each time shifted by one; the
+    . . # # . .     # #         . # # # # .     k - 1 rows that two blocks share are copied for
+    . . . . . .                 . # # # # .     both
+    . . . . . .                 . . . . . .
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from handcnn.kernels.im2col import im2col, kernel_matrix, pad, split_kernel_matrix
-from handcnn.kernels.products import slices, total
+from handcnn.kernels.im2col import (
+    im2col,
+    kernel_matrix,
+    output_size,
+    overlap,
+    split_kernel_matrix,
+)
+from handcnn.kernels.products import SMALL, slices, total
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
-# Bytes of the windows of one row of output that are multiplied at a time: they stay in the cache.
-BLOCK = 1 << 18
+# Bytes of windows that are laid out and multiplied at a time: they stay in the second cache.
+BLOCK = 600_000
 # Columns of a product summed at a time in a weight gradient: the windows of a small kernel stay in
 # the smallest cache.
 SUMMED = 512
-# Kernels with more entries than this: first copy dz into the order in which it is read.
-MANY_ENTRIES = 64
+# BLAS takes dz as it lies for small kernels or many filters. Otherwise dz is first copied into the
+# order in which it is read.
+MANY_ENTRIES, FEW_FILTERS = 200, 16
+# Scattering is slower by so much that a dilated dz may have this many pixels for each of dz.
+FEW_ZEROS = 4 / 3
 MOST = 1 << 22  # numbers in the products of a weight gradient that are added up at a time
 
 
@@ -36,11 +55,9 @@ def correlate(
     x: Array, weights: Array, bias: Array | None = None, stride: int = 1, padding: int = 0
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
-    k = weights.shape[-1]
-    xpad = pad(batch_last(x), padding)
-    constant = None if bias is None else 1
-    z = multiply_windows(kernel_matrix(weights, bias), xpad, k, stride, constant)
-    return batch_first(z)
+    k, constant = weights.shape[-1], None if bias is None else 1
+    A, images = kernel_matrix(weights, bias), np.ascontiguousarray(batch_last(x))
+    return batch_first(multiply_windows(A, images, k, stride, padding, constant))
 
 
 def weight_gradient(
@@ -51,8 +68,8 @@ def weight_gradient(
     The bias is one more entry of the kernel, over a constant 1. So the same product gives dbias
     (F, 1), the sum of dz over n, i and j.
     """
-    dz_last = np.ascontiguousarray(batch_last(dz))
-    dA = multiply_by_windows(dz_last, pad(batch_last(x), padding), k, stride)
+    images, dz_last = (np.ascontiguousarray(batch_last(array)) for array in (x, dz))
+    dA = multiply_by_windows(dz_last, images, k, stride, padding)
     return split_kernel_matrix(dA, (dz.shape[1], x.shape[1], k, k))
 
 
@@ -61,6 +78,9 @@ def input_gradient(
 ) -> Array:
     """Return dx (N, C, H, W): dz, dilated by the stride, correlated with the rotated kernels.
 
+    The dilated dz has zeros between its entries and k - 1 of them around it. Where there are many,
+    dz is multiplied as it is instead, and each product is added to its pixel.
+
     Args:
         dz: (N, F, OH, OW).
         weights: (F, C, k, k).
@@ -68,14 +88,11 @@ def input_gradient(
         stride: of the convolution.
         padding: of the convolution.
     """
-    (n, f, oh, ow), (_, h, w), k = dz.shape, image_shape, weights.shape[-1]
-    s, p = stride, padding
-    # s - 1 zeros between the entries of dz, k - 1 around them; then p are cropped on each side.
-    dilated = np.zeros((f, h + 2 * p + k - 1, w + 2 * p + k - 1, n), dz.dtype)
-    dilated[:, k - 1 : k - 1 + s * oh : s, k - 1 : k - 1 + s * ow : s] = batch_last(dz)
-    dilated = dilated[:, p : p + h + k - 1, p : p + w + k - 1]
-    rotated = weights[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, F, k, k)
-    return batch_first(multiply_windows(kernel_matrix(rotated), dilated, k, stride=1))
+    (_, h, w), (oh, ow), k = image_shape, dz.shape[2:], weights.shape[-1]
+    if stride == 1 and padding < k and h * w <= FEW_ZEROS * oh * ow:
+        rotated = weights[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, F, k, k)
+        return correlate(dz, rotated, padding=k - 1 - padding)
+    return batch_first(scatter(dz, weights, image_shape, stride, padding))
 
 
 def batch_last(x: Array) -> Array:
@@ -89,38 +106,72 @@ def batch_first(x: Array) -> Array:
 
 
 def multiply_windows(
-    A: Array, xpad: Array, k: int, stride: int, constant: float | None = None
+    A: Array, x: Array, k: int, stride: int, padding: int, constant: float | None = None
 ) -> Array:
-    """Return kernel matrix A (F, k*R) times the windows of xpad (C, H, W, B): (F, OH, OW, B)."""
-    oh, ow = _output_size(xpad, k, stride)
-    b = xpad.shape[-1]
+    """Return kernel matrix A (F, k*R) times the windows of x (C, H, W, B): (F, OH, OW, B)."""
+    _, h, w, b = x.shape
+    oh, ow = (output_size(size, k, stride, padding) for size in (h, w))
     z = np.empty((len(A), oh, ow * b), A.dtype)
+    width = SMALL // max(1, A.size * b)
 
     def work(rows: slice) -> None:
-        for columns in _blocks(A.shape[1] * b * A.itemsize, ow):
-            windows = im2col(_under(xpad, rows, columns, k, stride), k, stride, constant)
-            part = z[:, rows, columns.start * b : columns.stop * b]
+        for few, columns in _blocks(rows, ow, width, A[0].nbytes // k * b, k, stride):
+            windows = im2col(x, k, stride, padding, constant, few, columns)
+            part = z[:, few, columns.start * b : columns.stop * b]
             np.matmul(A, windows, out=part.swapaxes(0, 1))
 
     share(work, oh, _cost(A.shape, oh * ow * b, k))
     return z.reshape(len(A), oh, ow, b)
 
 
-def multiply_by_windows(dz: Array, xpad: Array, k: int, stride: int) -> Array:
-    """Return dz (F, OH, OW, B) times the transposed windows of xpad (C, H, W, B): (F, k*R)."""
+def multiply_by_windows(dz: Array, x: Array, k: int, stride: int, padding: int) -> Array:
+    """Return dz (F, OH, OW, B) times the transposed windows of x (C, H, W, B): (F, k*R)."""
     f, oh, ow, b = dz.shape
-    entries = k * (k * len(xpad) + 1)
+    entries = k * (k * len(x) + 1)
+    width = SUMMED // max(1, b)
 
     def work(rows: slice) -> Array:
         return total(
             sum_over_columns(
-                im2col(_under(xpad, rows, columns, k, stride), k, stride, constant=1),
-                dz[:, rows, columns].reshape(f, rows.stop - rows.start, -1),
+                im2col(x, k, stride, padding, 1, few, columns),
+                dz[:, few, columns].reshape(f, few.stop - few.start, -1),
             )
-            for columns in _blocks(entries * b * dz.itemsize, ow)
+            for few, columns in _blocks(rows, ow, width, entries // k * b * x.itemsize, k, stride)
         )
 
     return total(share(work, oh, _cost((f, entries), oh * ow * b, k))).T
+
+
+def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Array:
+    """Return dx (C, H, W, B), row by row, for dz (B, F, OH, OW).
+
+    Row y of the image lies under row u of the kernels where these stand at row i of the output with
+    i*s + u - p = y. The rows i are neighbours, so their part of dz is one matrix. Its product has a
+    row for each column v of the kernels. Each is added where it belongs, with s = 1, p = 0, k = 3:
+
+        v = 0    1 2 3 4
+        v = 1      1 2 3 4
+        v = 2        1 2 3 4
+        row y    . . . . . .
+    """
+    (c, h, w), (b, f, oh, ow), k = image_shape, dz.shape, weights.shape[-1]
+    dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(oh * f, ow * b)
+    # (k*C, k, F). The kernel rows come from the last to the first, since u falls as i rises.
+    A = weights.transpose(3, 1, 2, 0)[:, :, ::-1].reshape(k * c, k, f)
+    dx = np.zeros((c, h, w, b), dz.dtype)
+
+    def work(rows: slice) -> None:
+        for y in range(rows.start, rows.stop):
+            i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
+            count = (i.stop - i.start) * f
+            few = A[:, kernel_rows].reshape(k * c, count)
+            products = few @ dz_rows[i.start * f : i.start * f + count]
+            for v, product in enumerate(products.reshape(k, c, ow, b)):
+                j, pixels = overlap(v - p, s, ow, w)
+                dx[:, y, pixels] += product[:, j]
+
+    share(work, h, _cost((k * c, k * f), oh * ow * b, k))
+    return dx
 
 
 def sum_over_columns(windows: Array, dz: Array) -> Array:
@@ -129,16 +180,10 @@ def sum_over_columns(windows: Array, dz: Array) -> Array:
     pieces = _equal_parts(length, SUMMED)
     windows = windows.reshape(oh, entries, pieces, -1).swapaxes(1, 2)  # (OH, pieces, k*R, l)
     dz = dz.reshape(len(dz), oh, pieces, -1).transpose(1, 2, 3, 0)  # (OH, pieces, l, F)
-    if entries > MANY_ENTRIES:
+    if entries > MANY_ENTRIES and dz.shape[-1] <= FEW_FILTERS:
         dz = np.ascontiguousarray(dz)
     rows = max(1, MOST // (pieces * entries * dz.shape[-1]))
     return total((windows[few] @ dz[few]).sum(axis=(0, 1)) for few in slices(slice(0, oh), rows))
-
-
-def _under(xpad: Array, rows: slice, columns: slice, k: int, stride: int) -> Array:
-    """Return the part of xpad (C, H, W, B) that lies under these rows and columns of output."""
-    below, beyond = (stride * (part.stop - 1) + k for part in (rows, columns))
-    return xpad[:, stride * rows.start : below, stride * columns.start : beyond]
 
 
 def _cost(A_shape: Shape, windows: int, k: int) -> int:
@@ -147,15 +192,34 @@ def _cost(A_shape: Shape, windows: int, k: int) -> int:
     return windows * entries * (f + MOVED // k)
 
 
-def _output_size(xpad: Array, k: int, stride: int) -> tuple[int, int]:
-    _, h, w, _ = xpad.shape
-    return (h - k) // stride + 1, (w - k) // stride + 1
+def _blocks(
+    rows: slice, ow: int, width: int, bytes_each: int, k: int, stride: int
+) -> Iterator[tuple[slice, slice]]:
+    """Cut these rows of output into blocks whose windows stay in the cache.
+
+    Args:
+        rows: of the output.
+        ow: the number of its columns.
+        width: the most columns in a block.
+        bytes_each: of what lies under one column of output in one row of the image.
+        k: side of the kernels.
+        stride: between windows.
+
+    Yields:
+        The rows and the columns of a block.
+    """
+    bytes_each = max(1, bytes_each)
+    width = _equal(ow, min(width, BLOCK // (2 * k * bytes_each)))  # and k + 1 rows, if stride is 1
+    height = (BLOCK // (bytes_each * width) - k) // stride + 1
+    for columns in slices(slice(0, ow), width):
+        for few in slices(rows, _equal(rows.stop - rows.start, height)):
+            yield few, columns
 
 
-def _blocks(bytes_each: int, ow: int) -> Iterator[slice]:
-    """Cut the columns of a row of output into equal parts whose windows stay in the cache."""
-    parts = _equal_parts(ow, BLOCK // max(1, bytes_each))
-    return slices(slice(0, ow), ow // parts)
+def _equal(length: int, longest: int) -> int:
+    """Return how long parts of `length` are if they are few, about equal and not longer."""
+    parts = -(-length // max(1, longest))
+    return -(-length // max(1, parts))
 
 
 def _equal_parts(length: int, longest: int) -> int:

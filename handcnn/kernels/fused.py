@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handcnn.kernels.convolution import sum_over_columns
-from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, pad, split_kernel_matrix
+from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, split_kernel_matrix
 from handcnn.kernels.products import slices, total
 from handcnn.kernels.threads import share
 from handcnn.types import Array, Shape
@@ -92,7 +92,7 @@ def update_fused(
     (f, oh, _), k = geometry.output_shape, kernels.shape[-1]
     conv_rate, dense_rate = learning_rates
     units_as_images = dM.reshape(*geometry.image_shape, -1)  # (C, H, W, M)
-    windows = im2col(pad(units_as_images, geometry.padding), k, geometry.stride, constant=dm)
+    windows = im2col(units_as_images, k, geometry.stride, geometry.padding, constant=dm)
     by_row = W.reshape(f, oh, -1)  # (F, OH, OW*M), a view
     A = kernel_matrix(kernels, bias)
     step = A * A.dtype.type(dense_rate)

@@ -27,7 +27,6 @@ R = k*C where there is no bias.
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from handcnn.types import Array, Shape
 
@@ -50,37 +49,50 @@ def split_kernel_matrix(A: Array, shape: Shape) -> tuple[Array, Array]:
     return np.ascontiguousarray(weights), A[:, 0, -1:].copy()
 
 
-def pad(x: Array, padding: int) -> Array:
-    """Return x (C, H, W, B) with rows and columns of zeros on every side, contiguous."""
-    if padding == 0:
-        return np.ascontiguousarray(x)
-    c, h, w, b = x.shape
-    xpad = np.zeros((c, h + 2 * padding, w + 2 * padding, b), x.dtype)
-    xpad[:, padding : padding + h, padding : padding + w] = x
-    return xpad
-
-
-def im2col(xpad: Array, k: int, stride: int, constant: Array | float | None = None) -> Array:
+def im2col(
+    x: Array,
+    k: int,
+    stride: int,
+    padding: int,
+    constant: Array | float | None = None,
+    rows: slice | None = None,
+    columns: slice | None = None,
+) -> Array:
     """Return the windows of each row of output as columns: (OH, k*R, OW*B), a view.
 
     Args:
-        xpad: padded images (C, H, W, B).
+        x: images (C, H, W, B).
         k: side of the kernels.
         stride: between windows.
+        padding: rows and columns of zeros around the images.
         constant: a number or (B,), what lies under the bias; None where there is no bias.
+        rows: of the output, from start to stop; without them all. OH is their number.
+        columns: of the output, likewise.
     """
-    c, h, w, b = xpad.shape
-    oh, ow = (h - k) // stride + 1, (w - k) // stride + 1
+    c, h, w, b = x.shape
+    top, oh = _first_and_count(rows, output_size(h, k, stride, padding))
+    left, ow = _first_and_count(columns, output_size(w, k, stride, padding))
     r = k * c + (constant is not None)
-    shifted = np.empty((h, r, ow, b), xpad.dtype)
+    shape = stride * (oh - 1) + k, r, ow, b
+    shifted = np.zeros(shape, x.dtype) if padding else np.empty(shape, x.dtype)
+    inside, below = overlap(stride * top - padding, 1, len(shifted), h)
     for v in range(k):
-        columns = xpad[:, :, v : v + stride * ow : stride][:, :, :ow]  # (C, H, OW, B)
-        shifted[:, v * c : v * c + c] = columns.swapaxes(0, 1)
+        places, pixels = overlap(stride * left + v - padding, stride, ow, w)
+        shifted[inside, v * c : v * c + c, places] = x[:, below, pixels].swapaxes(0, 1)
     if constant is not None:
         shifted[:, -1] = constant
-    rows = shifted.reshape(h * r, ow * b)
-    windows = sliding_window_view(rows, k * r, axis=0)[:: stride * r]
-    return windows[:oh].swapaxes(1, 2)
+    _, of_entry, _, of_number = shifted.strides
+    strides = stride * r * of_entry, of_entry, of_number
+    return np.ndarray((oh, k * r, ow * b), x.dtype, shifted, strides=strides)
+
+
+def output_size(size: int, k: int, stride: int, padding: int) -> int:
+    """Return OH for H, or OW for W."""
+    return (size + 2 * padding - k) // stride + 1
+
+
+def _first_and_count(part: slice | None, size: int) -> tuple[int, int]:
+    return (0, size) if part is None else (part.start, part.stop - part.start)
 
 
 def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array:
@@ -102,12 +114,12 @@ def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array
         image = np.zeros((size, *products[0].shape[1:]), products[0].dtype)
     for v in range(k):
         if products[v] is not image:
-            windows, pixels = _overlap(v - padding, stride, count, size)
+            windows, pixels = overlap(v - padding, stride, count, size)
             image[pixels] += products[v][windows]
     return image
 
 
-def _overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]:
+def overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]:
     """Return which of `count` pixels first, first + step, ... lie in an image of this size.
 
     Returns:

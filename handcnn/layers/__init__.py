@@ -7,10 +7,13 @@ from handcnn.layers.conv2d import Conv2D
 from handcnn.layers.dense import DenseLayer, HiddenLayer, OutputLayer
 from handcnn.layers.input import InputLayer
 from handcnn.layers.layer import Layer, ParameterLayer
+from handcnn.layers.maxpool2d import MaxPool2D
+from handcnn.layers.relu import ReLU
 
 # The register: every layer that a saved network may consist of, by name.
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (InputLayer, Conv2D, HiddenLayer, OutputLayer)
+    layer.__name__: layer
+    for layer in (InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer)
 }
 
 
@@ -26,7 +29,9 @@ __all__ = [
     "HiddenLayer",
     "InputLayer",
     "Layer",
+    "MaxPool2D",
     "OutputLayer",
     "ParameterLayer",
+    "ReLU",
     "is_own",
 ]

@@ -10,13 +10,20 @@ convert its dtype: do not change `x` before `backward`.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.products import sgd_update
-from handcnn.layers.checks import check_dtype, check_parameter
+from handcnn.layers.checks import (
+    DTYPES,
+    check_dtype,
+    check_learning_rate,
+    check_parameter,
+    check_real,
+)
 from handcnn.types import Array, Shape
 
 STANDARD_DEVIATION = 0.01  # of the initial weights
@@ -26,6 +33,7 @@ class Layer:
     """A layer without parameters. A subclass needs `forward` and `backward`, and no more."""
 
     arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, kept under the same names
+    x: Array  # what `forward` was given
 
     def forward(self, x: Array) -> Array:
         """Return the output for the batch `x`, keeping what `backward` needs."""
@@ -54,6 +62,11 @@ class Layer:
         """Return the shape of one output, without N, for one input; by default the same."""
         return input_shape
 
+    def work(self, input_shape: Shape) -> int:
+        """Return about how many multiplications the output for one input takes."""
+        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at every place
+        return places * sum(array.size for array in self.parameters().values())
+
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain Python values, to build an equal layer."""
         values = {name: getattr(self, name) for name in self.arguments}
@@ -66,6 +79,30 @@ class Layer:
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
         """Return the shape of every parameter of a layer with this `config`."""
         return {}
+
+    def check_input(self, x: Array) -> Array:
+        """Return the batch `x` in a dtype to compute in, or say why it does not fit.
+
+        Without parameters to follow, a layer keeps float32 and float64; all else becomes float32.
+        """
+        self.check_shape(np.shape(x))
+        x = check_real(str(self), x)
+        return x if x.dtype in DTYPES else x.astype(np.float32)
+
+    def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
+        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
+
+    def check_dout(self, dout: Array) -> Array:
+        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
+        if not hasattr(self, "x"):
+            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
+        shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
+        if np.shape(dout) != shape:
+            raise ValueError(
+                f"{self} expects dout of shape {shape}, the shape of its output, "
+                f"got {np.shape(dout)}"
+            )
+        return np.asarray(dout, self.x.dtype)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -80,7 +117,6 @@ class ParameterLayer(Layer):
     replaced by arrays of the same shape at any time. The layer computes in the dtype of the first.
     """
 
-    x: Array  # what `forward` was given
     weights: Array
     bias: Array
     dweights: Array
@@ -91,7 +127,7 @@ class ParameterLayer(Layer):
     ) -> None:
         check_dtype(str(self), dtype)
         rng = np.random.default_rng() if rng is None else rng
-        self.learning_rate = learning_rate
+        self.learning_rate = check_learning_rate(type(self).__name__, learning_rate)
         self._shapes = self.parameter_shapes(self.config())
         for name, shape in self._shapes.items():
             is_random = name == "weights"
@@ -141,20 +177,4 @@ class ParameterLayer(Layer):
         """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
-        return np.asarray(x, first.dtype)
-
-    def check_dout(self, dout: Array) -> Array:
-        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
-        if not hasattr(self, "x"):
-            raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
-        shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
-        if np.shape(dout) != shape:
-            raise ValueError(
-                f"{self} expects dout of shape {shape}, the shape of its output, "
-                f"got {np.shape(dout)}"
-            )
-        return np.asarray(dout, self.x.dtype)
-
-    def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
-        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
-        raise NotImplementedError
+        return check_real(str(self), x).astype(first.dtype, copy=False)

@@ -15,12 +15,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MOST_COLUMNS = 10
 SIDE = 6 * FIELD  # of a tile, pixels
-GAP = 28  # around the tiles and their texts, pixels
-LINES = (  # below a tile: where each starts, and its size
-    (SIDE + 8, 13),
-    (SIDE + 28, 18),
-    (SIDE + 54, 13),
-)
+GAP = 28  # around the tiles with their texts, pixels
+NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # below a tile, pixels
 WHITE, PALE, GREY, BLACK = 255, 235, 110, 0
 
 
@@ -28,9 +24,10 @@ class Tile(NamedTuple):
     """What a sheet shows of one picture."""
 
     name: str
-    picture: Array | None  # (28, 28), bright on 0; None if it could not be read
+    picture: Array | None = None  # (28, 28), bright on 0; None if it could not be read
     answer: str = ""
-    remark: str = ""
+    probability: str = ""
+    several: bool = False  # whether there seem to be several digits
 
 
 def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
@@ -41,9 +38,9 @@ def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
     """
     rows = -(-len(tiles) // MOST_COLUMNS)
     columns = -(-len(tiles) // rows)
-    used = LINES if any(tile.remark for tile in tiles) else LINES[:2]
-    width, height = SIDE + GAP, used[-1][0] + used[-1][1] + GAP
-    sheet = Image.new("L", (columns * width + GAP, rows * height + GAP), WHITE)
+    width = SIDE + GAP
+    height = (BOTTOM if any(tile.several for tile in tiles) else REMARK) + GAP
+    sheet = Image.new("L", (GAP + columns * width, GAP + rows * height), WHITE)
     for i, tile in enumerate(tiles):
         sheet.paste(_drawn(tile), (GAP + i % columns * width, GAP + i // columns * height))
     with atomic_write(path) as file:
@@ -52,18 +49,20 @@ def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
 
 def _drawn(tile: Tile) -> Image.Image:
     """Return a tile with its texts below."""
-    image = Image.new("L", (SIDE, LINES[-1][0] + LINES[-1][1] + 4), WHITE)
+    image = Image.new("L", (SIDE, BOTTOM), WHITE)
     draw = ImageDraw.Draw(image)
+    small, large = _font(13), _font(18)
+    draw.text((0, NAME), _shortened(tile.name, small, SIDE), GREY, small)
     if tile.picture is None:
-        draw.rectangle((0, 0, SIDE - 1, SIDE - 1), PALE)
-        text, font = "not readable", _font(15)
-        draw.text(((SIDE - font.getlength(text)) // 2, SIDE // 2 - 10), text, GREY, font)
-    else:
-        image.paste(Image.fromarray(tile.picture).resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    texts = ((tile.name, GREY), (tile.answer, BLACK), (tile.remark, BLACK))
-    for (y, size), (text, grey) in zip(LINES, texts, strict=True):
-        font = _font(size)
-        draw.text((0, y), _shortened(text, font), grey, font)
+        draw.rectangle((0, 0, SIDE, SIDE - 1), PALE)
+        draw.text((SIDE // 2 - 40, SIDE // 2 - 9), "not readable", GREY, small)
+        return image
+    image.paste(Image.fromarray(tile.picture).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    room = int(SIDE - small.getlength(tile.probability))
+    draw.text((room, ANSWER + 4), tile.probability, GREY, small)
+    draw.text((0, ANSWER), _shortened(tile.answer, large, room - 8), BLACK, large)
+    if tile.several:
+        draw.text((0, REMARK), "several digits?", BLACK, small)
     return image
 
 
@@ -75,11 +74,11 @@ def _font(size: int) -> Font:
         return ImageFont.load_default()
 
 
-def _shortened(text: str, font: Font) -> str:
-    """Return the text in ASCII, escaped, its middle left out if it is wider than a tile."""
+def _shortened(text: str, font: Font, width: int) -> str:
+    """Return the text in ASCII, escaped, its middle left out if it is wider than that."""
     text = one_line(text).encode("ascii", "backslashreplace").decode()
     shown, kept = text, len(text) // 2
-    while font.getlength(shown) > SIDE:
+    while font.getlength(shown) > width and kept > 0:
         kept -= 1
-        shown = f"{text[:kept]}...{text[-kept:]}"
+        shown = f"{text[:kept]}...{text[len(text) - kept :]}"
     return shown

@@ -33,7 +33,7 @@ class UnreadableError(Exception):
     """A file that cannot be used; the message says why and what to do, but not which file."""
 
 
-def load_picture(source: str | os.PathLike[str] | BinaryIO) -> Array:
+def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standard input") -> Array:
     """Return a picture, in a file or an open one, as grey values (H, W) in [0, 255], float32.
 
     It is upright. Pillow's formats and modes are accepted, but for PostScript. Of an animation, the
@@ -41,11 +41,15 @@ def load_picture(source: str | os.PathLike[str] | BinaryIO) -> Array:
     Colours become the grey that tells ink and paper apart best. Transparency becomes black behind
     light ink and white behind dark ink. Pictures much larger than 1000 pixels are reduced.
 
+    Args:
+        source: a path, or an open file, which messages call `name`.
+        name: as above.
+
     Raises:
         HandcnnError: the file cannot be read, is not a complete picture, or is so large that
             decoding it would take more than 500 MB.
     """
-    name = Path(source) if isinstance(source, str | os.PathLike) else "standard input"
+    shown = Path(source) if isinstance(source, str | os.PathLike) else name
     try:
         with _opened(source) as file, _identified(file) as image:
             _check_size(image)
@@ -66,7 +70,7 @@ def load_picture(source: str | os.PathLike[str] | BinaryIO) -> Array:
         message = BROKEN
         if isinstance(error, OSError) and error.errno:  # what the system says, not Pillow
             message = f"cannot be read: {error.strerror}; check the path"
-    raise HandcnnError(f"{one_line(name)} {message}") from None
+    raise HandcnnError(f"{one_line(shown)} {message}") from None
 
 
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:

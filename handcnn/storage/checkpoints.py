@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -36,6 +36,7 @@ class Checkpoint:
         rng: the generator that shuffles the next epoch.
         history: one row per finished epoch, a number under each of HISTORY_COLUMNS.
         options: what the training was asked for, as plain JSON values.
+        average: the average of the parameters over the steps, by name; empty where none is kept.
     """
 
     net: Network
@@ -43,6 +44,7 @@ class Checkpoint:
     rng: np.random.Generator
     history: list[dict[str, float]]
     options: dict[str, Any]
+    average: dict[str, Array] = field(default_factory=dict)
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -53,13 +55,15 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         OSError: the file cannot be written.
     """
     best = {f"best.{name}": array for name, array in checkpoint.best.items()}
+    average = {f"average.{name}": array for name, array in checkpoint.average.items()}
     metadata = {
         **checked_architecture(path, checkpoint.net),
         "rng": checkpoint.rng.bit_generator.state,
         "history": checkpoint.history,
         "options": checkpoint.options,
+        "has_average": bool(average),
     }
-    write_archive(path, "checkpoint", checkpoint.net.parameters() | best, metadata)
+    write_archive(path, "checkpoint", checkpoint.net.parameters() | best | average, metadata)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -69,7 +73,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         HandcnnError: as in `load_network`, or the progress in it cannot have been.
     """
     arrays, metadata = read_archive(path, "checkpoint", _layout)
-    best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
+    names = list(parameter_layout(metadata))
+    best = {name: arrays.pop(f"best.{name}") for name in names}
+    average = {name: arrays.pop(f"average.{name}") for name in names if f"average.{name}" in arrays}
     net = build_network(path, metadata, arrays)
     try:
         rng = _generator(metadata["rng"])
@@ -80,12 +86,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             _check_row(row, epoch)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise unusable(path, f"its progress is damaged ({reason(error)})") from None
-    return Checkpoint(net, best, rng, history, options)
+    return Checkpoint(net, best, rng, history, options, average)
 
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
     layout = parameter_layout(metadata)
-    return {**layout, **{f"best.{name}": entry for name, entry in layout.items()}}
+    kinds = ("", "best.", "average.") if metadata.get("has_average") else ("", "best.")
+    return {f"{kind}{name}": entry for kind in kinds for name, entry in layout.items()}
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -1,0 +1,162 @@
+"""The drawing page in a real browser: how many digits it reads, and how soon the bars answer.
+
+    python -m benchmarks.drawing --weights outputs/RUN/weights.npz
+
+A hundred recorded drawings (`strokes.json`: ten of each digit, of several shapes, sizes and places)
+are drawn with the mouse, a point every hundredth of a second or so. For each of these points the
+page's own clock says how long it took from the event of the mouse to the frame with the bars of a
+drawing that contains it. Needs a Chromium and Playwright.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+Strokes = Sequence[Sequence[tuple[float, float]]]  # points in hundredths of the pad
+
+ROOT = Path(__file__).parents[1]
+STROKES = Path(__file__).with_name("strokes.json")
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+FLAGS = (
+    "--no-sandbox",  # root has no other way
+    "--disable-gpu",
+    "--disable-background-networking",
+)
+
+# Keeps, in milliseconds of the page's clock, when the mouse moved, and for each request when it
+# was made and when its answer had been painted.
+CLOCK = """
+window.moves = [];
+window.answers = [];
+addEventListener("pointermove", (event) => {
+  if (event.buttons && event.target.id === "pad") moves.push(event.timeStamp);
+}, true);
+const ask = window.fetch;
+window.fetch = (...request) => {
+  if (request[0] === "read") answers.push({ asked: performance.now() });
+  return ask(...request);
+};
+addEventListener("DOMContentLoaded", () => {
+  const painted = (answer) => requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => { answer.painted = performance.now(); };
+    port2.postMessage(null);
+  });
+  new MutationObserver(() => {
+    const answer = answers.at(-1);
+    if (answer && !answer.shown) painted(answer, answer.shown = performance.now());
+  }).observe(document.getElementById("bars"), { childList: true, subtree: true });
+});
+"""
+
+
+def load_strokes() -> dict[str, list[Strokes]]:
+    """Return ten recorded drawings of each digit."""
+    drawings: dict[str, list[Strokes]] = json.loads(STROKES.read_text())
+    return drawings
+
+
+def find_browser() -> str | None:
+    """Return the program of a Chromium, or None if there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def open_browser() -> "Iterator[Browser]":
+    """Run a Chromium without a window, one that fetches nothing by itself."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serve(
+    weights: Path, *options: str, stderr: int | None = None
+) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """Run draw.py; yield the address that it prints and the process, and end it."""
+    command = [sys.executable, str(ROOT / "draw.py"), "--no-browser", "--weights", str(weights)]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        try:
+            yield lines[1].split()[2], process
+        finally:
+            process.terminate()
+
+
+def draw(page: "Page", strokes: Strokes, pause: float = 0) -> None:
+    """Draw on the pad with the mouse, with a pause of some milliseconds after each point."""
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        for i, (x, y) in enumerate(stroke):
+            page.mouse.move(box["x"] + x / 100 * box["width"], box["y"] + y / 100 * box["height"])
+            if i == 0:
+                page.mouse.down()
+            if pause:
+                page.wait_for_timeout(pause)
+        page.mouse.up()
+
+
+def settle(page: "Page") -> str:
+    """Wait until the page shows the answer to all that is drawn; return the answer."""
+    page.wait_for_selector("#verdict[aria-busy=false]")
+    return page.locator("#answer").inner_text()
+
+
+def latencies(page: "Page") -> list[float]:
+    """Return for each move how long it took to the frame with its bars, in milliseconds."""
+    moves, answers = page.evaluate("[moves, answers.filter((answer) => answer.painted)]")
+    waits = []
+    for move in moves:
+        shown = next((answer for answer in answers if answer["asked"] >= move), None)
+        if shown is not None:
+            waits.append(shown["painted"] - move)
+    return waits
+
+
+def main() -> None:
+    """Draw the hundred digits and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE")
+    weights = parser.parse_args().weights
+    right, mistakes, waits = 0, [], list[float]()
+    with serve(weights) as (address, _), open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.add_init_script(CLOCK)
+        page.goto(address)
+        page.wait_for_selector("#p0")
+        for digit, drawings in load_strokes().items():
+            for number, strokes in enumerate(drawings):
+                draw(page, strokes, pause=8)
+                answer = settle(page)
+                right += answer == digit
+                if answer != digit:
+                    mistakes.append(f"{digit}#{number} read as {answer}")
+                page.keyboard.press("c")
+        waits = sorted(latencies(page))
+    print(f"{right} of 100 drawings read{': ' if mistakes else ''}{', '.join(mistakes)}")
+    share = waits[int(0.99 * len(waits))]
+    print(
+        f"from {len(waits):,} moves of the mouse to the frame with their bars: median "
+        f"{median(waits):.0f} ms, 99 % within {share:.0f} ms, worst {waits[-1]:.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""scikit-learn's cache of what it got from OpenML, looked at before scikit-learn does.
+
+It deletes cached files that it cannot read, even on a machine that has no way to get them again. So
+they are tried first, and those that cannot be used are renamed.
+"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data.catalogue import Known
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
+
+Say = Callable[[str], None]
+
+BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
+NO_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+
+
+class OutsideError(HandcnnError):
+    """The network or this machine is at fault: other data would not help."""
+
+
+def find(data_home: Path | None) -> Path:
+    """Return the folder `openml/openml.org` in the folder of scikit-learn's downloads.
+
+    Raises:
+        OutsideError: it cannot be made.
+    """
+    from sklearn.datasets import get_data_home
+
+    try:
+        return Path(get_data_home(data_home)) / "openml" / "openml.org"
+    except OSError as error:
+        place = error.filename or data_home or "scikit-learn's data home"
+        raise OutsideError(
+            f"scikit-learn's download folder cannot be used: {one_line(place)}: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def _answers(known: Known) -> dict[str, str]:
+    """Return where the answers to small questions are kept, and the key that each must hold."""
+    assert known.openml
+    name, version, data_id, _ = known.openml
+    return {
+        f"api/v1/json/data/list/data_name/{name.lower()}/limit/2/data_version/{version}.gz": "data",
+        f"api/v1/json/data/{data_id}.gz": "data_set_description",
+        f"api/v1/json/data/features/{data_id}.gz": "data_features",
+        f"api/v1/json/data/qualities/{data_id}.gz": "data_qualities",
+    }
+
+
+def data_file(folder: Path, known: Known) -> Path | None:
+    """Return the cached file of images and labels, if there is one."""
+    assert known.openml
+    return next(folder.glob(f"data/v1/download/*/{known.openml.name}.arff.gz"), None)
+
+
+def files(folder: Path, known: Known) -> list[Path]:
+    """Return all cached files of a data set."""
+    answers = [folder / name for name in _answers(known)]
+    return [file for file in (*answers, data_file(folder, known)) if file and file.exists()]
+
+
+def damaged(folder: Path, known: Known) -> dict[Path, str]:
+    """Return the cached files that scikit-learn would stumble on, each with its fault.
+
+    Raises:
+        OutsideError: the system does not let us read one. It may be whole.
+    """
+    faults: dict[Path, str] = {}
+    answers: dict[str, Any] = {}
+    for name, key in _answers(known).items():
+        file = folder / name
+        try:
+            with _opened(file) as content:
+                answers[key] = json.loads(content.read())[key]
+        except FileNotFoundError:
+            continue
+        except (*BROKEN, *NO_JSON, LookupError, TypeError):
+            faults[file] = "it is incomplete or not what OpenML answers"
+    description = answers.get("data_set_description")
+    md5 = description.get("md5_checksum") if isinstance(description, dict) else None
+    if data := data_file(folder, known):
+        try:
+            with _opened(data) as content:
+                found = hashlib.file_digest(content, "md5").hexdigest()
+            if found != (md5 or found):
+                faults[data] = "its md5 is not the one that OpenML names for it"
+        except BROKEN as error:
+            faults[data] = f"it is incomplete or damaged ({error})"
+    return faults
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[gzip.GzipFile]:
+    """Open a gzipped file. Where the system does not let us read it, nothing is known against it.
+
+    Raises:
+        OutsideError: the system does not let us read it.
+    """
+    try:
+        with gzip.open(file) as content:
+            yield content
+    except (FileNotFoundError, *BROKEN):
+        raise
+    except OSError as error:
+        raise OutsideError(
+            f"{one_line(file)} in scikit-learn's download cache cannot be read: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def quarantine(faults: Mapping[Path, str], say: Say) -> None:
+    """Rename each file to `<name>.bad`, where scikit-learn does not look for it.
+
+    Raises:
+        OutsideError: that is impossible.
+    """
+    for file, fault in faults.items():
+        try:
+            file.replace(file.with_name(file.name + ".bad"))
+        except OSError as error:
+            raise OutsideError(
+                f"{one_line(file)} in scikit-learn's download cache cannot be used ({fault}) and "
+                f"could not be quarantined ({error.strerror}); delete it and start again"
+            ) from error
+        bad = one_line(f"{file.name}.bad")
+        say(f"{one_line(file)} cannot be used: {fault}; it is quarantined as {bad}")

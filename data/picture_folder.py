@@ -1,0 +1,72 @@
+"""A folder of pictures, one subfolder for each class: the layout of PyTorch's ImageFolder.
+
+Each picture is prepared as predict.py prepares it. So what a network learns from is what it will be
+asked about.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data.catalogue import MOST_CLASSES
+from data.download_cache import Say
+from data.progress import progress_bar
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted by name, without hidden files."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def read_pictures(folder: Path, say: Say) -> tuple[UInt8, UInt8, list[str]]:
+    """Return images (N, 28, 28), labels (N,) and the names of the classes, in alphabetical order.
+
+    Raises:
+        HandcnnError: a class has no pictures, or some cannot be read. `say` names each of these.
+    """
+    classes = [path for path in visible(folder) if path.is_dir()]
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        raise HandcnnError(
+            f"{one_line(folder)} holds {len(classes)} folders; there must be one of pictures for "
+            f"each class, and at most {MOST_CLASSES}"
+        )
+    files = [visible(path) for path in classes]
+    for path, pictures in zip(classes, files, strict=True):
+        if not pictures:
+            raise HandcnnError(
+                f"{one_line(path)} holds no pictures; put some in, or remove the folder"
+            )
+    labelled = [(file, label) for label, pictures in enumerate(files) for file in pictures]
+    images, faults = [], []
+    with progress_bar(folder.name, len(labelled)) as bar:
+        for file, _ in labelled:
+            try:
+                images.append(_prepared(file))
+            except HandcnnError as fault:
+                faults.append(str(fault))
+            bar.update()
+    for message in faults:
+        say(message)
+    if faults:
+        raise HandcnnError(
+            f"{len(faults):,} of {len(labelled):,} pictures in {one_line(folder)} cannot be used; "
+            "mend or remove them"
+        )
+    labels = np.array([label for _, label in labelled], np.uint8)
+    return np.stack(images), labels, [path.name for path in classes]
+
+
+def _prepared(file: Path) -> UInt8:
+    """Return a picture as the network expects it: uint8 (28, 28)."""
+    from handcnn.pictures import load_picture, prepare_picture  # loads Pillow and SciPy
+
+    grey = load_picture(file)
+    try:
+        return prepare_picture(grey)
+    except HandcnnError as fault:
+        raise HandcnnError(f"{one_line(file)}: {fault}") from None

@@ -1,0 +1,160 @@
+"""Data sets from OpenML, known to be what was published: the check, and the fast cache.
+
+Parsing OpenML's text takes about 20 s and 1 GB, so it is done once. The pixels are then kept as
+bytes in `<name>.npz`, which loads in well under a second. Neither place is trusted: whatever they
+hold is compared with the published facts before anyone learns from it.
+"""
+
+from hashlib import sha256
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data.catalogue import SIDE, Known
+from data.download_cache import Say
+from data.openml import fetch
+from handcnn.errors import HandcnnError
+from handcnn.storage.archive import UnreadableError, read_archive, write_archive
+from handcnn.text import one_line
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Raw(NamedTuple):
+    """All images (N, 28, 28) and labels (N,) of a data set, uint8, and the SHA-256 of both."""
+
+    images: UInt8
+    labels: UInt8
+    sha256: dict[str, str]
+
+
+def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> Raw:
+    """Return all of a data set, in the published order.
+
+    From the fast cache, else from scikit-learn's download cache, else from OpenML. A fast cache
+    that fails a check is quarantined as `<name>.npz.bad`, and the data are fetched once again.
+
+    Raises:
+        HandcnnError: they are in no cache and could not be fetched, or what came is something else,
+            or the system does not let us read a cache, which then stays where it is.
+    """
+    path = cache_dir / f"{known.name}.npz"
+    raw = _read_or_quarantine(path, known, say)
+    if raw is None:
+        raw = with_hashes(*fetch(known, data_home, check, say))
+        _write(path, known, raw, say)
+    differing = [name for name in known.sha256 if raw.sha256[name] != known.sha256[name]]
+    if differing:
+        say(
+            f"warning: the SHA-256 of the {' and the '.join(differing)} differs from that of the "
+            f"published {known.title} (rows and class counts agree); what was used is in the run's "
+            "record"
+        )
+    elif _counts(raw.labels, known) != _published_counts(known):
+        say(
+            f"warning: the last {known.test:,} images are not those that were published to test "
+            f"{known.title} (all class counts agree); they test here, too"
+        )
+    return raw
+
+
+def with_hashes(images: UInt8, labels: UInt8) -> Raw:
+    """Return both with their SHA-256 in hexadecimal."""
+    hashes = {"images": sha256(images.data).hexdigest(), "labels": sha256(labels.data).hexdigest()}
+    return Raw(images, labels, hashes)
+
+
+def check(images: UInt8, labels: UInt8, known: Known) -> None:
+    """Raise a HandcnnError unless rows, shapes and class counts are the published ones.
+
+    Where the pixels are known, so is their order. Elsewhere the parts may be divided in another
+    way, if only all images together are as many of each class as was published.
+    """
+    if images.shape != (known.rows, SIDE, SIDE) or labels.shape != (known.rows,):
+        raise HandcnnError(
+            f"{known.title} has {known.rows:,} images of {SIDE}x{SIDE} and as many labels, "
+            f"here are images of shape {images.shape} and labels of shape {labels.shape}"
+        )
+    found, published = _counts(labels, known), _published_counts(known)
+    if "images" not in known.sha256 and _summed(found) == _summed(published):
+        return
+    for part, here, there in zip(("training", "test"), found, published, strict=True):
+        if here != there:
+            raise HandcnnError(
+                f"the images per class in the {part} part are {_text(here)}, "
+                f"those of {known.title} {_text(there)}"
+            )
+
+
+def _counts(labels: UInt8, known: Known) -> list[list[int]]:
+    """Return the images per class in the training rows and in the test rows."""
+    parts = np.split(labels, [known.rows - known.test])
+    return [np.bincount(part, minlength=len(known.train_counts)).tolist() for part in parts]
+
+
+def _published_counts(known: Known) -> list[list[int]]:
+    return [list(known.train_counts), list(known.test_counts)]
+
+
+def _summed(counts: list[list[int]]) -> list[int]:
+    return [sum(pair) for pair in zip_longest(*counts, fillvalue=0)]
+
+
+def _text(counts: list[int]) -> str:
+    return " ".join(map(str, counts))
+
+
+def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
+    """Return what the fast cache holds; None where there is none, or none to be trusted.
+
+    Raises:
+        UnreadableError: the system does not let us read it.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read(path, known)
+    except UnreadableError:  # it may be whole
+        raise
+    except HandcnnError as error:
+        bad = path.with_name(path.name + ".bad")
+        try:
+            path.replace(bad)
+        except OSError as reason:
+            say(f"{error}; it cannot be quarantined ({reason.strerror}), delete it by hand")
+        else:
+            say(
+                f"{error}; it is quarantined as {bad.name}, and {known.title} is fetched once again"
+            )
+        return None
+
+
+def read(path: Path, known: Known) -> Raw:
+    """Read a fast cache and hold it against what was published and what it says of itself."""
+    shape, byte = (known.rows, SIDE, SIDE), np.dtype(np.uint8)
+    arrays, metadata = read_archive(
+        path, known.name, lambda _: {"images": (shape, byte), "labels": (shape[:1], byte)}
+    )
+    raw = with_hashes(arrays["images"], arrays["labels"])
+    try:
+        check(raw.images, raw.labels, known)
+        if metadata.get("sha256") != raw.sha256:
+            raise HandcnnError("its pixels or labels are not those once written to it (SHA-256)")
+    except HandcnnError as error:
+        raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from error
+    return raw
+
+
+def _write(path: Path, known: Known, raw: Raw, say: Say) -> None:
+    arrays = {"images": raw.images, "labels": raw.labels}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_archive(path, known.name, arrays, {"sha256": raw.sha256})
+    except OSError as error:
+        say(
+            f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "
+            f"training goes on from memory, and the next start will parse {known.title} again"
+        )

@@ -1,0 +1,71 @@
+"""Draw a digit in the browser and watch the network read it.
+
+    python draw.py                                      the newest run's weights
+    python draw.py --weights outputs/RUN/weights.npz
+    python draw.py --no-browser --port 8080             only serve the page, on this port
+
+The page is served to this computer alone. Ctrl-C ends it.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+import webbrowser
+from functools import partial
+
+try:
+    from handcnn import use_threads
+    from handcnn.app import command_line as cli
+    from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
+    from handcnn.page import server, view
+    from handcnn.text import one_line
+except ModuleNotFoundError as error:
+    sys.exit(f"draw.py: {error.name} is not installed in this Python; use make, or see README.md")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    options = parse_options(arguments)
+    return cli.run("draw.py", lambda: draw(options))
+
+
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = cli.Parser(prog="draw.py", description=__doc__)
+    parser.add_argument(
+        "--weights",
+        type=cli.file,
+        metavar="FILE",
+        help="weights to use (default: those of the newest run)",
+    )
+    parser.add_argument(
+        "--port",
+        type=cli.whole_number(1, 65535),
+        metavar="N",
+        help=f"to serve the page on (default: {server.USUAL_PORT}, or one that is free)",
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser.parse(arguments)
+
+
+def draw(options: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    weights = options.weights or newest_weights()
+    net, metadata = read_digit_reader(weights)
+    known = origin(metadata)
+    about = view.describe(net, class_names(net, metadata), known)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # BLAS on one thread: several clients share the cores, and its threads spin while they wait.
+    with server.listen(options.port) as listener, use_threads(1):
+        address = f"http://{server.HOST}:{listener.getsockname()[1]}/"
+        print(f"weights: {one_line(weights)}{known and f' ({known})'}")
+        print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        server.serve(listener, about, partial(view.read, net))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Training images moved and distorted, each by a draw of its own, so that no two epochs are alike.
+
+Each pixel of the new image is read at another place of the old one, between pixels by bilinear
+interpolation (Simard, Steinkraus and Platt, 2003). The place comes from an affine map and a smooth
+field of displacements. Both are linear in the numbers drawn, so the places of all pixels of a
+whole batch are one matrix product:
+
+    places (N, H*W) = drawn (N, 3 + G*G) @ basis (3 + G*G, H*W)
+
+once for the rows and once for the columns. Outside of an image everything is 0.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from handcnn.types import Array
+
+# It takes images (N, C, H, W) and the generator to draw from.
+Augmentation = Callable[[Array, np.random.Generator], Array]
+
+SHIFT = 2  # pixels, the farthest that `shift` moves an image in each direction
+# The largest values that `distort` draws: degrees, shares, pixels.
+ROTATION, SCALE, SHEAR, MOVE, ELASTIC = 10.0, 0.1, 0.12, 1.6, 1.0
+FEW = 16  # images read at a time
+GRID = 5  # G: the field of displacements has 5x5 values, with a smooth passage between them
+
+
+def none(x: Array, rng: np.random.Generator) -> Array:
+    """Return the images as they are."""
+    return x
+
+
+def shift(x: Array, rng: np.random.Generator) -> Array:
+    """Return every image (N, C, H, W) moved by up to two whole pixels in each direction."""
+    n = len(x)
+    drawn = np.zeros((2, n, 3 + GRID**2), np.float32)
+    drawn[0, :, 0] = drawn[1, :, 1] = 1
+    drawn[:, :, 2] = rng.integers(-SHIFT, SHIFT, (2, n), endpoint=True)
+    return _read_at(x, drawn)
+
+
+def distort(x: Array, rng: np.random.Generator) -> Array:
+    """Return every image (N, C, H, W) turned, scaled, sheared, moved and bent, by a little."""
+    n = len(x)
+    angle, shear, *scales = rng.uniform(-1, 1, (4, n)) * [[ROTATION], [SHEAR], [SCALE], [SCALE]]
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    down, right = 1 + scales[0], 1 + scales[1]
+    drawn = np.empty((2, n, 3 + GRID**2), np.float32)
+    # The rows of the affine matrix: a rotation, times a shear, times the scales.
+    drawn[0, :, :2] = np.stack([cos * down, (cos * shear - sin) * right], axis=1)
+    drawn[1, :, :2] = np.stack([sin * down, (sin * shear + cos) * right], axis=1)
+    drawn[:, :, 2] = rng.uniform(-MOVE, MOVE, (2, n))
+    drawn[:, :, 3:] = rng.uniform(-ELASTIC, ELASTIC, (2, n, GRID**2))
+    return _read_at(x, drawn)
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "none": none,
+    "shift": shift,
+    "distort": distort,
+}
+
+
+def _read_at(x: Array, drawn: Array) -> Array:
+    """Return images like x (N, C, H, W), each pixel read at the place that was drawn for it.
+
+    Args:
+        x: the images.
+        drawn: (2, N, 3 + G*G), for the row and for the column of a place: the factors of y and of
+            x, a shift, and the displacements on the grid.
+    """
+    parts = [slice(start, start + FEW) for start in range(0, len(x), FEW)]
+    return np.concatenate([_few_read_at(x[few], drawn[:, few]) for few in parts])
+
+
+def _few_read_at(x: Array, drawn: Array) -> Array:
+    """Do `_read_at` for as many images as stay in the cache together."""
+    n, c, h, w = x.shape
+    rows, columns = drawn @ _basis(h, w)  # (N, H*W) each
+    # The frame of zeros is 1 pixel wide above and left, 2 below and right: nothing is read beyond.
+    framed = np.zeros((c, n, h + 3, w + 3), np.float32)
+    framed[:, :, 1:-2, 1:-2] = x.swapaxes(0, 1)
+    above, down = _whole_and_rest(rows + (h + 1) / 2, h + 1)
+    left, right = _whole_and_rest(columns + (w + 1) / 2, w + 1)
+    corner = (above * (w + 3) + left).astype(np.intp)
+    corner += np.arange(n)[:, None] * ((h + 3) * (w + 3))
+    out = np.empty((c, n, h * w), np.float32)
+    for channel, pixels in zip(out, framed.reshape(c, -1), strict=True):
+        upper = _between(pixels[corner], pixels[corner + 1], right)
+        lower = _between(pixels[corner + (w + 3)], pixels[corner + (w + 4)], right)
+        channel[:] = _between(upper, lower, down)
+    return out.swapaxes(0, 1).reshape(n, c, h, w)
+
+
+def _whole_and_rest(places: Array, largest: int) -> tuple[Array, Array]:
+    """Return the pixels just before some places, cut to 0..largest, and how far beyond they lie."""
+    places = np.clip(places, 0, largest)
+    whole = np.floor(places)  # still floats: converting each array costs more than the arithmetic
+    return whole, places - whole
+
+
+def _between(a: Array, b: Array, share: Array) -> Array:
+    """Return a + share * (b - a). `b` is overwritten."""
+    b -= a
+    b *= share
+    b += a
+    return b
+
+
+@cache
+def _basis(h: int, w: int) -> Array:
+    """Return what each number drawn adds to the place of each pixel: (3 + G*G, H*W).
+
+    Rows: y, x (both counted from the middle of the image), 1, and a smooth bump around each point
+    of the grid. The bumps add up to 1 at every pixel.
+    """
+    y, x = (np.arange(size) - (size - 1) / 2 for size in (h, w))
+    grid = _bumps(h)[:, None, :, None] * _bumps(w)[None, :, None, :]  # (G, G, H, W)
+    flat = [*np.meshgrid(y, x, indexing="ij"), np.ones((h, w)), *grid.reshape(-1, h, w)]
+    return np.stack(flat).reshape(len(flat), h * w).astype(np.float32)
+
+
+def _bumps(size: int) -> Array:
+    """Return G bumps (G, size) along a line of pixels: half a cosine up, half a cosine down."""
+    points = np.linspace(0, size - 1, GRID)[:, None]
+    distance = np.minimum(np.abs(np.arange(size) - points) / (points[1] - points[0]), 1)
+    bumps: Array = (1 + np.cos(np.pi * distance)) / 2
+    return bumps

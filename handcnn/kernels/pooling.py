@@ -1,0 +1,59 @@
+"""Max-pooling and its way back, on (N, C, H, W) arrays.
+
+A window of size 2 has four places, and each place is a slice of the whole image. Pooling is the
+maximum of these slices:
+
+    image        places          z
+    1 5 2 0      1 2   5 0
+    3 4 8 6      3 8   4 6       5 8
+
+The results lie in memory in the order of the input, whichever that is.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from handcnn.types import Array
+
+
+def max_pool(x: Array, size: int, stride: int) -> Array:
+    """Return z (N, C, OH, OW), the largest entry of every window of x (N, C, H, W)."""
+    first, *others = _places(x, size, stride)
+    z = first.copy(order="K")
+    for entries in others:
+        np.maximum(z, entries, out=z)
+    return z
+
+
+def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> Array:
+    """Return dx (N, C, H, W): dz (N, C, OH, OW) at the first of the largest entries of each window.
+
+    Args:
+        dz: the gradient with respect to z.
+        x: what was pooled.
+        z: what `max_pool` made of it.
+        size: of the windows.
+        stride: from one window to the next.
+    """
+    h, w = x.shape[2:]
+    overlap, cover_all = stride < size, stride == size and h % size == w % size == 0
+    dx = np.empty_like(x) if cover_all else np.zeros_like(x)
+    is_free = np.ones_like(z, bool)  # windows whose largest entry has not been met yet
+    for entries, gradients in zip(_places(x, size, stride), _places(dx, size, stride), strict=True):
+        is_first = entries == z
+        is_first &= is_free
+        is_free ^= is_first
+        if overlap:
+            gradients += dz * is_first
+        else:
+            np.multiply(dz, is_first, out=gradients)
+    return dx
+
+
+def _places(x: Array, size: int, stride: int) -> Iterator[Array]:
+    """Yield for each place in a window, row by row, its entries in all windows: (N, C, OH, OW)."""
+    h, w = x.shape[2:]
+    for u in range(size):
+        for v in range(size):
+            yield x[:, :, u : h - size + u + 1 : stride, v : w - size + v + 1 : stride]

@@ -1,0 +1,170 @@
+"""The page over HTTP: who may ask, what may be asked, and in what form the answers come.
+
+Only this computer can reach the server, but every web site that its browser visits could ask it
+something. So a request is refused if its Host is not ours (a name that a stranger made to point
+here), or if the browser says that another site sent it. No path and no file name is ever taken from
+a request: the few things that can be asked for are in one table, read when the server starts.
+"""
+
+import errno
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from typing import Any
+
+from waitress.server import create_server
+
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
+
+HOST = "127.0.0.1"
+USUAL_PORT = 2828  # the same at every start if it is free, so that an open page finds us again
+MOST_BYTES = 10_000_000  # of a picture
+# What is larger is read to its end all the same, within limits: many programs look for an answer
+# only when they have sent everything.
+MOST_RECEIVED = 10 * MOST_BYTES
+THREADS = 4
+
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+HEADERS = [
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+
+Environ = dict[str, Any]
+Answer = tuple[str, str, bytes]  # status, content type, body
+Application = Callable[[Environ, Callable[[str, list[tuple[str, str]]], object]], Iterable[bytes]]
+
+
+class Refusal(Exception):
+    """A request that gets an error: its status and a sentence."""
+
+    def __init__(self, status: str, sentence: str, *headers: tuple[str, str]) -> None:
+        super().__init__(sentence)
+        self.status, self.headers = status, headers
+
+
+def listen(port: int | None) -> socket.socket:
+    """Return a socket that listens on this computer's own address; its port is free by default.
+
+    Raises:
+        HandcnnError: something else listens on this port, or it may not be used.
+    """
+    if port is None:
+        try:
+            return socket.create_server((HOST, USUAL_PORT))
+        except OSError:
+            return socket.create_server((HOST, 0))  # one that is free
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fault = "is used by another program; choose another one, or leave --port out"
+        else:
+            fault = f"cannot be used ({error.strerror}); choose one above 1023"
+        raise HandcnnError(f"port {port} {fault}") from None
+
+
+def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes], Any]) -> None:
+    """Answer until the process is interrupted.
+
+    Args:
+        listener: from `listen`.
+        about: what the page shows before anything is drawn, as JSON can hold it.
+        read: turns the content of a picture file into what the page shows of it. It raises a
+            HandcnnError for a picture that cannot be read. Several threads call it at a time.
+    """
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # that it is busy is no news
+    server = create_server(
+        application(listener.getsockname()[1], about, read),
+        sockets=[listener],
+        threads=THREADS,
+        max_request_body_size=MOST_RECEIVED,
+        ident=None,
+        log_socket_errors=False,
+    )
+    server.run()
+
+
+def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) -> Application:
+    """Return the WSGI application that serves the page on this port; arguments as in `serve`."""
+    fixed = {
+        path: (kind, (files("handcnn.page") / name).read_bytes())
+        for path, (name, kind) in FILES.items()
+    }
+    fixed["/network"] = (JSON, json.dumps(about).encode())
+
+    def answer(environ: Environ) -> Answer:
+        refuse_strangers(environ, port)
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if path in fixed:
+            allow(method, "GET", "HEAD")
+            return ("200 OK", *fixed[path])
+        if path == "/read":
+            allow(method, "POST")
+            return "200 OK", JSON, json.dumps(read_picture(environ)).encode()
+        raise Refusal("404 Not Found", "there is nothing here; the page is at /")
+
+    def read_picture(environ: Environ) -> Any:
+        if int(environ.get("CONTENT_LENGTH") or 0) > MOST_BYTES:
+            fault = "the picture has more than 10 MB; make it smaller"
+            raise Refusal("413 Content Too Large", fault)
+        try:
+            return read(environ["wsgi.input"].read())
+        except HandcnnError as error:
+            raise Refusal("422 Unprocessable Content", str(error)) from None
+
+    def respond(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        headers = HEADERS
+        try:
+            status, kind, body = answer(environ)
+        except Refusal as refusal:
+            status, kind, body = refusal.status, TEXT, f"{refusal}\n".encode()
+            headers = [*HEADERS, *refusal.headers]
+        except Exception as error:  # a fault of ours; the server lives on
+            print(f"draw.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+            status, kind, body = "500 Internal Server Error", TEXT, b"this is a fault of handcnn\n"
+        length = ("Content-Length", str(len(body)))
+        start_response(status, [("Content-Type", kind), length, *headers])
+        return [body]
+
+    return respond
+
+
+def refuse_strangers(environ: Environ, port: int) -> None:
+    """Raise a Refusal unless the request was made for this server, by its own page or by hand."""
+    host = environ.get("HTTP_HOST", "").lower()
+    names = ("localhost", HOST)
+    ours = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
+    if host not in ours:
+        raise Refusal("403 Forbidden", f"the page is at http://{HOST}:{port}/ and nowhere else")
+    origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE", "none")
+    if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
+        raise Refusal(
+            "403 Forbidden",
+            f"another site sent this request; type http://{HOST}:{port}/ in the address bar",
+        )
+
+
+def allow(method: str, *methods: str) -> None:
+    """Raise a Refusal unless the method of a request is one of these."""
+    if method not in methods:
+        sentence = f"this takes {' or '.join(methods)} only"
+        raise Refusal("405 Method Not Allowed", sentence, ("Allow", ", ".join(methods)))

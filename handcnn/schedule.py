@@ -1,0 +1,48 @@
+"""Learning rates over time. A schedule is a share of the largest rate, by the progress from 0 to 1.
+
+The update stays plain SGD. A schedule only sets the layers' `learning_rate` before each step.
+"""
+
+from collections.abc import Callable
+from math import cos, pi
+
+RISE = 0.2  # the part of a one-cycle schedule in which the rate rises (L. N. Smith, 2018)
+
+
+def constant(progress: float) -> float:
+    """Return 1: the same rate at every step."""
+    return 1.0
+
+
+def one_cycle(progress: float) -> float:
+    """Return a share that rises from 0 to 1 along a line for a fifth, then falls back to 0."""
+    return progress / RISE if progress < RISE else (1 - progress) / (1 - RISE)
+
+
+def cosine(progress: float) -> float:
+    """Return a share that falls from 1 to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+    return (1 + cos(pi * progress)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": constant,
+    "one-cycle": one_cycle,
+    "cosine": cosine,
+}
+
+
+def learning_rates(
+    schedule: str, largest: float, epoch: int, epochs: int, steps: int
+) -> list[float]:
+    """Return the learning rate of every step of one epoch.
+
+    Args:
+        schedule: a name in `SCHEDULES`.
+        largest: the rate that the schedule reaches.
+        epoch: from 1 to `epochs`.
+        epochs: in the whole training.
+        steps: in an epoch.
+    """
+    share = SCHEDULES[schedule]
+    middles = [((epoch - 1) * steps + step + 0.5) / (epochs * steps) for step in range(steps)]
+    return [largest * share(progress) for progress in middles]

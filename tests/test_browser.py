@@ -1,0 +1,508 @@
+"""The page in a real browser: a Chromium without a window, draw.py's own server, trained weights.
+
+Oracles: what the recorded drawings are meant to be; what predict.py's preparation makes of a
+picture; the boxes that the browser itself measures; axe-core for what a screen reader needs.
+
+The tests wait for what the page shows, and never for a time. They are skipped where there is no
+Chromium or no Playwright to drive it.
+"""
+
+import base64
+import io
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
+pytest.importorskip("playwright", reason="Playwright, which drives the browser, is not installed")
+
+from matplotlib import colormaps
+from PIL import Image
+from playwright.sync_api import Browser, Page, Response, Route, expect
+
+from benchmarks.drawing import (
+    Strokes,
+    draw,
+    find_browser,
+    load_strokes,
+    open_browser,
+    serve,
+    settle,
+)
+from data import load_dataset
+from handcnn import documented_network
+from handcnn.models import lenet
+from handcnn.pictures import load_picture, prepare_picture
+from handcnn.types import Array
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on the PATH")
+
+SEVEN = Path(__file__).parents[1] / "docs" / "seven.jpg"
+WIDTHS = (360, 768, 1440)
+PATIENCE = 120_000  # milliseconds: on a busy machine everything takes long
+expect.set_options(timeout=PATIENCE)
+# For each digit the number of a drawing that is easy to read after a few seconds of training.
+EASY = {"4": 1, "6": 2}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on the digits that come with scikit-learn."""
+    path = tmp_path_factory.mktemp("trained") / "weights.npz"
+    rng = np.random.default_rng(0)
+    net, digits = documented_network(0.002, rng=rng), load_dataset("digits")
+    for _ in range(10):
+        for x, y in digits.batches("train", 64, rng):
+            net.train_step(x, y)
+    net.save(path, dataset="digits", epoch=10, val_accuracy=0.9)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(weights: Path) -> Iterator[str]:
+    """Yield the address of the page; its server must have nothing to complain of."""
+    with serve(weights, stderr=subprocess.PIPE) as (address, process):
+        yield address
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """Yield the page, open and empty; it must ask nobody else, and cause no error."""
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        page = opened(context.new_page(), address)
+        asked: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        yield page
+        assert [url for url in asked if not url.startswith(address)] == []
+        assert [e for e in errors if "status of 422" not in e] == []  # the browser's own remark
+
+
+def opened(page: Page, address: str) -> Page:
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.wait_for_selector("#p0")
+    return page
+
+
+def drawing(digit: str) -> Strokes:
+    """Return a recorded drawing, with half of its points: the page smooths the lines."""
+    strokes = load_strokes()[digit][EASY.get(digit, 0)]
+    return [[*stroke[:-1:2], stroke[-1]] for stroke in strokes]
+
+
+def pixels(page: Page, canvas: str) -> Array:
+    """Return what a canvas shows: (H, W, 4), uint8."""
+    url: str = page.locator(canvas).evaluate("(canvas) => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
+
+
+def shown(page: Page) -> list[str]:
+    """Return the answer and the per cents: what changes with every drawing."""
+    settle(page)
+    return [page.locator(f"#{name}").inner_text() for name in ("answer", "p0", "p7")]
+
+
+EMPTY = ["", "", ""]
+
+
+# Drawing -----------------------------------------------------------------------------------------
+
+
+def test_all_ten_digits_by_mouse(page: Page) -> None:
+    for digit in load_strokes():
+        draw(page, drawing(digit))
+        assert settle(page) == digit
+        page.click("#clear")
+        assert shown(page) == EMPTY
+
+
+def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
+    assert shown(page) == EMPTY
+    assert not pixels(page, "#seen")[..., :3].any()
+    draw(page, drawing("7"))
+    settle(page)
+    per_cents = [page.locator(f"#p{k}").inner_text() for k in range(10)]
+    assert all(re.fullmatch(r"([<>] )?\d+\.\d\d %", text) for text in per_cents)
+    numbers = [float(text.strip("<> %")) for text in per_cents]
+    assert sum(numbers) == pytest.approx(100, abs=0.2)
+    assert page.locator("#certainty").inner_text() == per_cents[7]
+    tracks = [page.locator(f"#p{k} .fill").bounding_box() for k in range(10)]
+    whole = page.locator("#p7 .track").bounding_box()
+    assert whole is not None
+    for number, track in zip(numbers, tracks, strict=True):
+        assert track is not None
+        assert track["width"] / whole["width"] == pytest.approx(number / 100, abs=0.01)
+    seen = pixels(page, "#seen")
+    assert seen.shape == (28, 28, 4)
+    ys, xs = np.nonzero(seen[..., 0])
+    assert max(np.ptp(ys), np.ptp(xs)) + 1 == 20  # as MNIST has it, wherever it was drawn
+    cards = page.locator("#layers > li")
+    assert [card.locator(".shape").inner_text() for card in cards.all()] == [
+        "32 \N{MULTIPLICATION SIGN} 28 \N{MULTIPLICATION SIGN} 28",
+        "64",
+        "10",
+    ]
+    for canvas in ("#votes", "#gradient"):
+        assert len(np.unique(pixels(page, canvas)[..., 0])) > 5
+    expect(page.locator("#announcement")).to_have_text(f"7, {per_cents[7]}")
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_layers_are_drawn_in_the_colours_of_a_run(page: Page, width: int) -> None:
+    """Each tile, found by what is clear around it, is compared with the numbers of the server."""
+    page.set_viewport_size({"width": width, "height": 900})
+    answers: list[Response] = []
+    page.on("response", answers.append)
+    draw(page, drawing("7"))
+    settle(page)
+    about = page.evaluate("fetch('network').then((response) => response.json())")
+    answer = next(it for it in reversed(answers) if it.url.endswith("/read")).json()
+    for i, (layer, text) in enumerate(zip(about["layers"], answer["layers"], strict=True)):
+        count, h, w = [*layer["shape"], 1, 1][:3]
+        shown = pixels(page, f"#layers > li:nth-child({i + 1}) canvas")
+        found = tiles(shown)
+        if layer["kernels"]:
+            filters, found = sorted(found, key=len)[:count], sorted(found, key=len)[count:]
+            check_tiles(shown, filters, layer["kernels"], 3, 3)
+        names = found[count:]
+        assert len(names) == (10 if i == 2 else 0)  # one glyph each
+        check_tiles(shown, found[:count], text, h, w)
+
+
+def tiles(shown: Array) -> list[tuple[slice, slice]]:
+    """Return the boxes that are not clear, row by row."""
+    boxes = ndimage.find_objects(ndimage.label(shown[..., 3] > 0)[0])
+    return sorted(boxes, key=lambda box: (box[0].start // 8, box[1].start))
+
+
+def check_tiles(shown: Array, boxes: list[tuple[slice, slice]], text: str, h: int, w: int) -> None:
+    """Compare the middle of each pixel of each map, within its frame, with its colour."""
+    values = np.frombuffer(base64.b64decode(text), np.int8).reshape(len(boxes), h, w)
+    for (rows, columns), value in zip(boxes, values, strict=True):
+        tile = shown[rows, columns, :3][1:-1, 1:-1]
+        ys, xs = (
+            ((np.arange(n) + 0.5) * side / n).astype(int)
+            for n, side in zip((h, w), tile.shape, strict=False)
+        )
+        expected = 255 * colormaps["RdBu_r"]((value + 127) / 254)[..., :3]
+        np.testing.assert_allclose(tile[np.ix_(ys, xs)], expected, atol=3)
+
+
+def test_undo_and_clear_by_button_and_key(page: Page) -> None:
+    first, second = drawing("4")
+    draw(page, [first])
+    one = shown(page)
+    draw(page, [second])
+    two = shown(page)
+    assert one != two
+    page.click("#undo")
+    assert shown(page) == one
+    page.keyboard.press("z")
+    assert shown(page) == EMPTY
+    page.keyboard.press("z")  # there is nothing left
+    assert shown(page) == EMPTY
+    draw(page, [first, second])
+    assert shown(page) == two
+    page.keyboard.press("c")
+    assert shown(page) == EMPTY
+    page.keyboard.press("Control+z")  # takes back the clearing
+    assert shown(page) == two
+    page.click("#clear")
+    assert shown(page) == EMPTY
+
+
+def test_a_finger_draws_and_does_not_scroll(browser: Browser, address: str) -> None:
+    with browser.new_context(
+        viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    ) as context:
+        page = opened(context.new_page(), address)
+        session = context.new_cdp_session(page)
+        page.evaluate("scrollTo(0, 100)")
+        box = page.locator("#pad").bounding_box()
+        assert box is not None
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            places = [
+                {"x": box["x"] + x / 100 * box["width"], "y": box["y"] + y / 100 * box["height"]}
+                for x, y in points
+            ]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+        for stroke in drawing("7"):
+            touch("touchStart", stroke[0])
+            for point in stroke[1:]:
+                touch("touchMove", point)
+            touch("touchEnd")
+        before = shown(page)
+        assert before[0] == "7"
+        assert page.evaluate("scrollY") == 100
+        touch("touchStart", (50, 50), (60, 60))  # a second finger draws nothing
+        touch("touchEnd")
+        page.click("#undo")
+        assert shown(page) == before
+
+
+def test_the_keys_draw(page: Page) -> None:
+    page.focus("#pad")
+    expect(page.locator("#cursor")).to_be_hidden()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#cursor")).to_be_visible()
+    assert shown(page) == EMPTY
+    page.keyboard.press("Space")
+    for _ in range(12):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    assert settle(page) == "1"
+    page.keyboard.press("ArrowRight")  # the pen is up
+    page.keyboard.press("z")
+    assert shown(page) == EMPTY
+
+
+def test_what_is_drawn_survives_another_size_and_the_dark(page: Page) -> None:
+    draw(page, drawing("3"))
+    before = shown(page)
+    ink = pixels(page, "#pad")[..., 3] > 0
+    colour = pixels(page, "#pad")[ink][:, :3].mean()
+    page.set_viewport_size({"width": 360, "height": 740})
+    expect(page.locator("#pad")).to_have_js_property("width", 326)  # 360 less margins and border
+    small = pixels(page, "#pad")
+    assert abs((small[..., 3] > 0).mean() - ink.mean()) < 0.01
+    assert colour < 60
+    page.emulate_media(color_scheme="dark")
+    small = pixels(page, "#pad")
+    assert small[small[..., 3] == 255][:, :3].mean() > 200
+    assert shown(page) == before
+    page.keyboard.press("c")
+    draw(page, drawing("3"))
+    assert settle(page) == "3"
+
+
+# Pictures ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["drop", "paste", "choose"])
+def test_a_picture_goes_the_way_of_predict(page: Page, way: str) -> None:
+    draw(page, drawing("1"))
+    assert settle(page) == "1"
+    if way == "choose":
+        page.set_input_files("#file", SEVEN)
+    else:
+        hand_over(page, way, SEVEN.read_bytes())
+    expect(page.locator("#answer")).to_have_text("7")
+    settle(page)
+    seen = prepare_picture(load_picture(SEVEN))
+    np.testing.assert_array_equal(pixels(page, "#seen")[..., 0], seen)
+    assert len(np.unique(pixels(page, "#pad")[..., 0])) > 10  # the picture is on the pad
+    page.click("#undo")
+    assert settle(page) == "1"
+    page.keyboard.press("c")
+    draw(page, drawing("0"))
+    assert settle(page) == "0"
+
+
+def hand_over(page: Page, way: str, content: bytes, more: int = 0) -> None:
+    """Drop or paste a file: this content, and so many zeros after it."""
+    page.evaluate(
+        """([way, content, more]) => {
+          const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+          const data = new DataTransfer();
+          data.items.add(new File([bytes, new Uint8Array(more)], "it", { type: "image/jpeg" }));
+          const options = { bubbles: true, cancelable: true };
+          document.dispatchEvent(way === "drop"
+            ? new DragEvent("drop", { ...options, dataTransfer: data })
+            : new ClipboardEvent("paste", { ...options, clipboardData: data }));
+        }""",
+        [way, base64.b64encode(content).decode(), more],
+    )
+
+
+@pytest.mark.parametrize(
+    ("zeros", "remark"),
+    [
+        (
+            1,
+            "The picture is not a complete picture that Pillow can read; "
+            "save it again as PNG or JPEG",
+        ),
+        (10_000_001, "This picture has more than 10 MB. Make it smaller."),
+    ],
+    ids=["no picture", "too large"],
+)
+def test_what_cannot_be_read_gets_a_sentence(page: Page, zeros: int, remark: str) -> None:
+    hand_over(page, "drop", b"", zeros)
+    expect(page.locator("#remark")).to_have_text(remark)
+    assert shown(page) == EMPTY
+    page.keyboard.press("c")
+    draw(page, drawing("7"))
+    assert settle(page) == "7"
+
+
+# Why ---------------------------------------------------------------------------------------------
+
+
+def test_why_is_told_of_the_answer_and_on_a_click_of_any_digit(page: Page) -> None:
+    draw(page, drawing("7"))
+    settle(page)
+    heading = page.locator("#why h2")
+    expect(heading).to_have_text("Why 7?")
+    own = pixels(page, "#votes")
+    page.click("#p1")
+    expect(heading).to_have_text("Why not 1?")
+    other = pixels(page, "#votes")
+    assert (own != other).any()
+    page.keyboard.press("7")
+    expect(heading).to_have_text("Why 7?")
+    assert (pixels(page, "#votes") == own).all()
+    page.focus("#choice input >> nth=7")
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    expect(heading).to_have_text("Why not 1?")
+    assert (pixels(page, "#votes") == other).all()
+    seen = pixels(page, "#seen")[..., 0]
+    paper = pixels(page, "#votes")[seen == 0]
+    assert (paper == paper[0]).all()  # where there is no ink, nothing votes
+
+
+# Requests ----------------------------------------------------------------------------------------
+
+
+def test_one_request_at_a_time_and_the_newest_drawing_wins(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/read", lambda route: held.append(route))
+    with page.expect_request("**/read"):
+        draw(page, drawing("8"))
+    page.keyboard.press("c")
+    draw(page, drawing("7"))
+    assert len(held) == 1
+    with page.expect_request("**/read"):
+        held[0].continue_()  # it asks for the first point of the 8
+    assert page.locator("#answer").inner_text() == ""  # which is gone
+    assert len(held) == 2
+    held[1].continue_()
+    assert settle(page) == "7"
+    assert len(held) == 2
+
+
+def test_a_late_answer_does_not_come_back_to_an_empty_pad(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/read", lambda route: held.append(route))
+    with page.expect_request("**/read"):
+        draw(page, drawing("8"))
+    page.keyboard.press("c")
+    with page.expect_response("**/read"):
+        held[0].continue_()
+    assert shown(page) == EMPTY
+
+
+def test_a_lost_server_is_told_and_found_again(
+    browser: Browser, weights: Path, tmp_path: Path
+) -> None:
+    """The second server has another network, with other classes."""
+    names = ["circle", "stroke", "a class with a long name", "<i>&amp;"]
+    other = tmp_path / "other.npz"
+    rng = np.random.default_rng(0)
+    lenet(classes=4, rng=rng).save(other, classes=names)
+    with browser.new_context(viewport={"width": 360, "height": 740}) as context:
+        page = context.new_page()
+        with serve(weights) as (address, process):
+            opened(page, address)
+            draw(page, drawing("7"))
+            assert settle(page) == "7"
+            process.kill()
+        port = address.split(":")[-1].strip("/")
+        notice = page.locator("#notice")
+        expect(notice).to_have_text(
+            f"The server does not answer. Start it again: python draw.py --port {port}"
+        )
+        draw(page, drawing("1"))
+        with serve(other, "--port", port):
+            expect(notice).to_be_hidden()
+            expect(page.locator("#p9")).to_have_count(0)
+            assert settle(page) in names
+            labels = page.locator("#bars li > span:first-child")
+            expect(labels).to_have_text(names)
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+            assert page.locator("#layers > li").count() == 8
+
+
+# Looks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overlaps_overflows_or_jumps(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    empty = boxes(page)
+    draw(page, drawing("7")[:1])
+    settle(page)
+    assert boxes(page) == empty
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    parts = [box for name, box in empty.items() if name.startswith("section")]
+    assert len(parts) == 5
+    for i, (x, y, w, h) in enumerate(parts):
+        for left, top, wide, high in parts[:i]:
+            apart = x >= left + wide or left >= x + w or y >= top + high or top >= y + h
+            assert apart
+    cut = page.evaluate(
+        """[...document.querySelectorAll("main :not(.unseen)")]
+          .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1
+                         && getComputedStyle(e).display !== "inline")
+          .map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+
+
+def boxes(page: Page) -> dict[str, list[float]]:
+    """Return where everything is that has a size of its own: x, y, width, height."""
+    found: dict[str, list[float]] = page.evaluate(
+        """Object.fromEntries(
+          [...document.querySelectorAll("section, canvas, li, h2, h3, button, input, #answer, "
+                                        + "#certainty, #remark, .bar, .track, figcaption")]
+          .map((e, i) => {
+            const { x, y, width, height } = e.getBoundingClientRect();
+            const size = e.matches("h2") ? [x, y] : [x, y, width, height];
+            return [`${e.localName} ${e.id} ${i}`, size];
+          }))"""
+    )
+    return found
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1440, "dark")])
+def test_a_screen_reader_and_weak_eyes_can_use_it(page: Page, width: int, scheme: Any) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="there is no axe-core"
+    )
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    for digit in ("", "7"):
+        draw(page, drawing(digit) if digit else [])
+        settle(page)
+        results = axe.Axe().run(page).response
+        assert [(fault["id"], fault["nodes"]) for fault in results["violations"]] == []
+        assert {rule["id"] for rule in results["passes"]} > {"color-contrast", "label"}
+
+
+def test_every_control_has_its_turn(page: Page) -> None:
+    page.keyboard.press("Tab")
+    names = []
+    for _ in range(7):
+        names.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
+        page.keyboard.press("Tab")
+    assert names[:6] == ["pad", "undo", "clear", "file", "pen", "why"]

@@ -1,0 +1,311 @@
+"""draw.py as a user starts it, and its server as any program on this machine could speak to it.
+
+Oracles: whole sentences and exit codes; the numbers of HTTP's own specification (RFC 9110); for
+many clients at once, what one alone gets. What a browser makes of the page is in test_browser.py.
+"""
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import webbrowser
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
+
+import draw
+from benchmarks.drawing import serve
+from handcnn import documented_network
+from handcnn.app.weights import class_names
+from handcnn.page import server
+
+ROOT = Path(__file__).parents[1]
+SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
+BROKEN = (
+    "the picture is not a complete picture that Pillow can read; save it again as PNG or JPEG\n"
+)
+MANY = 20
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.npz"
+    net = documented_network(rng=np.random.default_rng(0))
+    net.save(path, dataset="mnist", epoch=3, val_accuracy=0.5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def port(weights: Path) -> Iterator[int]:
+    """Yield the port of a server that answers all tests of this file, and never complains."""
+    with serve(weights, stderr=subprocess.PIPE) as (address, process):
+        yield int(address.split(":")[-1].strip("/"))
+        if sys.platform == "win32":  # has no signals to send
+            return
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+def ask(
+    port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Send a request as it stands; return the response and its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Host": f"127.0.0.1:{port}"} | (headers or {})
+    if body:
+        headers["Content-Length"] = str(len(body))
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value.replace("PORT", str(port)))
+    with closing(connection):
+        connection.endheaders(body or None)
+        response = connection.getresponse()
+        return response, response.read()
+
+
+def png(width: int, height: int, colour: int = 255) -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (width, height), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_what_the_page_is_made_of(port: int) -> None:
+    kinds = {
+        "/": "text/html; charset=utf-8",
+        "/page.css": "text/css; charset=utf-8",
+        "/page.js": "text/javascript; charset=utf-8",
+        "/icon.svg": "image/svg+xml",
+        "/network": "application/json",
+    }
+    for path, kind in kinds.items():
+        response, body = ask(port, "GET", path)
+        assert (response.status, response.headers["Content-Type"]) == (200, kind)
+        assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+        assert b"https://" not in body  # nothing comes from elsewhere
+        policy = dict(
+            part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; ")
+        )
+        assert policy["default-src"] == "'none'"
+        assert set(policy.values()) == {"'none'", "'self'"}
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        head, nothing = ask(port, "HEAD", path)
+        assert (head.status, nothing) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(body))
+
+
+def test_a_picture_is_read(port: int) -> None:
+    response, body = ask(port, "POST", "/read", SEVEN)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
+
+
+HERE = "the page is at http://127.0.0.1:PORT/ and nowhere else\n"
+OTHER = "another site sent this request; type http://127.0.0.1:PORT/ in the address bar\n"
+NOTHING = "there is nothing here; the page is at /\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "answer"),
+    [
+        ("GET", "/", {"Host": "localhost:PORT"}, 200, None),
+        ("GET", "/", {"Host": "LocalHost:PORT"}, 200, None),
+        ("GET", "/", {"Host": "localhost"}, 403, HERE),
+        ("GET", "/", {"Host": "127.0.0.1:1"}, 403, HERE),
+        ("GET", "/", {"Host": "example.org:PORT"}, 403, HERE),
+        ("GET", "/", {"Host": "127.0.0.1.example.org:PORT"}, 403, HERE),
+        ("GET", "/", {"Host": ""}, 403, HERE),
+        ("GET", "/", {"Sec-Fetch-Site": "none"}, 200, None),
+        ("GET", "/", {"Sec-Fetch-Site": "same-origin"}, 200, None),
+        ("GET", "/", {"Sec-Fetch-Site": "same-site"}, 403, OTHER),
+        ("GET", "/", {"Sec-Fetch-Site": "cross-site"}, 403, OTHER),
+        ("POST", "/read", {"Origin": "http://example.org"}, 403, OTHER),
+        ("POST", "/read", {"Origin": "http://localhost:PORT"}, 403, OTHER),
+        ("POST", "/read", {"Origin": "null"}, 403, OTHER),
+        ("POST", "/read", {"Origin": "http://127.0.0.1:PORT"}, 200, None),
+        ("GET", "/page.py", {}, 404, NOTHING),
+        ("GET", "/../../draw.py", {}, 404, NOTHING),
+        ("GET", "/%2e%2e/%2e%2e/draw.py", {}, 404, NOTHING),
+        ("GET", "//etc/passwd", {}, 404, NOTHING),
+        ("GET", "/page.js/", {}, 404, NOTHING),
+        ("GET", "/read", {}, 405, "this takes POST only\n"),
+        ("PUT", "/read", {}, 405, "this takes POST only\n"),
+        ("POST", "/", {}, 405, "this takes GET or HEAD only\n"),
+        ("OPTIONS", "/network", {}, 405, "this takes GET or HEAD only\n"),
+    ],
+)
+def test_who_may_ask_and_what(
+    port: int, method: str, path: str, headers: dict[str, str], status: int, answer: str | None
+) -> None:
+    response, body = ask(port, method, path, SEVEN if path == "/read" else b"", headers)
+    assert response.status == status
+    if answer is not None:
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert body.decode() == answer.replace("PORT", str(port))
+    if status == 405:
+        assert response.headers["Allow"] == ("POST" if path == "/read" else "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "answer"),
+    [
+        (b"", 422, BROKEN),
+        (b'{"strokes": [', 422, BROKEN),
+        (SEVEN[:2000], 422, BROKEN),
+        (
+            png(50, 50),
+            422,
+            "the picture is blank: no stroke stands out from the background; "
+            "draw one digit, dark on light or light on dark\n",
+        ),
+        (
+            png(20_000, 5_001),
+            422,
+            "the picture has more than 100 megapixels; crop it or make it smaller\n",
+        ),
+        (bytes(server.MOST_BYTES), 422, BROKEN),
+        (
+            bytes(server.MOST_BYTES + 1),
+            413,
+            "the picture has more than 10 MB; make it smaller\n",
+        ),
+    ],
+    ids=["empty", "JSON", "half a picture", "blank", "100 megapixels", "10 MB", "more"],
+)
+def test_pictures_that_cannot_be_read(port: int, content: bytes, status: int, answer: str) -> None:
+    response, body = ask(port, "POST", "/read", content)
+    assert (response.status, body.decode()) == (status, answer)
+    assert ask(port, "GET", "/")[0].status == 200
+
+
+@pytest.mark.parametrize("request_", [b"GARBAGE\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"])
+def test_what_is_hardly_a_request(port: int, request_: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(request_)
+        assert client.recv(12)[9:10] == b"4"
+    assert ask(port, "GET", "/")[0].status == 200
+
+
+def test_many_clients_at_once_get_the_answers_that_one_alone_gets(port: int) -> None:
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(MANY):
+        grey = np.full((60, 60), 255, np.uint8)
+        for x, y in rng.integers(10, 40, (3, 2)):
+            grey[y : y + 4, x - 8 : x + 12] = 0
+            grey[y - 8 : y + 12, x : x + 4] = 0
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, "PNG")
+        pictures.append(file.getvalue())
+    alone = [ask(port, "POST", "/read", picture)[1] for picture in pictures]
+    assert len(set(alone)) == MANY
+    start = threading.Barrier(MANY)
+
+    def client(number: int) -> list[bytes]:
+        start.wait()
+        order = [(number + i) % MANY for i in range(2)]
+        return [ask(port, "POST", "/read", pictures[i])[1] for i in order]
+
+    with ThreadPoolExecutor(MANY) as clients:
+        for number, answers in enumerate(clients.map(client, range(MANY))):
+            assert answers == [alone[(number + i) % MANY] for i in range(2)]
+
+
+# draw.py itself ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Keep draw.py from serving and from opening anything; return what it would have opened."""
+    addresses: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", addresses.append)
+    monkeypatch.setattr(server, "serve", lambda *_: None)
+    former = signal.getsignal(signal.SIGTERM)
+    yield addresses
+    signal.signal(signal.SIGTERM, former)
+
+
+@pytest.mark.parametrize("options", [[], ["--no-browser"]])
+def test_it_prints_the_address_and_opens_the_browser(
+    weights: Path, options: list[str], opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = threading.enumerate()
+    assert draw.main(["--weights", str(weights), *options]) == 0
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"weights: {weights} (mnist, epoch 3, 50.00 % on validation)"
+    address = out[1].removeprefix("draw on: ").removesuffix("   (Ctrl-C ends it)")
+    assert address.startswith("http://127.0.0.1:")
+    assert opened == ([] if options else [address])
+
+
+def test_a_busy_port_is_one_sentence(
+    weights: Path, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert draw.main(["--weights", str(weights), "--port", str(port)]) == 1
+    assert capsys.readouterr().err == (
+        f"draw.py: port {port} is used by another program; choose another one, "
+        "or leave --port out\n"
+    )
+    assert opened == []
+
+
+def test_without_a_port_a_free_one_is_found() -> None:
+    with server.listen(None) as one, server.listen(None) as two:
+        assert one.getsockname()[1] != two.getsockname()[1]
+
+
+def test_without_weights_it_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("handcnn.app.weights.train_command", lambda: "python train.py")
+    assert draw.main(["--no-browser"]) == 1
+    assert capsys.readouterr().err == (
+        "draw.py: no run in outputs holds weights.npz; train one first with: python train.py\n"
+    )
+
+
+def test_without_its_server_library_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "waitress.py").write_text("raise ModuleNotFoundError(name='waitress')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    code = "import runpy; runpy.run_path('draw.py', run_name='__main__')"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (
+        1,
+        "draw.py: waitress is not installed in this Python; use make, or see README.md\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"),
+    [
+        ({}, [str(k) for k in range(10)]),
+        ({"classes": [f"c{k}\n" for k in range(10)]}, [f"c{k}\\n" for k in range(10)]),
+        ({"classes": ["a", "b"]}, [str(k) for k in range(10)]),
+        ({"classes": 10}, [str(k) for k in range(10)]),
+        ({"classes": list(range(10))}, [str(k) for k in range(10)]),
+    ],
+)
+def test_the_names_of_the_classes(metadata: dict[str, Any], names: list[str]) -> None:
+    assert class_names(documented_network(), metadata) == names

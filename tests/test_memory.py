@@ -1,0 +1,37 @@
+"""Whether freed memory stays with the process. The oracle is the system's count of page faults."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Ten times 16 MB in eight arrays, which are freed together: 40,000 pages of 4 KB.
+PROGRAM = """
+from contextlib import nullcontext
+from resource import RUSAGE_SELF, getrusage
+import numpy as np
+from handcnn import use_threads
+
+with {block}:
+    for step in range(12):
+        if step == 2:
+            before = getrusage(RUSAGE_SELF).ru_minflt
+        arrays = [np.ones(500_000, np.float32) for _ in range(8)]
+        del arrays
+    print(getrusage(RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(block: str) -> int:
+    command = [sys.executable, "-c", PROGRAM.format(block=block)]
+    return int(subprocess.check_output(command, cwd=ROOT))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide themselves")
+def test_a_step_finds_the_memory_of_the_step_before() -> None:
+    assert page_faults("nullcontext()") > 10_000  # or the other number would say nothing
+    assert page_faults("use_threads(2)") < 1000

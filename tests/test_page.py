@@ -1,0 +1,219 @@
+"""What the page shows of a picture: the answer, every layer's output, and why.
+
+Oracles: central differences of a logit in float64; the layers' own forward passes, one after the
+other; a network without biases, whose logits are the sums of the votes; matplotlib's colours.
+"""
+
+import base64
+import copy
+import io
+import re
+from importlib.resources import files
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from builders import filled_network, random
+from PIL import Image
+
+from handcnn import (
+    Conv2D,
+    HandcnnError,
+    HiddenLayer,
+    InputLayer,
+    Network,
+    OutputLayer,
+    documented_network,
+)
+from handcnn.layers import LAYERS, MaxPool2D, ReLU
+from handcnn.page import view
+from handcnn.page.words import describe_layer
+from handcnn.pictures import prepare_picture, to_batch
+from handcnn.types import Array
+
+K = 3
+
+
+def pooled_network(dtype: Any = np.float64, side: int = 28) -> Network:
+    """Return a network with every kind of layer, for pictures (1, side, side)."""
+    after = (side - 2) // 2  # no padding, kernel 3, then pooling
+    layers = [
+        InputLayer(),
+        Conv2D(1, 4, 3, dtype=dtype),
+        MaxPool2D(2),
+        ReLU(),
+        Conv2D(4, 2, 3, padding=1, dtype=dtype),
+        HiddenLayer(2 * after * after, 5, dtype=dtype),
+        OutputLayer(5, K, dtype=dtype),
+    ]
+    net = filled_network(layers)
+    return Network(net.layers, (1, side, side))
+
+
+def logits(net: Network, x: Array) -> Array:
+    """Return z of the output layer, (N, K), by the layers before it and a plain product."""
+    *layers, last = (copy.copy(layer) for layer in net.layers)
+    for layer in layers:
+        x = layer.forward(x)
+    parameters = last.parameters()
+    z: Array = x @ parameters["weights"] + parameters["bias"]
+    return z
+
+
+def picture(digit: Array) -> bytes:
+    """Return a grey picture (H, W) as a file."""
+    file = io.BytesIO()
+    Image.fromarray(digit).save(file, "PNG")
+    return file.getvalue()
+
+
+def seven() -> Array:
+    digit = np.full((100, 100), 255, np.uint8)
+    digit[20:28, 20:75] = 0
+    for row in range(28, 85):
+        left = 66 - (row - 28) // 2
+        digit[row, left : left + 9] = 0
+    return digit
+
+
+def numbers(text: str, dtype: Any = np.int8) -> Array:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def scaled(values: Array, axis: tuple[int, ...]) -> Array:
+    """Return the values as shares of the largest along some axes, times 127."""
+    shares: Array = values / np.abs(values).max(axis, keepdims=True)
+    return 127 * shares
+
+
+def test_why_is_the_gradient_of_each_logit_by_the_image() -> None:
+    net = pooled_network(side=10)
+    image = np.random.default_rng(5).integers(0, 256, (10, 10), np.uint8)
+    outputs, gradients = view.look(net, image)
+    assert gradients.shape == (K, 1, 10, 10)
+    x = to_batch([image]).astype(np.float64)
+    step = 1e-6
+    for place in np.ndindex(10, 10):
+        moved = np.repeat(x, 2, axis=0)
+        moved[0, 0][place] += step
+        moved[1, 0][place] -= step
+        above, below = logits(net, moved)
+        slope = (above - below) / (2 * step)
+        np.testing.assert_allclose(gradients[:, 0][:, *place], slope, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(outputs[-1], net.predict_proba(x)[0], rtol=1e-12)
+
+
+def test_without_biases_the_votes_of_the_ink_add_up_to_the_logit() -> None:
+    net = pooled_network()
+    for name, array in net.parameters().items():
+        if name.endswith("bias"):
+            array[...] = 0
+    seen = prepare_picture(seven())
+    gradients = view.look(net, seen)[1]
+    votes = gradients * to_batch([seen])[0]
+    np.testing.assert_allclose(votes.sum((1, 2, 3)), logits(net, to_batch([seen]))[0], rtol=1e-9)
+    shown = numbers(view.read(net, picture(seven()))["votes"]).reshape(K, 28, 28)
+    np.testing.assert_allclose(shown, scaled(votes[:, 0], (1, 2)), atol=0.5001)
+
+
+def test_everything_that_is_shown_of_a_picture() -> None:
+    net = pooled_network(np.float32)
+    seen = prepare_picture(seven())
+    shown = view.read(net, picture(seven()))
+    assert shown.keys() == {
+        *("answer", "probabilities", "percents", "seen", "layers", "gradients", "votes")
+    }
+    np.testing.assert_array_equal(numbers(shown["seen"], np.uint8).reshape(28, 28), seen)
+    probabilities = net.predict_proba(to_batch([seen]))[0]
+    np.testing.assert_allclose(shown["probabilities"], probabilities, atol=1e-6)
+    assert shown["answer"] == probabilities.argmax()
+    assert shown["percents"] == [f"{100 * p:.2f} %" for p in probabilities]
+    x = to_batch([seen])
+    for text, layer in zip(shown["layers"], net.layers[1:], strict=True):
+        x = copy.copy(layer).forward(x)
+        output = x[0]
+        axis = (1, 2) if output.ndim == 3 else (0,)  # each map has its scale, units share one
+        largest = np.abs(output).max(axis, keepdims=True)
+        expected = 127 * output / np.where(largest > 0, largest, 1)
+        np.testing.assert_allclose(numbers(text).reshape(output.shape), expected, atol=0.5001)
+
+
+def test_reading_leaves_the_network_alone() -> None:
+    """It may be waiting for its backward pass."""
+    net = pooled_network()
+    x = random((2, 1, 28, 28), 7)
+    net.forward(x)
+    view.read(net, picture(seven()))
+    assert net.layers[1].x is x
+
+
+def test_what_is_known_before_anything_is_drawn() -> None:
+    net = pooled_network()
+    about = view.describe(net, ["cat", "dog", "<b>"], "mnist, epoch 3")
+    assert about["classes"] == ["cat", "dog", "<b>"]
+    assert about["origin"] == "mnist, epoch 3"
+    count = 4 * 9 + 4 + 2 * 4 * 9 + 2 + 2 * 13 * 13 * 5 + 5 + 5 * K + K
+    assert about["parameters"] == f"{count:,}"
+    assert [(layer["title"], layer["shape"]) for layer in about["layers"]] == [
+        ("Conv2D(1 → 4, 3x3)", (4, 26, 26)),
+        (str(net.layers[2]), (4, 13, 13)),
+        ("ReLU()", (4, 13, 13)),
+        ("Conv2D(4 → 2, 3x3)", (2, 13, 13)),
+        ("HiddenLayer(338 → 5)", (5,)),
+        ("OutputLayer(5 → 3)", (3,)),
+    ]
+    kernels = [layer["kernels"] for layer in about["layers"]]
+    assert kernels[1:] == [None] * 5  # those of the first convolution alone
+    weights = net.layers[1].parameters()["weights"][:, 0]
+    np.testing.assert_allclose(
+        numbers(kernels[0]).reshape(4, 3, 3), scaled(weights, (0, 1, 2)), atol=0.5001
+    )
+
+
+def test_every_layer_of_the_register_has_its_sentence() -> None:
+    examples = [*pooled_network().layers]
+    assert {type(layer) for layer in examples} == set(LAYERS.values())
+    for layer in examples[1:]:
+        shape = (2, 13, 13)
+        assert describe_layer(layer, shape, shape).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (
+            b"{",
+            "the picture is not a complete picture that Pillow can read; "
+            "save it again as PNG or JPEG",
+        ),
+        (
+            picture(np.full((50, 50), 200, np.uint8)),
+            "the picture is blank: no stroke stands out from the background; "
+            "draw one digit, dark on light or light on dark",
+        ),
+    ],
+)
+def test_pictures_that_cannot_be_read(content: bytes, fault: str) -> None:
+    with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
+        view.read(pooled_network(), content)
+
+
+def test_weights_too_large_to_compute_with() -> None:
+    net = documented_network(rng=np.random.default_rng(0))
+    for array in net.parameters().values():
+        array[...] = 1e30
+    fault = (
+        "the weights give no probabilities: their numbers are too large to compute with; "
+        "use other weights"
+    )
+    with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
+        view.read(net, picture(seven()))
+
+
+def test_the_colours_are_those_of_the_pictures_of_a_run() -> None:
+    script = files("handcnn.page").joinpath("page.js").read_text()
+    stops = re.findall(r'"([0-9a-f]{6})"', script)
+    colours = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, len(stops)))[:, :3]
+    written = [[int(stop[i : i + 2], 16) for i in (0, 2, 4)] for stop in stops]
+    np.testing.assert_allclose(written, 255 * colours, atol=2)  # its table has 256 steps
