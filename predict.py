@@ -81,7 +81,7 @@ def predict(options: argparse.Namespace) -> int:
     classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    reads_digits = [*classes] == [*"0123456789"]  # other things may come in parts
+    reads_digits = classes == list("0123456789")  # other things may come in parts
     tiles = []
     for path, name in zip(options.pictures, names, strict=True):
         tile = Tile("standard input" if path == STDIN else Path(path).name)

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
-from handcnn.pictures.operations import EIGHT_NEIGHBOURS, Box, odd, size
+from handcnn.pictures.operations import EIGHT_NEIGHBOURS, Box, bounding_box, odd, size
 from handcnn.types import Array, Shape
 
 
@@ -28,11 +28,9 @@ def seem_several(digit: Array) -> bool:
     Those are of like height and further apart than the parts of a broken stroke. The bar of a 5 is
     flat, and the loops of an 8 stand one above the other.
     """
-    parts = ndimage.find_objects(ndimage.label(digit, EIGHT_NEIGHBOURS)[0])
-    distance = 0.1 * max(max(size(box)) for box in parts)
-    groups = ndimage.find_objects(_groups(digit, distance))
-    tallest = max(size(box)[0] for box in groups)
-    tall = [box for box in groups if size(box)[0] >= 0.6 * tallest]
+    height, _ = size(bounding_box(digit))
+    groups = ndimage.find_objects(_groups(digit, 0.1 * height))
+    tall = [box for box in groups if size(box)[0] >= 0.6 * height]
     return any(_side_by_side(one, other) for one, other in combinations(tall, 2))
 
 
