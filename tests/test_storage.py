@@ -67,7 +67,7 @@ def row(epoch: int, /, **changes: object) -> dict[str, Any]:
     return {**dict(zip(HISTORY_COLUMNS, values, strict=True)), **changes}
 
 
-def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
+def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Checkpoint:
     rng = np.random.default_rng(seed)
     rng.integers(10, size=3, dtype=np.int32)  # half of a 64-bit number stays in the generator
     return Checkpoint(
@@ -76,6 +76,7 @@ def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
         rng=rng,
         history=[row(epoch) for epoch in range(1, epochs + 1)],
         options={"epochs": 3, "dataset": "digits", "limit": None},
+        average=network(seed + 200).parameters() if has_average else {},
     )
 
 
@@ -165,12 +166,15 @@ def test_every_finite_number_is_kept(tmp_path: Path, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
-def test_a_checkpoint_comes_back_whole(tmp_path: Path, epochs: int) -> None:
-    saved = checkpoint(epochs=epochs)
+@pytest.mark.parametrize("has_average", [False, True])
+def test_a_checkpoint_comes_back_whole(tmp_path: Path, epochs: int, has_average: bool) -> None:
+    saved = checkpoint(epochs=epochs, has_average=has_average)
     save_checkpoint(tmp_path / "c.npz", saved)
     loaded = load_checkpoint(tmp_path / "c.npz")
     assert_same_network(loaded.net, saved.net)
     assert_same_arrays(loaded.best, saved.best)
+    assert_same_arrays(loaded.average, saved.average)
+    assert bool(loaded.average) == has_average
     assert (loaded.history, loaded.options) == (saved.history, saved.options)  # to the last digit
     for bits in (np.int32, np.int64):  # the generator goes on as if nothing had happened
         expected = saved.rng.integers(2**31 - 1, size=5, dtype=bits)
@@ -201,6 +205,7 @@ def test_a_checkpoint_of_handcnn_0_1() -> None:
     state = load_checkpoint(FIXTURES / "checkpoint-0.1.npz")
     assert_same_network(state.net, network_of_0_1(scale=1))
     assert_same_arrays(state.best, network_of_0_1(scale=2).parameters())
+    assert state.average == {}
     values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
     assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
     assert state.options == {"epochs": 3, "dataset": "digits", "limit": None}
@@ -541,6 +546,20 @@ CHECKPOINT_DAMAGES: Damages = {
     CANNOT + "the array 'best.layer3.weights' is missing": {
         "": without_entry("best.layer3.weights.npy"),
     },
+    CANNOT + "the array 'average.layer3.bias' is missing": {
+        "": without_entry("average.layer3.bias.npy"),
+    },
+    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": {
+        f"has_average {value!r}": with_metadata(has_average=value)
+        for value in (False, 1, "true", None, [], ...)
+    },
+    CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": {
+        "": with_entry("average.layer1.bias.npy", npy(np.array([[1], [np.nan]], np.float32))),
+    },
+    CANNOT + "the array 'average.layer1.bias' has shape (1, 2) of float32, "
+    "but (2, 1) of float32 is needed": {
+        "": with_entry("average.layer1.bias.npy", npy(np.zeros((1, 2), np.float32))),
+    },
     PROGRESS + "(there is no 'rng')": {"": with_metadata(rng=...)},
     PROGRESS + "(there is no 'state')": {"": with_metadata(rng={"bit_generator": "PCG64"})},
     PROGRESS + "(state must be for a PCG64 RNG)": {
@@ -741,7 +760,10 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
 def arrays_of(loaded: Network | Checkpoint) -> dict[str, Array]:
     if isinstance(loaded, Network):
         return loaded.parameters()
-    return loaded.net.parameters() | {f"best.{name}": a for name, a in loaded.best.items()}
+    others = {"best": loaded.best, "average": loaded.average}
+    return loaded.net.parameters() | {
+        f"{kind}.{name}": array for kind, arrays in others.items() for name, array in arrays.items()
+    }
 
 
 DAMAGES_EACH = 400  # of 22 sorts
