@@ -70,7 +70,11 @@ def files(folder: Path, known: Known) -> list[Path]:
 
 
 def damaged(folder: Path, known: Known) -> dict[Path, str]:
-    """Return the cached files that scikit-learn would stumble on, each with its fault."""
+    """Return the cached files that scikit-learn would stumble on, each with its fault.
+
+    Raises:
+        OutsideError: the system does not let us read one. It may be whole.
+    """
     faults: dict[Path, str] = {}
     answers: dict[str, Any] = {}
     for name, key in _answers(known).items():
@@ -108,7 +112,10 @@ def _opened(file: Path) -> Iterator[gzip.GzipFile]:
     except (FileNotFoundError, *BROKEN):
         raise
     except OSError as error:
-        raise OutsideError(f"{one_line(file)} cannot be read: {error.strerror or error}") from error
+        raise OutsideError(
+            f"{one_line(file)} in scikit-learn's download cache cannot be read: "
+            f"{error.strerror or error}"
+        ) from error
 
 
 def quarantine(faults: Mapping[Path, str], say: Say) -> None:

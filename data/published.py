@@ -111,7 +111,7 @@ def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
     """Return what the fast cache holds; None where there is none, or none to be trusted.
 
     Raises:
-        HandcnnError: the system does not let us read it.
+        UnreadableError: the system does not let us read it.
     """
     if not path.exists():
         return None
@@ -120,8 +120,6 @@ def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
     except UnreadableError:  # it may be whole
         raise
     except HandcnnError as error:
-        if isinstance(error.__cause__, OSError):  # nothing is known against the file itself
-            raise
         bad = path.with_name(path.name + ".bad")
         try:
             path.replace(bad)

@@ -133,6 +133,7 @@ def complaint(
     for program in (train.train, predict.predict):  # a value that slips through is not tried out
         monkeypatch.delattr(program.__module__ + "." + program.__name__)
     (tmp_path / "FILE").write_bytes(b"")
+    (tmp_path / "TEXT").write_bytes(b"not a PNG")
 
     def run(program: Callable[[list[str]], int], *arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -201,6 +202,7 @@ def test_contradictions(complaint: Complaint, arguments: list[str], sentence: st
             ["a.png", "--show", "none/s.png"],
             "--show: 'none/s.png' is not a file in a folder that exists",
         ),
+        (["a.png", "--show", "TEXT"], "--show: 'TEXT' is a file that is not a PNG"),
         (["a.png", "--show", "./a.png"], "--show: 'a.png' would overwrite what is to be read"),
         (
             ["a.png", "--show", "w.npz", "--weights", "w.npz"],

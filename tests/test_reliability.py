@@ -32,6 +32,7 @@ from PIL import Image
 
 import train
 from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network
+from handcnn.app import command_line as cli
 from handcnn.app.commands import resume_command, train_command
 from handcnn.storage import archive, runs
 from handcnn.storage.checkpoints import (
@@ -653,6 +654,79 @@ def test_a_validation_loss_that_is_not_finite(outputs: Outputs) -> None:
         "--learning-rate 0.001",
     )
     assert outputs.epochs == 0
+
+
+def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(
+    outputs: Outputs, undisturbed: Path
+) -> None:
+    """Seen to end in a traceback after the whole training, and again at each resume."""
+    result = subprocess.run(
+        command(*OPTIONS, "--output-dir", str(outputs.path)),
+        env=os.environ | {"MPLBACKEND": "bogus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    start = "train.py: the pictures cannot be drawn: Key backend: 'bogus' is not a valid value "
+    end = "; the test result is safe; when matplotlib works here, go on with: "
+    assert_one_line(Result(result.returncode, "", result.stderr, 0), 1, start)
+    assert result.stderr.endswith(f"{end}{resume_command(outputs.run)}\n")
+    assert "\ntest loss " in result.stdout
+    record = outputs.run / "run.json"
+    assert json.loads(record.read_text())["test"]
+    assert not list(outputs.run.glob("*.png"))
+    assert outputs.resume().code == 0
+    for name in PICTURES:
+        assert (outputs.run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
+    """Otherwise a run that is killed before it draws would seem to be finished."""
+    assert outputs.start("--epochs", "2").code == 0
+    kill = "at_call(1, 'handcnn.plots.draw_accuracy', send(signal.SIGKILL))"
+    assert outputs.resume("--epochs", "4", setup=kill).code == -9
+    assert not list(outputs.run.glob("*.png"))
+    outputs.assert_resumes()
+
+
+def test_a_progress_bar_that_cannot_be_loaded() -> None:
+    """Seen to end in a traceback of tqdm, which reads its settings as it is loaded."""
+    program = """
+import sys
+from handcnn.app.command_line import run
+from handcnn.app.console import Console
+
+def main():
+    console = Console(quiet=False)
+    console.shows_bars = True
+    with console.progress([], "epoch 1/1"):
+        return 0
+
+sys.exit(run("train.py", main))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"TQDM_MININTERVAL": "abc", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (
+        1,
+        "train.py: the progress bar cannot be loaded: could not convert string to float: 'abc'; "
+        "look for TQDM_ in the environment, or use --quiet\n",
+    )
+
+
+def test_a_library_that_cannot_be_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise ImportError("libopenblas.so: failed to map segment from shared object\n")
+
+    assert cli.run("train.py", main) == 1
+    assert capsys.readouterr().err == (
+        "train.py: a library cannot be loaded: libopenblas.so: failed to map segment from shared "
+        "object\\n; close other programs, or install it again\n"
+    )
 
 
 def test_best_weights_too_large_to_compute_with(outputs: Outputs) -> None:
