@@ -343,7 +343,7 @@ def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
     epoch, and at its end, before it is saved.
     """
     number = 5 if function == "training.loss_function" else 2
-    stop = f"at_call({number}, 'handcnn.{function}', send(signal.{name}))"
+    stop = f"at_call({number}, 'handcnn.{function}', lambda: send(signal.{name}))"
     assert lenet_outputs.start(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
     assert lenet_outputs.epochs == (2 if (number, name) == (2, "SIGINT") else 1)
     lenet_outputs.assert_resumes()
@@ -351,7 +351,7 @@ def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
 
 def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
     """Its options do not name network, schedule, augmentation and average, nor does it say more."""
-    stop = "at_call(3, 'handcnn.app.session.train_epoch', send(signal.SIGKILL))"
+    stop = "at_call(3, 'handcnn.app.session.train_epoch', lambda: send(signal.SIGKILL))"
     assert outputs.start(setup=stop).code == -9
     path = outputs.run / "checkpoint.npz"
     with np.load(path) as file:
