@@ -44,6 +44,14 @@ from handcnn.storage.checkpoints import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
+# A run with all that changes from step to step: learning rates, distortions, an average.
+LENET = ["--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"]
+LENET += ["--epochs", "3", "--augment", "distort", "--average", "0.9"]
+BLANK = """
+import handcnn.app.report as report, handcnn.plots as plots
+report.pictures = lambda *_: ((name, plots.Figure((1, 1))) for name in report.PICTURES)
+"""
+
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
@@ -54,16 +62,18 @@ def forks() -> Iterator[Forks]:
 class Outputs:
     """A folder of runs, with one run in it, which has to end as the undisturbed one did."""
 
-    def __init__(self, forks: Forks, path: Path, undisturbed: Path) -> None:
+    def __init__(self, forks: Forks, path: Path, undisturbed: Path, is_lenet: bool = False) -> None:
         self.forks, self.path, self.undisturbed = forks, path, undisturbed
+        # All networks are drawn by the same code, so one of them is enough to draw.
+        self.options, self.setup = (LENET, BLANK) if is_lenet else (OPTIONS, "")
 
     def start(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
-        arguments = (*OPTIONS, "--output-dir", str(self.path), *options)
-        return self.forks.train(*arguments, setup=setup, kill_after=kill_after)
+        arguments = (*self.options, "--output-dir", str(self.path), *options)
+        return self.forks.train(*arguments, setup=self.setup + setup, kill_after=kill_after)
 
     def resume(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
         arguments = ("--resume", "latest", "--output-dir", str(self.path), *options)
-        return self.forks.train(*arguments, setup=setup, kill_after=kill_after)
+        return self.forks.train(*arguments, setup=self.setup + setup, kill_after=kill_after)
 
     @property
     def run(self) -> Path:
@@ -94,6 +104,21 @@ def oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.fixture(scope="module")
 def undisturbed(oracle: tuple[Path, float]) -> Path:
     return oracle[0]
+
+
+@pytest.fixture(scope="module")
+def lenet_oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Train `LENET` without a fault; return the folder and how many seconds it took."""
+    path = tmp_path_factory.mktemp("lenet")
+    outputs = Outputs(forks, path, path, is_lenet=True)
+    result = outputs.start()
+    assert (result.code, result.err) == (0, "")
+    return outputs.run, result.seconds
+
+
+@pytest.fixture
+def lenet_outputs(forks: Forks, tmp_path: Path, lenet_oracle: tuple[Path, float]) -> Outputs:
+    return Outputs(forks, tmp_path / "outputs", lenet_oracle[0], is_lenet=True)
 
 
 @pytest.fixture
@@ -130,7 +155,7 @@ def assert_all_complete(folder: Path) -> None:
                 assert path.read_text().endswith("\n")
                 assert {len(row) for row in rows} == {len(HISTORY_COLUMNS)}
             case "run.json":
-                assert json.loads(path.read_text())["parameters"] == 1_606_666
+                assert json.loads(path.read_text())["parameters"] in (1_606_666, 80_202)
             case name:
                 assert name in PICTURES
                 with Image.open(path) as image:
@@ -144,16 +169,24 @@ def assert_says(result: Result, code: int, message: str) -> None:
 # Killed at random --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("network", "share"), [("documented", 1.0), ("lenet", 0.16)])
 def test_killed_at_random_instants(
-    forks: Forks, oracle: tuple[Path, float], tmp_path: Path, kills: int
+    request: pytest.FixtureRequest,
+    forks: Forks,
+    tmp_path: Path,
+    kills: int,
+    network: str,
+    share: float,
 ) -> None:
-    undisturbed, seconds = oracle
+    is_lenet = network == "lenet"
+    undisturbed, seconds = request.getfixturevalue("lenet_oracle" if is_lenet else "oracle")
     rng = np.random.default_rng(0)
     done = trainings = 0
+    kills = round(share * kills)
     while done < kills:
         trainings += 1
-        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed)
-        left = min(10, kills - done)
+        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed, is_lenet)
+        left = min(17, kills - done)
         code = -9
         while code == -9:
             # Short waits are the more frequent, or most kills would hit the end.
@@ -297,6 +330,39 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
     assert len(litter(outputs.run)) == (fault.function == "os.fsync" and fault.action == KILL)
     assert outputs.epochs == fault.epochs
     outputs.assert_resumes() if result.code else assert_equal(run, outputs.undisturbed)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("function", ["training.loss_function", "app.session.evaluate"])
+def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
+    lenet_outputs: Outputs, name: str, function: str
+) -> None:
+    """Rates, distortions and average go on from the end of the epoch before, to the last bit.
+
+    Three steps and one validation are an epoch; `function` is called in the middle of the second
+    epoch, and at its end, before it is saved.
+    """
+    number = 5 if function == "training.loss_function" else 2
+    stop = f"at_call({number}, 'handcnn.{function}', lambda: send(signal.{name}))"
+    assert lenet_outputs.start(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
+    assert lenet_outputs.epochs == (2 if (number, name) == (2, "SIGINT") else 1)
+    lenet_outputs.assert_resumes()
+
+
+def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
+    """Its options do not name network, schedule, augmentation and average, nor does it say more."""
+    stop = "at_call(3, 'handcnn.app.session.train_epoch', lambda: send(signal.SIGKILL))"
+    assert outputs.start(setup=stop).code == -9
+    path = outputs.run / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    metadata = json.loads(str(arrays["metadata"]))
+    assert metadata.pop("has_average") is False
+    for name in ("network", "schedule", "augment", "average"):
+        del metadata["options"][name]
+    np.savez(path, **(arrays | {"metadata": np.array(json.dumps(metadata))}))
+    assert outputs.epochs == 2
+    outputs.assert_resumes()
 
 
 def test_killed_before_anything_was_trained(outputs: Outputs) -> None:

@@ -143,6 +143,25 @@ def test_latest_is_the_run_that_started_last(
     assert capsys.readouterr().out == f"{latest} {advice}\n"
 
 
+def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all that goes on from step to step: learning rates, distortions, an average."""
+    options = ["--dataset", "digits", "--limit", "64", "--epochs", "2", "--network", "lenet"]
+    options += ["--average", "0.9", "--quiet", "--output-dir", str(tmp_path)]
+    assert train.main(options) == 0
+    (folder,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert train.main(["--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder} is finished after 2 epochs\n"
+    assert train.main(["--resume", str(folder), "--epochs", "3"]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {folder} was trained with --schedule one-cycle over --epochs 2: other epochs "
+        "would have had other learning rates from the start; "
+        "leave the option out or start a new run\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("accuracy", "target", "code"),
     [(0.5, "50", 0), (0.5, "50.01", 1), (0.9601, "96.01", 0), (0.9601, "96.02", 1)],
