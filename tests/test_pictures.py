@@ -23,11 +23,20 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile
+from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile, ImageFont
+from PIL._util import DeferredError
 from scipy import ndimage
 
 from handcnn.errors import HandcnnError
-from handcnn.pictures import load_picture, prepare_picture, reading, to_batch
+from handcnn.pictures import (
+    Tile,
+    examine_picture,
+    load_picture,
+    prepare_picture,
+    reading,
+    save_sheet,
+    to_batch,
+)
 from handcnn.text import one_line
 from handcnn.types import Array
 
@@ -315,6 +324,127 @@ def test_a_wrong_number_of_axes_is_named() -> None:
         ValueError, match=r"^prepare_picture expects a grey picture \(H, W\), got \(9, 9, 3\)$"
     ):
         prepare_picture(np.zeros((9, 9, 3)))
+
+
+# --- Several digits ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [40, 100])
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("digits", ["15", "40", "22", "04", "512"])
+def test_digits_side_by_side_are_noticed(digits: str, gap: int, noisy: bool) -> None:
+    """Of 200 pixels, in ink and in light, also as an MNIST image of what looks like one digit."""
+    page = np.full((320, 900), 255, np.uint8)
+    x = 50
+    for i, digit in enumerate(digits):
+        ink = drawn(digit, 200, 14)
+        ink = ink[:, (ink < 255).any(0)]
+        page[10 + 20 * i :, x : x + ink.shape[1]] = ink[: 310 - 20 * i]
+        x += ink.shape[1] + gap
+    page = page[:, : x + 50]
+    for grey in (page, 255 - page, page[::4, ::4]):
+        found = examine_picture(with_noise(grey) if noisy else grey)
+        assert found.several
+        assert examine_picture(found.image).several
+
+
+def broken(digit: str, x: float, y: float, size: float) -> Array:
+    """Return a digit without what lies in a square; its middle and side are shares of its size."""
+    picture = drawn(digit).copy()
+    top, bottom, left, right = (
+        round(start + 200 * (middle + half))
+        for start, middle in ((40, y), (50, x))
+        for half in (-size / 2, size / 2)
+    )
+    picture[top:bottom, left:right] = 255
+    return picture
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        *(drawn(digit) for digit in DIGITS),
+        broken("5", 0.2, 0.1, 0.15),  # the bar is apart
+        broken("5", 0.2, 0.25, 0.3),
+        broken("4", 0.6, 0.6, 0.15),  # its three ends
+        broken("4", 0.45, 0.6, 0.1),
+        broken("4", 0.3, 0.3, 0.2),
+        broken("0", 0.4, 0, 0.15),
+        broken("0", 0.7, 0.5, 0.2),
+        broken("1", 0.5, 0.5, 0.3),
+        broken("2", 0.6, 0.5, 0.2),
+        255 - 255 * averaged(thick("8", 0.05), 200, 20) * (np.arange(200) // 4 != 24)[:, None],
+    ],
+)
+def test_one_digit_is_never_taken_for_several(picture: Array) -> None:
+    """Whole, or with a broken stroke; the loops of the last, an 8, do not touch."""
+    for grey in (picture, 255 - picture, with_noise(picture), picture[::5, ::5]):
+        found = examine_picture(grey)
+        assert not found.several
+        assert not examine_picture(found.image).several
+
+
+# --- The contact sheet -------------------------------------------------------------------------
+
+DIGIT = np.random.default_rng(0).integers(0, 255, (28, 28), np.uint8)
+SEEN = Tile("a.png", DIGIT, "7", "99.98 %")
+
+
+def sheet(path: Path, *tiles: Tile) -> Array:
+    save_sheet(path / "sheet.png", tiles)
+    with Image.open(path / "sheet.png") as image:
+        return np.asarray(image.convert("L"))
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(1, 1, 1), (3, 3, 1), (10, 10, 1), (12, 6, 2), (79, 10, 8)]
+)
+def test_every_picture_has_a_tile(tmp_path: Path, count: int, columns: int, rows: int) -> None:
+    """Equal ones, so that each must show the same; they fill their rows."""
+    one = sheet(tmp_path, SEEN)
+    tile = one[28:, 28:]  # with what follows it up to the next one, which is white
+    many = sheet(tmp_path, *[SEEN] * count)
+    expected = np.tile(tile, (rows, columns))
+    expected[-tile.shape[0] :, (count - 1) % columns * tile.shape[1] + tile.shape[1] :] = 255
+    assert (many[28:, 28:] == expected).all()
+    assert (many[:28] == 255).all()
+    assert (many[:, :28] == 255).all()
+    assert (tile[:168, :168] == DIGIT.repeat(6, 0).repeat(6, 1)).all()
+
+
+def test_the_texts_stand_below_the_picture(tmp_path: Path) -> None:
+    """What changes when one of them does: rows of the sheet, from the first to the last."""
+    remarked = SEEN._replace(several=True)
+    before = sheet(tmp_path, SEEN, remarked)
+    for change, top, bottom in (
+        (SEEN._replace(name="bit.jpg"), 196, 220),
+        (SEEN._replace(answer="8"), 220, 246),
+        (SEEN._replace(probability="12.34 %"), 220, 246),
+        (remarked, 246, 266),
+    ):
+        rows = np.flatnonzero((sheet(tmp_path, change, remarked) != before).any(1))
+        assert top <= rows[0] <= rows[-1] < bottom
+
+
+def test_a_picture_that_could_not_be_read_says_so(tmp_path: Path) -> None:
+    shown = sheet(tmp_path, SEEN, Tile("b.png"))[28:196, 224:392]
+    assert shown.min() < 130  # the text
+    assert np.median(shown) == 235
+    assert (shown[:60] == 235).all()
+
+
+@pytest.mark.parametrize("freetype", [True, False])
+def test_any_name_fits_its_tile(
+    tmp_path: Path, freetype: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the small font of a Pillow that was built without FreeType."""
+    if not freetype:
+        monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("none")))
+    wide = Tile("x" * 1000, DIGIT, "ankle boots with laces", "> 99.99 %")
+    assert (sheet(tmp_path, wide, SEEN)[:, 196:224] == 255).all()  # between the two
+    odd, escaped = "ö\n\x1b字.png", r"\xf6\n\x1b\u5b57.png"
+    one, other = (sheet(tmp_path, SEEN._replace(name=name)) for name in (odd, escaped))
+    assert (one == other).all()
 
 
 # --- The same digit in other files ------------------------------------------------------------

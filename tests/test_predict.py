@@ -8,6 +8,7 @@ test_options.py.
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import predict
 from handcnn import Conv2D, HiddenLayer, Network, OutputLayer, documented_network
+from handcnn.pictures import Tile, load_picture, prepare_picture, save_sheet
 from handcnn.text import one_line
 
 SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
@@ -172,6 +175,52 @@ def test_classes_have_the_names_saved_with_the_weights(
     first, rest = answer(capsys.readouterr().out).split("   then ")
     found = [first.split()[0], *(runner_up.split()[0] for runner_up in rest.split(", "))]
     assert found == [names[2], names[0], names[1]]
+
+
+def test_the_sheet_shows_every_picture_and_its_answer(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the sheet of the tiles that the lines on the screen describe."""
+    two, show, expected = (tmp_path / name for name in ("two.png", "show.png", "expected.png"))
+    with Image.open(SEVEN) as seven:
+        width, height = seven.size
+        both = Image.new("RGB", (2 * width, height))
+        both.paste(seven)
+        both.paste(seven, (width, 0))
+        both.save(two)
+    missing = tmp_path / "m\n.png"
+    pictures = [str(two), str(missing), str(SEVEN)]
+    assert predict.main([*pictures, "--weights", str(weights), "--show", str(show)]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"predict.py: {one_line(missing)} does not exist; check the path\n"
+    _, first, last, written = out.splitlines()
+    assert first.endswith(" %   there seem to be several digits")
+    assert last.endswith(" %")
+    assert written == f"what the network saw: {show}"
+    seen = [prepare_picture(load_picture(path)) for path in (two, SEVEN)]
+    answers = [re.findall(r"  (\d)  +(.*? %)   then", line)[0] for line in (first, last)]
+    tiles = [
+        Tile("two.png", seen[0], *answers[0])._replace(several=True),
+        Tile("m\n.png"),
+        Tile("seven.jpg", seen[1], *answers[1]),
+    ]
+    save_sheet(expected, tiles)
+    assert show.read_bytes() == expected.read_bytes()
+    assert predict.main([str(missing), "--weights", str(weights), "--show", str(show)]) == 1
+    save_sheet(expected, [tiles[1]])  # even if none can be read
+    assert show.read_bytes() == expected.read_bytes()
+
+
+def test_what_is_no_digit_may_come_in_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, trousers = tmp_path / "weights.npz", tmp_path / "trousers.png"
+    legs = np.repeat([[0, 200, 0, 200, 0]], 9, axis=0).astype(np.uint8)
+    Image.fromarray(legs).resize((99, 90)).save(trousers)
+    for names, several in ((list("0123456789"), True), (list("abcdefghij"), False)):
+        documented_network(rng=np.random.default_rng(0)).save(path, classes=names)
+        assert predict.main([str(trousers), "--weights", str(path)]) == 0
+        assert ("several" in capsys.readouterr().out) == several
 
 
 def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
