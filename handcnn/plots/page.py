@@ -108,6 +108,24 @@ def greys(image: Array) -> Array:
     return np.repeat(0.95 * (1 - np.clip(ink(image), 0, 1))[..., None], 3, axis=2)
 
 
+def scaled(values: Array) -> Array:
+    """Return values divided by the largest absolute one, so that they lie in -1..1."""
+    return values / (float(np.abs(values).max()) or 1.0)
+
+
+def signed_colours(values: Array) -> Array:
+    """Return colours (..., 3) for values (...) in -1..1: blue, white for 0, red."""
+    return colour_map("RdBu_r", 0.5 + 0.5 * values)
+
+
+def shortened(text: str, length: int) -> str:
+    """Return a text of at most so many characters, its middle left out."""
+    if len(text) <= length:
+        return text
+    half = max(length - 1, 2) // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
+
+
 def colour_map(name: str, values: Array) -> Array:
     """Return the colours (..., 3) of one of matplotlib's maps for values (...) in 0..1."""
     colours: Array = matplotlib.colormaps[name](values)[..., :3]

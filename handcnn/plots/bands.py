@@ -1,0 +1,116 @@
+"""What do the later layers see of an image? A band for each: its maps, its units, or its answer."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from handcnn.formatting import percent
+from handcnn.layers import InputLayer, Layer, MaxPool2D, OutputLayer, ReLU
+from handcnn.plots.page import (
+    GREY,
+    INK,
+    MARGIN,
+    PALE,
+    put_text,
+    put_tile,
+    scaled,
+    shortened,
+    signed_colours,
+)
+from handcnn.types import Array
+
+MAPS, MAP, MAP_PITCH = (
+    16,
+    56,
+    62,
+)  # in a band at most; the side of one, from one to the next, pixels
+UNITS, UNIT_ROWS, UNIT = 64, 4, 14  # of a dense layer in a row; rows at most; their height, pixels
+BARS = 40  # the height of the bar of a probability of 1, pixels
+NAMED = 20  # the names of more classes have no room below their bars
+GAP = 26  # from one band to the next, pixels
+
+
+class Band(NamedTuple):
+    """A layer, and its output for one image."""
+
+    label: str
+    output: Array  # maps (C, H, W), or units (M,)
+    is_answer: bool = False  # whether the units are probabilities of classes
+
+    @property
+    def shown(self) -> int:
+        """How many maps or units are shown."""
+        most = MAPS if self.output.ndim == 3 else UNITS * UNIT_ROWS
+        return min(len(self.output), most)
+
+    @property
+    def height(self) -> int:
+        """The height in pixels, with what parts the band from the next."""
+        if self.is_answer:
+            return BARS + 16 + GAP
+        inside = MAP if self.output.ndim == 3 else -(-self.shown // UNITS) * UNIT
+        return max(inside, 34) + GAP
+
+
+def bands_of(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[Band]:
+    """Return a band for each layer, but one for a pooling and a ReLU that follow each other."""
+    bands: list[Band] = []
+    before: Layer | None = None
+    for layer, output in zip(layers, outputs, strict=True):
+        label = str(layer)
+        if isinstance(layer, MaxPool2D | ReLU) and isinstance(before, MaxPool2D | ReLU):
+            label = f"{bands.pop().label}, {label}"
+        if not isinstance(layer, InputLayer):
+            bands.append(Band(label, output, isinstance(layer, OutputLayer)))
+        before = layer
+    return bands
+
+
+def put_band(
+    page: Axes, x: float, y: float, width: float, band: Band, names: Sequence[str] | None
+) -> None:
+    """Put a band on the page, its label at the left margin and what it shows from `x` on."""
+    count = len(band.output)
+    put_text(page, MARGIN, y + 7, band.label, 10, INK)
+    note = str(band.output.shape).replace(",)", ")")
+    if band.shown < count:
+        note += f": {band.shown} of {count:,}"
+    if band.is_answer:
+        answer = int(band.output.argmax())
+        name = str(answer) if names is None else shortened(names[answer], 14)
+        note = f"{name}, {percent(band.output[answer])}"
+        _put_bars(page, x, y, width, band.output, names)
+    elif band.output.ndim == 3:
+        for i, values in enumerate(band.output[: band.shown]):
+            put_tile(page, x + i * MAP_PITCH, y, MAP, signed_colours(scaled(values)))
+    else:
+        _put_units(page, x, y, width, band.output[: band.shown])
+    put_text(page, MARGIN, y + 25, note, 9, GREY)
+
+
+def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> None:
+    """Put a cell for each unit, row by row."""
+    rows = -(-len(values) // UNITS)
+    cells = np.zeros(rows * UNITS)
+    cells[: len(values)] = scaled(values)
+    colours = signed_colours(cells).reshape(rows, UNITS, 3)
+    edges = x + width * np.linspace(0, 1, UNITS + 1)
+    page.pcolormesh(edges, y + UNIT * np.arange(rows + 1), colours, edgecolors=PALE, linewidth=0.8)
+
+
+def _put_bars(
+    page: Axes, x: float, y: float, width: float, values: Array, names: Sequence[str] | None
+) -> None:
+    """Put a bar for each class, with its name below."""
+    slot, bottom = width / len(values), y + BARS
+    page.add_patch(Rectangle((x, bottom), width, 1, color=PALE))
+    for i, value in enumerate(values):
+        left, side = x + i * slot, min(slot - 2, MAP)
+        bar = (left + (slot - side) / 2, bottom - BARS * value)
+        page.add_patch(Rectangle(bar, side, BARS * value, color=GREY))
+        if len(values) <= NAMED:
+            name = str(i) if names is None else shortened(names[i], int(slot / 7))
+            put_text(page, left + slot / 2, bottom + 12, name, 9, GREY, ha="center")
