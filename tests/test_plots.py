@@ -6,6 +6,7 @@ clipped or overlaps; Pillow for the files; a second process for what is global.
 """
 
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +21,24 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, plots
+from handcnn import (
+    Conv2D,
+    HiddenLayer,
+    InputLayer,
+    MaxPool2D,
+    Network,
+    OutputLayer,
+    ReLU,
+    documented_network,
+    plots,
+)
 from handcnn.errors import HandcnnError
 from handcnn.formatting import percent
+from handcnn.models import deep, lenet
 from handcnn.types import Array
 
 TITLE = "digits (NOT MNIST)"
@@ -76,6 +89,11 @@ def answers(*rows: tuple[int, float], classes: int = 10) -> Array:
         row[:] = (1 - confidence) / (classes - 1)
         row[answer] = confidence
     return probabilities
+
+
+NAMES = ["T-shirt/top", "trouser", "pullover", "dress", "coat"]
+NAMES += ["sandal", "shirt", "sneaker", "bag", "ankle boot"]
+LONG = "the name of a class that is far too long for any picture"
 
 
 def all_figures() -> dict[str, Figure]:
@@ -520,7 +538,9 @@ def test_one_error_in_many_is_never_rounded_away() -> None:
         (np.eye(10, dtype=int) * 999_999 + 1, None),  # every share is > 99.99 %
         (np.full((10, 10), 6742), None),
         (np.zeros((10, 10), int), None),
-        (np.full((10, 10), 7), [f"T-shirt/top {i}" for i in range(10)]),
+        (np.full((10, 10), 7), NAMES),
+        (np.full((10, 10), 7), [f"{i} is {LONG}" for i in range(10)]),
+        (np.full((3, 3), 1_000_000), ["字" * 9, "two\nlines", "W" * 99]),
         (np.full((26, 26), 1234), [chr(ord("A") + i) for i in range(26)]),
         (np.array([[9]]), None),
     ],
@@ -585,6 +605,22 @@ def test_mistakes_of_equal_confidence_stay_in_the_order_of_the_images() -> None:
     shown = [text for text in said(figure) if text.startswith("true")]
     expected = [*labels[::3], *labels[np.arange(100) % 3 > 0]]
     assert shown == [f"true {label}" for label in expected[:60]]
+
+
+def test_mistakes_say_the_names_of_the_classes() -> None:
+    labels = np.arange(10)
+    names = [*NAMES[:8], "a\n字", LONG]
+    probabilities = answers(*((9 - i, 0.9 - 0.01 * i) for i in range(10)))
+    images = np.zeros((10, 28, 28))
+    figure = plots.draw_mistakes(images, labels, probabilities, TITLE, NAMES)
+    check_layout(figure)
+    words = [text for text in said(figure)[2:] if not text.endswith(" %")]
+    assert words[::2] == [f"true {name}" for name in NAMES]
+    assert words[1::2] == [f"predicted {name}" for name in reversed(NAMES)]
+    figure = plots.draw_mistakes(images, labels, probabilities, TITLE, names)
+    check_layout(figure)
+    assert r"true a\n\u5b57" in said(figure)
+    assert any(re.fullmatch("predicted the.*\N{HORIZONTAL ELLIPSIS}.*ure", t) for t in said(figure))
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 24, 60])
@@ -663,6 +699,89 @@ def test_kernels_share_one_scale_and_responses_have_their_own() -> None:
     assert weak.mean() > 0.75  # a quarter of the scale: pale
     assert seen.min() == pytest.approx(seen_too.min(), abs=0.15)  # both as dark as they get
     assert {"0.5", f"{MINUS}0.5", MINUS} <= set(said(figure))
+
+
+def test_the_later_layers_have_a_band_each() -> None:
+    """Oracle: each layer's formula, written out, applied to what the layer before must give."""
+    rng = np.random.default_rng(4)
+    first, second = (Conv2D(c, f, 3, rng=rng, dtype=np.float64) for c, f in ((1, 3), (3, 20)))
+    hidden = HiddenLayer(20 * 12 * 12, 100, rng=rng, dtype=np.float64)
+    output = OutputLayer(100, 4, rng=rng, dtype=np.float64)
+    for layer in (first, second, hidden, output):
+        layer.bias[:] = rng.normal(0, 0.1, layer.bias.shape)
+    layers = [InputLayer(), first, ReLU(), second, MaxPool2D(2), ReLU(), hidden, output]
+    figure = plots.draw_filters(Network(layers, (1, 28, 28)), digit(), TITLE, ["a", "b", "c", "d"])
+    check_layout(figure)
+
+    x = digit()[None] / 255
+    rectified = np.maximum(
+        0, [correlate(x, first.weights[f], first.bias[f, 0], 1, 0) for f in range(3)]
+    )
+    seconds = np.array(
+        [correlate(rectified, second.weights[f], second.bias[f, 0], 1, 0) for f in range(20)]
+    )
+    pooled = np.maximum(0, seconds.reshape(20, 12, 2, 12, 2).max(axis=(2, 4)))
+    units = np.maximum(0, pooled.reshape(1, -1) @ hidden.weights + hidden.bias)[0]
+    powers = np.exp(units @ output.weights + output.bias)[0]
+    probabilities = powers / powers.sum()
+
+    tiles = iter(images_of(figure)[2 * 3 + 3 :])  # after the pairs, the image and the colour bars
+    for maps in (rectified, seconds[:16], pooled[:16]):
+        for values in maps:
+            check_signs(pixels(next(tiles)), values, np.abs(values).max())
+    assert next(tiles, None) is None
+    (mesh,) = figure.axes[0].collections
+    cells = np.asarray(mesh.get_array(), float).reshape(1, -1, 3)
+    check_signs(cells[:, :100], units[None], units.max())
+    bars = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    heights = np.array([bar.get_height() for bar in bars[-4:]])
+    np.testing.assert_allclose(heights / heights.sum(), probabilities, atol=1e-12)
+    best = probabilities.argmax()
+    assert said(figure)[-14:] == [
+        "ReLU()",
+        "(3, 26, 26)",
+        "Conv2D(3 \N{RIGHTWARDS ARROW} 20, 3x3)",
+        "(20, 24, 24): 16 of 20",
+        "MaxPool2D(2x2), ReLU()",
+        "(20, 12, 12): 16 of 20",
+        "HiddenLayer(2880 \N{RIGHTWARDS ARROW} 100)",
+        "(100)",
+        "OutputLayer(100 \N{RIGHTWARDS ARROW} 4)",
+        *"abcd",
+        f"{'abcd'[best]}, {percent(probabilities[best])}",
+    ]
+
+
+def many(classes: int = 10, units: int = 300) -> Network:
+    """Return a network with more of everything than fits."""
+    layers = [Conv2D(1, 70, 5, stride=2), Conv2D(70, 40, 5, stride=3), MaxPool2D(3)]
+    return Network([*layers, HiddenLayer(40, units), OutputLayer(units, classes)], (1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("net", "names", "notes"),
+    [
+        (documented_network(), None, ["(64)"]),
+        (lenet(), list("0123456789"), ["(16, 12, 12)", "(32, 4, 4): 16 of 32"]),
+        (deep(), NAMES, ["(16, 28, 28)", "(64, 3, 3): 16 of 64"]),
+        (documented_network(classes=100), [f"class {i}" for i in range(100)], []),
+        (many(), [LONG] * 10, ["(40, 1, 1): 16 of 40", "(300): 256 of 300"]),
+        (many(20, 1), [LONG] * 20, ["(1)"]),
+    ],
+    ids=["documented", "lenet", "deep", "100 classes", "many", "one unit"],
+)
+def test_networks_of_any_depth_are_legible(
+    net: Network, names: list[str] | None, notes: list[str]
+) -> None:
+    figure = plots.draw_filters(net, digit(), TITLE, names)
+    check_layout(figure)
+    assert set(notes) <= set(said(figure))
+    heights = sorted(image.get_window_extent().height for image in images_of(figure))
+    assert heights[2] >= 50  # all but the two colour bars
+    assert ("32 of 70 are shown" in said(figure)[1]) == ("70" in said(figure)[0])
+    width, height = figure.bbox.size
+    assert 1000 <= width <= 1430
+    assert height <= 1600
 
 
 def test_drawing_does_not_disturb_a_network_between_forward_and_backward() -> None:

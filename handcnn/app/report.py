@@ -152,8 +152,8 @@ def pictures(
     yield "loss.png", plots.draw_loss(history, title, test.loss)
     names = session.dataset.class_names
     yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title, names)
-    yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title)
-    yield "filters.png", plots.draw_filters(net, images[0], title)
+    yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title, names)
+    yield "filters.png", plots.draw_filters(net, images[0], title, names)
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:

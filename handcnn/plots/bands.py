@@ -74,13 +74,14 @@ def put_band(
 ) -> None:
     """Put a band on the page, its label at the left margin and what it shows from `x` on."""
     count = len(band.output)
-    put_text(page, MARGIN, y + 7, band.label, 10, INK)
+    label = band.label.replace("->", "\N{RIGHTWARDS ARROW}")
+    put_text(page, MARGIN, y + 7, shortened(label, x - MARGIN - 6, 9), 9, INK)
     note = str(band.output.shape).replace(",)", ")")
     if band.shown < count:
         note += f": {band.shown} of {count:,}"
     if band.is_answer:
         answer = int(band.output.argmax())
-        name = str(answer) if names is None else shortened(names[answer], 14)
+        name = str(answer) if names is None else shortened(names[answer], 90, 9)
         note = f"{name}, {percent(band.output[answer])}"
         _put_bars(page, x, y, width, band.output, names)
     elif band.output.ndim == 3:
@@ -98,7 +99,7 @@ def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> N
     cells[: len(values)] = scaled(values)
     colours = signed_colours(cells).reshape(rows, UNITS, 3)
     edges = x + width * np.linspace(0, 1, UNITS + 1)
-    page.pcolormesh(edges, y + UNIT * np.arange(rows + 1), colours, edgecolors=PALE, linewidth=0.8)
+    page.pcolormesh(edges, y + UNIT * np.arange(rows + 1), colours, edgecolors="white", linewidth=1)
 
 
 def _put_bars(
@@ -106,11 +107,11 @@ def _put_bars(
 ) -> None:
     """Put a bar for each class, with its name below."""
     slot, bottom = width / len(values), y + BARS
-    page.add_patch(Rectangle((x, bottom), width, 1, color=PALE))
+    page.add_patch(Rectangle((x, bottom), width, 1, color=PALE, linewidth=0))
     for i, value in enumerate(values):
         left, side = x + i * slot, min(slot - 2, MAP)
         bar = (left + (slot - side) / 2, bottom - BARS * value)
-        page.add_patch(Rectangle(bar, side, BARS * value, color=GREY))
+        page.add_patch(Rectangle(bar, side, BARS * value, color=GREY, linewidth=0))
         if len(values) <= NAMED:
-            name = str(i) if names is None else shortened(names[i], int(slot / 7))
+            name = str(i) if names is None else shortened(names[i], slot - 14, 9)
             put_text(page, left + slot / 2, bottom + 12, name, 9, GREY, ha="center")

@@ -22,9 +22,12 @@ from handcnn.plots.page import (
     new_page,
     put_colour_bar,
     put_text,
+    shortened,
+    text_width,
 )
 from handcnn.types import Array
 
+COLOUR_BAR = 200  # pixels
 SHARE_WIDTH = 90  # pixels, of a share in per cent with the space around it
 
 
@@ -42,19 +45,23 @@ def draw_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None
     """
     check_range("counts", matrix, 0, 1_000_000)
     k = len(matrix)
-    names = [str(i) for i in range(k)] if names is None else names
+    names = [shortened(str(name), 160) for name in (range(k) if names is None else names)]
     cell_width, cell_height = min(max(900 // k, 48), 150), min(max(560 // k, 30), 100)
     width, height = k * cell_width, k * cell_height
-    longest = 9 * max(map(len, names))  # pixels, about
-    left = MARGIN + 30 + max(longest, 80)  # right of the names, and of "precision"
+    longest = round(max(map(text_width, names)))
+    left = MARGIN + 36 + max(longest, 80)  # right of the names, and of "precision"
     top = HEADER + 40 + (0 if longest <= cell_width else longest)
     right, total = int(np.trace(matrix)), int(matrix.sum())
+    remark = (
+        f"{right:,} of {total:,} right ({_share(right, total)}), {total - right:,} wrong. "
+        "Recall: the share of a row that is right. Precision: of a column."
+    )
+    besides = MARGIN + round(text_width(remark, 10)) + 40 + COLOUR_BAR + MARGIN
     figure, page = new_page(
-        max(left + width + 100 + MARGIN, 1100),
+        max(left + width + 100 + MARGIN, besides, 1100),
         top + height + (30 if cell_width >= SHARE_WIDTH else SHARE_WIDTH) + MARGIN,
         f"{title}: confusion matrix",
-        f"{right:,} of {total:,} right ({_share(right, total)}), {total - right:,} wrong. "
-        "Recall: the share of a row that is right. Precision: of a column.",
+        remark,
     )
     columns, rows = left + cell_width * np.arange(k + 1), top + cell_height * np.arange(k + 1)
     _put_cells(page, columns, rows, matrix)
@@ -104,8 +111,8 @@ def _put_cells(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
             put_text(page, x, y, f"{matrix[i, j]:,}", size, colour, ha="center")
     if errors.any():
         ramp = _error_colours(np.linspace(0, 1, 101))
-        x = page.get_xlim()[1] - MARGIN - 200
-        put_colour_bar(page, x, 46, 200, ramp, ["0", f"{worst:,}"], "errors in a cell")
+        x = page.get_xlim()[1] - MARGIN - COLOUR_BAR
+        put_colour_bar(page, x, 46, COLOUR_BAR, ramp, ["0", f"{worst:,}"], "errors in a cell")
 
 
 def _error_colours(shares: Array) -> Array:

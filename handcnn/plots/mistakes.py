@@ -1,5 +1,7 @@
 """What does it get wrong? The images it misread with the highest probability."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -16,15 +18,23 @@ from handcnn.plots.page import (
     new_page,
     put_text,
     put_tile,
+    shortened,
+    text_width,
 )
 from handcnn.types import Array
 
-COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 160, 216  # pixels, but for the first
+COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 170, 216  # pixels, but for the first
 
 
 @default_settings()
 def draw_mistakes(
-    images: Array, labels: Array, probabilities: Array, title: str, count: int = 24
+    images: Array,
+    labels: Array,
+    probabilities: Array,
+    title: str,
+    names: Sequence[str] | None = None,
+    *,
+    count: int = 24,
 ) -> Figure:
     """Return the worst mistakes: the images given to a wrong class with the highest probability.
 
@@ -33,9 +43,11 @@ def draw_mistakes(
         labels: true classes (N,).
         probabilities: the network's answer to every image, (N, K).
         title: what was tested; it opens the heading.
+        names: of the classes, 0 to K-1 without them.
         count: how many mistakes to show at most.
     """
     check_range("probabilities", probabilities, 0, 1 + 2e-7)  # as float32 rounds
+    names = [str(i) for i in range(probabilities.shape[1])] if names is None else names
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
@@ -52,7 +64,11 @@ def draw_mistakes(
         row, column = divmod(position, COLUMNS)
         x, y = MARGIN + column * PITCH, HEADER + row * ROW_HEIGHT
         put_tile(page, x, y, TILE, greys(images[i]))
-        put_text(page, x, y + TILE + 14, f"true {labels[i]}", 10, INK)
-        put_text(page, x, y + TILE + 34, f"predicted {predicted[i]}", 10, VALIDATION)
+        for word, label, line, colour in (
+            ("true ", labels[i], 14, INK),
+            ("predicted ", predicted[i], 34, VALIDATION),
+        ):
+            name = shortened(names[label], PITCH - 6 - text_width(word, 10), 10)
+            put_text(page, x, y + TILE + line, f"{word}{name}", 10, colour)
         put_text(page, x, y + TILE + 54, percent(confidence[i]), 9, GREY)
     return figure

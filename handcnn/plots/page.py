@@ -14,10 +14,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import atomic_write
+from handcnn.text import one_line
 from handcnn.types import Array
 
 DPI = 110
@@ -64,7 +67,38 @@ def put_text(
 ) -> None:
     """Write a text, by default to the right of `x` and vertically centred on `y`."""
     style.setdefault("va", "center")
-    page.text(x, y, text, fontsize=size, color=colour, parse_math=False, **style)
+    page.text(x, y, drawable(text), fontsize=size, color=colour, parse_math=False, **style)
+
+
+def drawable(text: str) -> str:
+    """Return a text on one line, the letters that the font lacks escaped."""
+    has = _font().get_char_index
+    return "".join(
+        letter if has(ord(letter)) else letter.encode("unicode_escape").decode()
+        for letter in one_line(text)
+    )
+
+
+def text_width(text: str, size: float = 11) -> float:
+    """Return the width of a text in pixels."""
+    font = _font()
+    font.set_size(size, DPI)
+    font.set_text(drawable(text))
+    return float(font.get_width_height()[0]) / 64  # it counts in 64ths
+
+
+def shortened(text: str, width: float, size: float = 11) -> str:
+    """Return a text that is not wider than that many pixels, its middle left out if need be."""
+    text = drawable(text)
+    shown, kept = text, len(text) // 2
+    while text_width(shown, size) > width and kept > 1:
+        kept -= 1
+        shown = f"{text[:kept]}\N{HORIZONTAL ELLIPSIS}{text[-kept:]}"
+    return shown
+
+
+def _font() -> FT2Font:
+    return get_font(findfont("DejaVu Sans"))
 
 
 def put_tile(page: Axes, x: float, y: float, side: float, picture: Array) -> None:
@@ -116,14 +150,6 @@ def scaled(values: Array) -> Array:
 def signed_colours(values: Array) -> Array:
     """Return colours (..., 3) for values (...) in -1..1: blue, white for 0, red."""
     return colour_map("RdBu_r", 0.5 + 0.5 * values)
-
-
-def shortened(text: str, length: int) -> str:
-    """Return a text of at most so many characters, its middle left out."""
-    if len(text) <= length:
-        return text
-    half = max(length - 1, 2) // 2
-    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
 
 
 def colour_map(name: str, values: Array) -> Array:
