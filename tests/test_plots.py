@@ -733,6 +733,7 @@ def test_the_later_layers_have_a_band_each() -> None:
     (mesh,) = figure.axes[0].collections
     cells = np.asarray(mesh.get_array(), float).reshape(1, -1, 3)
     check_signs(cells[:, :100], units[None], units.max())
+    assert (cells[:, 100:] == 1).all()  # white
     bars = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     heights = np.array([bar.get_height() for bar in bars[-4:]])
     np.testing.assert_allclose(heights / heights.sum(), probabilities, atol=1e-12)

@@ -22,12 +22,10 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-MAPS, MAP, MAP_PITCH = (
-    16,
-    56,
-    62,
-)  # in a band at most; the side of one, from one to the next, pixels
-UNITS, UNIT_ROWS, UNIT = 64, 4, 14  # of a dense layer in a row; rows at most; their height, pixels
+MAPS = 16  # in a band at most
+MAP, MAP_PITCH = 56, 62  # the side of a map, and from one to the next, pixels
+UNITS, UNIT_ROWS = 64, 4  # of a dense layer in a row; rows at most
+UNIT = 14  # the height of a unit, pixels
 BARS = 40  # the height of the bar of a probability of 1, pixels
 NAMED = 20  # the names of more classes have no room below their bars
 GAP = 26  # from one band to the next, pixels
@@ -64,7 +62,8 @@ def bands_of(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[Band]:
         if isinstance(layer, MaxPool2D | ReLU) and isinstance(before, MaxPool2D | ReLU):
             label = f"{bands.pop().label}, {label}"
         if not isinstance(layer, InputLayer):
-            bands.append(Band(label, output, isinstance(layer, OutputLayer)))
+            values = output if output.ndim == 3 else output.ravel()
+            bands.append(Band(label, values, isinstance(layer, OutputLayer)))
         before = layer
     return bands
 
@@ -95,11 +94,11 @@ def put_band(
 def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> None:
     """Put a cell for each unit, row by row."""
     rows = -(-len(values) // UNITS)
-    cells = np.zeros(rows * UNITS)
-    cells[: len(values)] = scaled(values)
-    colours = signed_colours(cells).reshape(rows, UNITS, 3)
-    edges = x + width * np.linspace(0, 1, UNITS + 1)
-    page.pcolormesh(edges, y + UNIT * np.arange(rows + 1), colours, edgecolors="white", linewidth=1)
+    cells = np.ones((rows * UNITS, 3))  # white, behind the last unit too
+    cells[: len(values)] = signed_colours(scaled(values))
+    columns, lines = x + width * np.linspace(0, 1, UNITS + 1), y + UNIT * np.arange(rows + 1)
+    cells = cells.reshape(rows, UNITS, 3)
+    page.pcolormesh(columns, lines, cells, edgecolors="white", linewidth=1)
 
 
 def _put_bars(
@@ -109,7 +108,7 @@ def _put_bars(
     slot, bottom = width / len(values), y + BARS
     page.add_patch(Rectangle((x, bottom), width, 1, color=PALE, linewidth=0))
     for i, value in enumerate(values):
-        left, side = x + i * slot, min(slot - 2, MAP)
+        left, side = x + i * slot, min(max(slot - 2, 1), MAP)
         bar = (left + (slot - side) / 2, bottom - BARS * value)
         page.add_patch(Rectangle(bar, side, BARS * value, color=GREY, linewidth=0))
         if len(values) <= NAMED:
