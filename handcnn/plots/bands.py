@@ -97,8 +97,8 @@ def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> N
     cells = np.ones((rows * UNITS, 3))  # white, behind the last unit too
     cells[: len(values)] = signed_colours(scaled(values))
     columns, lines = x + width * np.linspace(0, 1, UNITS + 1), y + UNIT * np.arange(rows + 1)
-    cells = cells.reshape(rows, UNITS, 3)
-    page.pcolormesh(columns, lines, cells, edgecolors="white", linewidth=1)
+    colours = cells.reshape(rows, UNITS, 3)
+    page.pcolormesh(columns, lines, colours, edgecolors="white", linewidth=1)
 
 
 def _put_bars(

@@ -39,10 +39,10 @@ MINUS = "\N{MINUS SIGN}"
 def draw_filters(
     net: Network, image: Array, title: str, names: Sequence[str] | None = None
 ) -> Figure:
-    """Return the kernels of the first Conv2D, each above its response to one image, and the rest.
+    """Return the kernels of the first Conv2D, each above its response to one image.
 
-    Below the pairs, a band shows the output of each later layer. All values are signed, so their
-    colours are centred on zero. The kernels share one scale; every response and every map has its
+    Below them, a band shows the output of each later layer. Values are signed, so their colours are
+    centred on zero. The kernels share one scale; every response and every map has its
     own, because what matters there is the pattern.
 
     Args:
@@ -56,20 +56,21 @@ def draw_filters(
         return new_page(1000, HEADER, f"{title}: filters", "This network has no Conv2D.")[0]
     weights = net.layers[index].parameters()["weights"]  # (F, C, k, k)
     check_range("weights", weights, -LARGEST, LARGEST)
+    kernels = weights.mean(axis=1)[:MOST]  # (f, k, k)
     outputs = _outputs(net.layers, weights.shape[1], image)
     bands = bands_of(net.layers[index + 1 :], outputs[index + 1 :])
     has_maps = any(band.output.ndim == 3 for band in bands)
     pitch = 2 * MAP_PITCH if has_maps else PITCH  # a pair above two maps
     width = COLUMNS * pitch - (MAP_PITCH - MAP if has_maps else PITCH - RESPONSE)
-    top = HEADER + max(-(-min(len(weights), MOST) // COLUMNS) * ROW_HEIGHT, 330) + 10
+    top = HEADER + max(-(-len(kernels) // COLUMNS) * ROW_HEIGHT, 330) + 10
     figure, page = new_page(
         LEFT + width + MARGIN,
         top + 14 + sum(band.height for band in bands),
         f"{title}: filters of {net.layers[index]}",
         _remark(weights, bool(bands)),
     )
-    _put_pairs(page, pitch, weights.mean(axis=1)[:MOST], outputs[index][:MOST])
-    _put_image(page, image, float(np.abs(weights.mean(axis=1)).max()))
+    _put_pairs(page, pitch, kernels, outputs[index][:MOST])
+    _put_image(page, image, float(np.abs(kernels).max()))
     for band in bands:
         put_band(page, LEFT, top, width, band, names)
         top += band.height
