@@ -765,14 +765,22 @@ BAD_OPTIONS: list[tuple[str, object]] = [
     *[("batch_size", -1), ("batch_size", 1.5), ("batch_size", None)],
     *[("learning_rate", -1.0), ("learning_rate", 1e9), ("learning_rate", [0.1])],
     *[("seed", -1), ("seed", {}), ("dataset", 7), ("limit", 0), ("threads", 10**6)],
+    *[("network", "vgg"), ("schedule", "linear"), ("augment", None), ("average", 1.0)],
 ]
 BAD_NUMBERS = [
     *[("loss", 1e300), ("val_loss", -1), ("accuracy", 1.01), ("val_accuracy", -0.1)],
     ("seconds", -1),
 ]
 OTHER_OPTIONS = "its options are not those of train.py"
+OTHER_NETWORK = "it does not hold the network that train.py trains"
 FORGERIES: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
-    "another network": (other_network, "it does not hold the network that train.py trains"),
+    "another network": (other_network, OTHER_NETWORK),
+    "another network's name": (option("network", "lenet"), OTHER_NETWORK),
+    "an average that is not there": (option("average", 0.9), OTHER_NETWORK),
+    "an average that was not asked for": (
+        lambda state: state.average.update(state.net.parameters()),
+        OTHER_NETWORK,
+    ),
     "an option too many": (option("shell", "rm"), OTHER_OPTIONS),
     "an option too few": (lambda state: state.options.pop("seed"), OTHER_OPTIONS),
     "no hash of the data": (lambda state: state.options.pop("sha256"), OTHER_OPTIONS),

@@ -43,8 +43,10 @@ def finished_accuracy(session: Session) -> float | None:
     is_complete = all((folder / name).is_file() for name in names)
     if session.epochs_left or accuracy is None or not is_complete:
         return None
-    epochs = plural(done, "epoch")
-    print(f"{one_line(folder)} is finished after {epochs}; --epochs N with N > {done} goes on")
+    # A schedule that falls to 0 is over.
+    is_over = session.options.schedule != "constant"
+    go_on = "" if is_over else f"; --epochs N with N > {done} goes on"
+    print(f"{one_line(folder)} is finished after {plural(done, 'epoch')}{go_on}")
     return accuracy
 
 
