@@ -103,9 +103,12 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
 def multiplications(layers: Sequence[Layer], x: Array) -> int:
     """Return about how many multiplications the forward pass of a batch takes."""
     shape, each = x.shape[1:], 0
-    for layer in layers:
-        each += layer.work(shape)
-        shape = layer.output_shape(shape)
+    try:
+        for layer in layers:
+            each += layer.work(shape)
+            shape = layer.output_shape(shape)
+    except ValueError:
+        return 0  # the batch does not fit: the forward pass says so, and knows all of its shape
     return len(x) * each
 
 

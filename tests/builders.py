@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+import reference
 from hypothesis import strategies as st
 from threadpoolctl import OpenBLASController, threadpool_limits
 
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
-from handcnn.layers import Layer
+from handcnn.layers import Layer, ParameterLayer
 from handcnn.types import Array, Shape
 
 
@@ -53,7 +54,7 @@ class Geometry(NamedTuple):
 SMALL = Geometry(p=1, m=4)
 GEOMETRIES = {
     "documented, small": SMALL,
-    "documented, N=1": Geometry(n=1, h=28, w=28, f=2, p=1),
+    "square, N=1": Geometry(n=1, h=12, w=12, f=2, p=1),
     "plain": Geometry(n=1, h=5, f=1),
     "one pixel": Geometry(n=1, h=1, w=1, f=1, k=1),
     "one unit": Geometry(h=5, w=3, p=1, m=1),
@@ -80,7 +81,7 @@ GEOMETRIES = {
     "5x5, one row of output": Geometry(c=2, h=5, w=8, f=2, k=5),
     "5x5, padding 4": Geometry(n=1, c=2, h=4, w=5, f=2, k=5, p=4),
     "4x4, stride 3, remainders 1 and 2": Geometry(c=2, h=8, w=9, f=2, k=4, s=3),
-    "5x5, stride 2": Geometry(n=1, c=2, h=9, w=9, f=2, k=5, s=2, p=2),
+    "5x5, stride 2": Geometry(n=1, c=2, h=7, w=7, f=2, k=5, s=2, p=2),
 }
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
 
@@ -98,22 +99,23 @@ def random(shape: Shape, seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-AnyLayer = TypeVar("AnyLayer", bound=Layer)
+Made = TypeVar("Made", bound=Network | Layer)
 
 
-def filled(layer: AnyLayer) -> AnyLayer:
-    """Return the layer with parameters of order one."""
-    for seed, array in enumerate(layer.parameters().values(), start=1):
-        array[...] = random(array.shape, seed)
-    return layer
+def filled(made: Made, seed: int = 0, scale: float = 1.0) -> Made:
+    """Return the layer or the network with parameters of order `scale`."""
+    rng = np.random.default_rng(seed)
+    for parameter in made.parameters().values():
+        parameter[...] = scale * rng.standard_normal(parameter.shape)
+    return made
 
 
 def filled_network(layers: Sequence[Layer], seed: int = 0) -> Network:
-    """Return a network of these layers with parameters of about a third."""
-    net, rng = Network(layers), np.random.default_rng(seed)
-    for parameter in net.parameters().values():
-        parameter[...] = 0.3 * rng.standard_normal(parameter.shape)
-    return net
+    return filled(Network(layers), seed, 0.3)
+
+
+# Of the layers 1 to 3 of `network`: no two are equal, or one could stand in for another.
+RATES = (0.01, 0.02, 0.005)
 
 
 def network(
@@ -127,11 +129,16 @@ def network(
     _, c, _, _, f, k, s, p, m, classes = geometry
     layers = [
         InputLayer(),
-        conv(c, f, k, s, p, 0.01, dtype=dtype),
-        hidden(prod(geometry.output_shape), m, 0.01, dtype=dtype),
-        OutputLayer(m, classes, 0.01, dtype=dtype),
+        conv(c, f, k, s, p, RATES[0], dtype=dtype),
+        hidden(prod(geometry.output_shape), m, RATES[1], dtype=dtype),
+        OutputLayer(m, classes, RATES[2], dtype=dtype),
     ]
-    return filled_network(layers, seed)
+    return filled(Network(layers, geometry.image_shape), seed, 0.3)
+
+
+def trained(net: Network) -> list[ParameterLayer]:
+    """Return the layers with parameters."""
+    return [layer for layer in net.layers if isinstance(layer, ParameterLayer)]
 
 
 def batch(geometry: Geometry = SMALL, seed: int = 1) -> tuple[Array, Array]:
@@ -149,12 +156,25 @@ def literal_step(net: Network, x: Array, y: Array) -> Array:
     return y_pred
 
 
+def step_by_loops(
+    parameters: Mapping[str, Array], x: Array, y: Array, geometry: Geometry
+) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """Return what the loops say of a step of `network`: y_pred, gradients, updated parameters."""
+    s, p = geometry.s, geometry.p
+    gradients = reference.network_gradients(parameters, x, y, s, p)
+    updated = {
+        name: reference.updated(array, gradients[name], RATES[int(name[5]) - 1])
+        for name, array in parameters.items()
+    }
+    return reference.network_forward(parameters, x, s, p), gradients, updated
+
+
 def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array.copy() for name, array in arrays.items()}
 
 
 def close(found: Array, expected: Any, rounding: float = 1e-10, message: str = "") -> None:
-    """Compare shapes and values; the default is rounding in float64."""
+    """Compare shapes and values; the default is rounding in float64, and 0 wants the same bits."""
     assert found.shape == np.shape(expected), message
     np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding, err_msg=message)
 
@@ -162,10 +182,17 @@ def close(found: Array, expected: Any, rounding: float = 1e-10, message: str = "
 def compare(
     found: Mapping[str, Array], expected: Mapping[str, Array], rounding: float = 1e-10
 ) -> None:
-    """Compare arrays of the same names."""
+    """Compare arrays of the same names and dtypes."""
     assert found.keys() == expected.keys()
     for name, array in found.items():
+        assert array.dtype == expected[name].dtype, name
         close(array, expected[name], rounding, name)
+
+
+def slopes_agree(gradient: Array, f: Callable[[], float], array: Array) -> None:
+    """Compare a gradient with the central differences of `f`, which reads `array`."""
+    slopes = reference.central_difference(f, array)
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-7)
 
 
 def refused(action: Callable[[], object], error: type[Exception] = ValueError) -> str:

@@ -7,9 +7,11 @@ starts background jobs with SIGINT ignored, and every process that a test starts
 """
 
 import signal
+from pathlib import Path
 
 import pytest
 from builders import set_blas_threads
+from forked import OPTIONS
 from hypothesis import settings
 
 settings.register_profile("handcnn", deadline=None, print_blob=True)
@@ -18,7 +20,10 @@ settings.load_profile("handcnn")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=50, metavar="N", help="kill N trainings at random (default 50)"
+        "--kills", type=int, default=15, metavar="N", help="kill N trainings at random (default 15)"
+    )
+    parser.addoption(
+        "--damages", type=int, default=200, metavar="N", help="of each sort to files (default 200)"
     )
 
 
@@ -30,8 +35,24 @@ def pytest_configure() -> None:
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     """How many trainings test_reliability.py kills at random instants."""
-    count: int = request.config.getoption("--kills")
-    return count
+    return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture
+def damages(request: pytest.FixtureRequest) -> int:
+    """How many files test_storage.py damages at random in each of ten ways."""
+    return int(request.config.getoption("--damages"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that train.py has trained in this process."""
+    import train
+
+    outputs = tmp_path_factory.mktemp("finished")
+    assert train.main([*OPTIONS, "--output-dir", str(outputs)]) == 0
+    (folder,) = outputs.iterdir()
+    return folder
 
 
 @pytest.fixture(autouse=True, scope="session")

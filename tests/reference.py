@@ -1,13 +1,14 @@
-"""The documented formulas as loops, one multiplication at a time: the oracle of the other tests.
+"""The documented formulas, one number at a time: the oracle of the other tests.
 
 Slow, and plain enough to be believed by reading. Nothing here calls handcnn, and nothing is
-vectorised: every sum of a formula is a loop over the letters under its sum sign. Everything is
-computed in float64.
+vectorised: every array is made entry by entry, and every sum of a formula runs over the letters
+under its sum sign. Everything is computed in float64.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from math import exp, log
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +20,27 @@ def indices(*sizes: int) -> Iterator[tuple[int, ...]]:
     return product(*map(range, sizes))
 
 
+def array(shape: Shape, entry: Callable[..., Any]) -> Array:
+    """Return the array that has `entry(i, j, ...)` at the index i, j, ..."""
+    made = np.zeros(shape)
+    for index in indices(*shape):
+        made[index] = entry(*index)
+    return made
+
+
 def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:
     """Return z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]."""
     xpad = pad(x, p)
     n_, c_, h, w = x.shape
     f_, _, k, _ = weights.shape
-    z = np.zeros((n_, f_, (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1))
-    for n, f, i, j in indices(*z.shape):
-        z[n, f, i, j] = bias[f, 0]
-        for c, u, v in indices(c_, k, k):
-            z[n, f, i, j] += weights[f, c, u, v] * xpad[n, c, i * s + u, j * s + v]
-    return z
+
+    def z(n: int, f: int, i: int, j: int) -> float:
+        terms = (
+            weights[f, c, u, v] * xpad[n, c, i * s + u, j * s + v] for c, u, v in indices(c_, k, k)
+        )
+        return float(bias[f, 0] + sum(terms))
+
+    return array((n_, f_, (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1), z)
 
 
 def conv_backward(
@@ -41,27 +52,31 @@ def conv_backward(
     correlated with the weights rotated by 180 degrees, and cropped by the padding.
     """
     xpad = pad(x, p)
-    n_, c_, h, w = x.shape
-    f_, _, k, _ = weights.shape
+    n_, f_, oh, ow = dout.shape
+    _, _, h, w = x.shape
+    k = weights.shape[-1]
 
-    dweights = np.zeros(weights.shape)
-    dbias = np.zeros((f_, 1))
-    for n, f, i, j in indices(*dout.shape):
-        dbias[f, 0] += dout[n, f, i, j]
-        for c, u, v in indices(c_, k, k):
-            dweights[f, c, u, v] += dout[n, f, i, j] * xpad[n, c, i * s + u, j * s + v]
+    def dweights(f: int, c: int, u: int, v: int) -> Any:
+        return sum(
+            dout[n, f, i, j] * xpad[n, c, i * s + u, j * s + v] for n, i, j in indices(n_, oh, ow)
+        )
+
+    def dbias(f: int, _: int) -> Any:
+        return sum(dout[n, f, i, j] for n, i, j in indices(n_, oh, ow))
 
     # Dilated: s - 1 zeros between neighbours, and zeros where the stride left a remainder.
     dilated = np.zeros((n_, f_, h + 2 * p - k + 1, w + 2 * p - k + 1))
     for n, f, i, j in indices(*dout.shape):
         dilated[n, f, i * s, j * s] = dout[n, f, i, j]
     framed = pad(dilated, k - 1)  # "fully" correlated: wherever the kernel touches at all
-    dx = np.zeros(x.shape)
-    for n, c, y, z in indices(*x.shape):
-        for f, u, v in indices(f_, k, k):
-            rotated = weights[f, c, k - 1 - u, k - 1 - v]
-            dx[n, c, y, z] += framed[n, f, y + p + u, z + p + v] * rotated
-    return dx, dweights, dbias
+
+    def dx(n: int, c: int, y: int, z: int) -> Any:
+        return sum(
+            framed[n, f, y + p + u, z + p + v] * weights[f, c, k - 1 - u, k - 1 - v]
+            for f, u, v in indices(f_, k, k)
+        )
+
+    return array(x.shape, dx), array(weights.shape, dweights), array((f_, 1), dbias)
 
 
 def pad(x: Array, p: int) -> Array:
@@ -103,10 +118,7 @@ def flatten(x: Array) -> Array:
     if x.ndim == 2:
         return x
     n_, c_, h, w = x.shape
-    flat = np.zeros((n_, c_ * h * w))
-    for n, c, i, j in indices(*x.shape):
-        flat[n, (c * h + i) * w + j] = x[n, c, i, j]
-    return flat
+    return array((n_, c_ * h * w), lambda n, d: x[n, d // (h * w), d // w % h, d % w])
 
 
 def unflatten(flat: Array, shape: Shape) -> Array:
@@ -114,58 +126,42 @@ def unflatten(flat: Array, shape: Shape) -> Array:
     if len(shape) == 2:
         return flat
     _, _, h, w = shape
-    x = np.zeros(shape)
-    for n, c, i, j in indices(*shape):
-        x[n, c, i, j] = flat[n, (c * h + i) * w + j]
-    return x
+    return array(shape, lambda n, c, i, j: flat[n, (c * h + i) * w + j])
 
 
 def dense_forward(x: Array, weights: Array, bias: Array) -> Array:
     """Return z[n,m] = bias[m] + sum over d of x[n,d] * weights[d,m]."""
-    z = np.zeros((len(x), weights.shape[1]))
-    for n, m in indices(*z.shape):
-        z[n, m] = bias[0, m]
-        for d in range(len(weights)):
-            z[n, m] += x[n, d] * weights[d, m]
-    return z
+    d_, m_ = weights.shape
+    return array(
+        (len(x), m_),
+        lambda n, m: bias[0, m] + sum(x[n, d] * weights[d, m] for d in range(d_)),
+    )
 
 
 def dense_backward(x: Array, weights: Array, dz: Array) -> tuple[Array, Array, Array]:
     """Return dx = dz W^T, dweights = x^T dz and dbias, the column sums of dz."""
-    dx, dweights, dbias = np.zeros(x.shape), np.zeros(weights.shape), np.zeros((1, dz.shape[1]))
-    for n, m in indices(*dz.shape):
-        dbias[0, m] += dz[n, m]
-        for d in range(len(weights)):
-            dx[n, d] += dz[n, m] * weights[d, m]
-            dweights[d, m] += x[n, d] * dz[n, m]
-    return dx, dweights, dbias
+    n_, m_ = dz.shape
+    return (
+        array(x.shape, lambda n, d: sum(dz[n, m] * weights[d, m] for m in range(m_))),
+        array(weights.shape, lambda d, m: sum(x[n, d] * dz[n, m] for n in range(n_))),
+        array((1, m_), lambda _, m: sum(dz[n, m] for n in range(n_))),
+    )
 
 
 def relu(z: Array) -> Array:
     """Return a = max(0, z), in any shape."""
-    a = np.zeros(z.shape)
-    for index in indices(*z.shape):
-        a[index] = max(0.0, z[index])
-    return a
+    return array(z.shape, lambda *i: max(0.0, z[i]))
 
 
 def relu_backward(z: Array, dout: Array) -> Array:
     """Return dz = dout where z > 0, otherwise 0, in any shape."""
-    dz = np.zeros(z.shape)
-    for index in indices(*z.shape):
-        if z[index] > 0:
-            dz[index] = dout[index]
-    return dz
+    return array(z.shape, lambda *i: dout[i] if z[i] > 0 else 0.0)
 
 
 def softmax(z: Array) -> Array:
     """Return, row by row, exp(z[m]) / sum over m of exp(z[m]), the maximum subtracted first."""
-    a = np.zeros(z.shape)
-    for n in range(len(z)):
-        exps = [exp(value - max(z[n])) for value in z[n]]
-        for m, value in enumerate(exps):
-            a[n, m] = value / sum(exps)
-    return a
+    sums = [sum(exp(value - max(row)) for value in row) for row in z]
+    return array(z.shape, lambda n, m: exp(z[n, m] - max(z[n])) / sums[n])
 
 
 def mean_cross_entropy(y_pred: Array, y_true: Array) -> float:
@@ -179,16 +175,10 @@ def mean_cross_entropy(y_pred: Array, y_true: Array) -> float:
 
 def updated(parameter: Array, gradient: Array, learning_rate: float) -> Array:
     """Return parameter - learning_rate * gradient."""
-    result = np.zeros(parameter.shape)
-    for index in indices(*parameter.shape):
-        result[index] = parameter[index] - learning_rate * gradient[index]
-    return result
+    return array(parameter.shape, lambda *i: parameter[i] - learning_rate * gradient[i])
 
 
-Parameters = dict[str, Array]
-
-
-def network_forward(parameters: Parameters, x: Array, s: int, p: int) -> Array:
+def network_forward(parameters: Mapping[str, Array], x: Array, s: int, p: int) -> Array:
     """Return the probabilities of InputLayer -> Conv2D -> HiddenLayer -> OutputLayer."""
     z1 = conv_forward(x, parameters["layer1.weights"], parameters["layer1.bias"], s, p)
     z2 = dense_forward(flatten(z1), parameters["layer2.weights"], parameters["layer2.bias"])
@@ -196,22 +186,20 @@ def network_forward(parameters: Parameters, x: Array, s: int, p: int) -> Array:
     return softmax(z3)
 
 
-def network_gradients(parameters: Parameters, x: Array, y: Array, s: int, p: int) -> Parameters:
+def network_gradients(
+    parameters: Mapping[str, Array], x: Array, y: Array, s: int, p: int
+) -> dict[str, Array]:
     """Return the gradient of the summed cross-entropy by every parameter of that network."""
     kernels, w2, w3 = (parameters[f"layer{i}.weights"] for i in (1, 2, 3))
     z1 = conv_forward(x, kernels, parameters["layer1.bias"], s, p)
     z2 = dense_forward(flatten(z1), w2, parameters["layer2.bias"])
     z3 = dense_forward(relu(z2), w3, parameters["layer3.bias"])
-    dz3 = softmax(z3) - y
-    gradients = {}
-    da2, gradients["layer3.weights"], gradients["layer3.bias"] = dense_backward(relu(z2), w3, dz3)
-    dz2 = relu_backward(z2, da2)
-    dz1, gradients["layer2.weights"], gradients["layer2.bias"] = dense_backward(
-        flatten(z1), w2, dz2
-    )
-    dz1 = unflatten(dz1, z1.shape)
-    _, gradients["layer1.weights"], gradients["layer1.bias"] = conv_backward(x, kernels, s, p, dz1)
-    return gradients
+    da2, dw3, db3 = dense_backward(relu(z2), w3, softmax(z3) - y)
+    da1, dw2, db2 = dense_backward(flatten(z1), w2, relu_backward(z2, da2))
+    _, dw1, db1 = conv_backward(x, kernels, s, p, unflatten(da1, z1.shape))
+    gradients = (dw1, db1, dw2, db2, dw3, db3)
+    names = [f"layer{i}.{name}" for i in (1, 2, 3) for name in ("weights", "bias")]
+    return dict(zip(names, gradients, strict=True))
 
 
 def central_difference(f: Callable[[], float], array: Array, step: float = 1e-6) -> Array:

@@ -13,14 +13,16 @@ import re
 import struct
 import subprocess
 import sys
-import time
+import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import builders
 import numpy as np
 import pytest
+from builders import Geometry, compare, literal_step, refused, trained
 
 from handcnn import (
     Conv2D,
@@ -31,7 +33,6 @@ from handcnn import (
     Network,
     OutputLayer,
     load_network,
-    loss_gradient,
 )
 from handcnn.layers import Layer
 from handcnn.storage.archive import write_archive
@@ -45,21 +46,12 @@ from handcnn.storage.networks import read_weights
 from handcnn.types import Array
 
 FIXTURES = Path(__file__).parent / "fixtures"
+GEOMETRY = Geometry(n=7, h=5, w=6, f=2, s=2, p=1, m=5)
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def network(seed: int = 0, dtype: type = np.float32) -> Network:
-    rng = np.random.default_rng(seed)
-    layers = [
-        InputLayer(),
-        Conv2D(1, 2, 3, 2, 1, 0.25, rng=rng, dtype=dtype),
-        HiddenLayer(2 * 3 * 3, 5, 0.125, rng=rng, dtype=dtype),
-        OutputLayer(5, 3, rng=rng, dtype=dtype),
-    ]
-    return Network(layers, (1, 5, 6))
-
-
-def pictures() -> Array:
-    return np.random.default_rng(9).random((7, 1, 5, 6), np.float32)
+    return builders.network(GEOMETRY, dtype, seed=seed)
 
 
 def row(epoch: int, /, **changes: object) -> dict[str, Any]:
@@ -67,7 +59,7 @@ def row(epoch: int, /, **changes: object) -> dict[str, Any]:
     return {**dict(zip(HISTORY_COLUMNS, values, strict=True)), **changes}
 
 
-def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Checkpoint:
+def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
     rng = np.random.default_rng(seed)
     rng.integers(10, size=3, dtype=np.int32)  # half of a 64-bit number stays in the generator
     return Checkpoint(
@@ -76,19 +68,12 @@ def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Chec
         rng=rng,
         history=[row(epoch) for epoch in range(1, epochs + 1)],
         options={"epochs": 3, "dataset": "digits", "limit": None},
-        average=network(seed + 200).parameters() if has_average else {},
+        average=network(seed + 200).parameters(),
     )
 
 
-def assert_same_arrays(found: dict[str, Array], expected: dict[str, Array]) -> None:
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array)
-
-
 def assert_same_network(found: Network, expected: Network) -> None:
-    assert_same_arrays(found.parameters(), expected.parameters())
+    compare(found.parameters(), expected.parameters(), rounding=0)
     assert str(found) == str(expected)
     assert [layer.config() for layer in found.layers] == [x.config() for x in expected.layers]
 
@@ -96,20 +81,29 @@ def assert_same_network(found: Network, expected: Network) -> None:
 # --- what was written is what is read ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_loaded_network_predicts_and_trains_bit_by_bit_as_the_saved_one(
-    tmp_path: Path, dtype: type
-) -> None:
-    net = network(dtype=dtype)
-    net.save(tmp_path / "w.npz")
-    loaded = load_network(tmp_path / "w.npz")
+def test_numpy_alone_reads_the_file_under_the_name_that_was_given(tmp_path: Path) -> None:
+    net, path = network(), tmp_path / "weights.of.mine"
+    net.save(str(path), epoch=3, note="grüße")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.of.mine"]
+    with np.load(path) as file:  # pickles are not allowed by default
+        arrays = dict(file)
+    metadata = json.loads(str(arrays.pop("metadata")))
+    compare(arrays, net.parameters(), rounding=0)
+    assert metadata == read_weights(str(path))[1]
+    expected = {"format": "handcnn", "version": 1, "kind": "weights", "epoch": 3, "note": "grüße"}
+    assert expected.items() <= metadata.items()
+    sizes = {"in_channels": 1, "out_channels": 2, "kernel_size": 3, "stride": 2, "padding": 1}
+    assert metadata["layers"][1] == {"class": "Conv2D", **sizes, "learning_rate": 0.01}
+
+
+def test_numbers_of_numpy_and_no_input_shape(tmp_path: Path) -> None:
+    rate: Any = np.float32(0.5)
+    net = Network([Conv2D(*np.array([2, 5, 3])), OutputLayer(int(np.prod((2, 3))), 4, rate)])
+    net.save(tmp_path / "w.npz", accuracy=np.float32(0.25), epoch=np.int64(3))
+    loaded, metadata = read_weights(tmp_path / "w.npz")
     assert_same_network(loaded, net)
-    np.testing.assert_array_equal(loaded.predict_proba(pictures()), net.predict_proba(pictures()))
-    for trained in (net, loaded):
-        y = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0]]
-        trained.backward(loss_gradient(trained.forward(pictures()), y))
-        trained.update_params()
-    assert_same_network(loaded, net)
+    assert loaded.input_shape is None
+    assert (metadata["accuracy"], metadata["epoch"]) == (0.25, 3)
 
 
 def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
@@ -117,64 +111,26 @@ def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
     assert len(load_network(tmp_path / "w.npz").layers) == 1000
 
 
-def test_a_network_without_an_input_shape(tmp_path: Path) -> None:
-    Network([OutputLayer(4, 3)]).save(tmp_path / "w.npz")
-    assert load_network(tmp_path / "w.npz").input_shape is None
-
-
-def test_numpy_alone_reads_the_file(tmp_path: Path) -> None:
-    net = network()
-    net.save(tmp_path / "w.npz", epoch=np.int64(3), note="grüße")
-    with np.load(tmp_path / "w.npz") as file:  # pickles are not allowed by default
-        arrays = dict(file)
-    assert_same_arrays({k: v for k, v in arrays.items() if k != "metadata"}, net.parameters())
-    metadata = json.loads(str(arrays["metadata"]))
-    assert metadata == read_weights(tmp_path / "w.npz")[1]
-    expected = {"format": "handcnn", "version": 1, "kind": "weights", "epoch": 3, "note": "grüße"}
-    assert expected.items() <= metadata.items()
-    assert metadata["layers"][1] == {
-        "class": "Conv2D",
-        "in_channels": 1,
-        "out_channels": 2,
-        "kernel_size": 3,
-        "stride": 2,
-        "padding": 1,
-        "learning_rate": 0.25,
-    }
-
-
-def test_the_name_is_taken_as_it_is_and_the_bytes_are_always_the_same(tmp_path: Path) -> None:
-    for name in ("weights.of.mine", "b"):
-        network().save(str(tmp_path / name))
-    assert {path.name for path in tmp_path.iterdir()} == {"weights.of.mine", "b"}
-    assert (tmp_path / "weights.of.mine").read_bytes() == (tmp_path / "b").read_bytes()
-    load_network(str(tmp_path / "weights.of.mine"))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_finite_number_is_kept(tmp_path: Path, dtype: type) -> None:
-    """What overflows in a product is for those to say who multiply."""
-    saved = checkpoint()
+@every_dtype
+@pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
+def test_a_checkpoint_comes_back_whole(tmp_path: Path, dtype: type, epochs: int) -> None:
+    """With every finite number: what overflows in a product is for those to say who multiply."""
+    saved = checkpoint(epochs=epochs)
     saved.net = network(dtype=dtype)
-    saved.net.layers[2].parameters()["weights"][:] = -np.finfo(dtype).max
-    saved.best = saved.net.parameters()
+    trained(saved.net)[1].weights[:] = -np.finfo(dtype).max
+    saved.best = network(100, dtype).parameters()
+    saved.average = network(200, dtype).parameters() if epochs else {}
     saved.net.save(tmp_path / "w.npz")
     save_checkpoint(tmp_path / "c.npz", saved)
-    assert_same_network(load_network(tmp_path / "w.npz"), saved.net)
-    assert_same_network(load_checkpoint(tmp_path / "c.npz").net, saved.net)
-    assert_same_arrays(load_checkpoint(tmp_path / "c.npz").best, saved.best)
-
-
-@pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
-@pytest.mark.parametrize("has_average", [False, True])
-def test_a_checkpoint_comes_back_whole(tmp_path: Path, epochs: int, has_average: bool) -> None:
-    saved = checkpoint(epochs=epochs, has_average=has_average)
-    save_checkpoint(tmp_path / "c.npz", saved)
     loaded = load_checkpoint(tmp_path / "c.npz")
-    assert_same_network(loaded.net, saved.net)
-    assert_same_arrays(loaded.best, saved.best)
-    assert_same_arrays(loaded.average, saved.average)
-    assert bool(loaded.average) == has_average
+    for net in (loaded.net, load_network(tmp_path / "w.npz")):
+        assert_same_network(net, saved.net)
+    compare(loaded.best, saved.best, rounding=0)
+    compare(loaded.average, saved.average, rounding=0)
+    (x, y), best = builders.batch(GEOMETRY), loaded.net.with_parameters(loaded.best)
+    with_best = saved.net.with_parameters(saved.best)
+    np.testing.assert_array_equal(literal_step(best, x, y), literal_step(with_best, x, y))
+    assert_same_network(best, with_best)  # also trained, bit by bit
     assert (loaded.history, loaded.options) == (saved.history, saved.options)  # to the last digit
     for bits in (np.int32, np.int64):  # the generator goes on as if nothing had happened
         expected = saved.rng.integers(2**31 - 1, size=5, dtype=bits)
@@ -204,7 +160,7 @@ def test_weights_of_handcnn_0_1() -> None:
 def test_a_checkpoint_of_handcnn_0_1() -> None:
     state = load_checkpoint(FIXTURES / "checkpoint-0.1.npz")
     assert_same_network(state.net, network_of_0_1(scale=1))
-    assert_same_arrays(state.best, network_of_0_1(scale=2).parameters())
+    compare(state.best, network_of_0_1(scale=2).parameters(), rounding=0)
     assert state.average == {}
     values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
     assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
@@ -220,75 +176,49 @@ class OwnLayer(OutputLayer):
     pass
 
 
-def not_finite(value: float) -> Network:
+def changed(i: int, weight: float = 0.0, rate: float = 0.0) -> Network:
     net = network()
-    net.layers[2].parameters()["weights"][3, 4] = value
+    trained(net)[i].weights.flat[-1] = weight
+    trained(net)[i].learning_rate = rate
     return net
 
 
-def with_rate(rate: float) -> Network:
-    net = network()
-    net.layers[2].learning_rate = rate  # type: ignore[attr-defined]
-    return net
-
-
-NOT_FINITE = (
-    "{path} was not written: the array 'layer2.weights' holds values that are not finite "
-    "(NaN or infinity)"
-)
+NOT_WRITTEN = "{path} was not written: "
+NOT_FINITE = "the array 'layer2.weights' holds values that are not finite (NaN or infinity)"
+NEGATIVE = "HiddenLayer expects learning_rate to be a finite number of at least 0, got {}"
 TAKEN = "Network.save expects another name for the metadata '{}', which the file uses itself"
-UNWRITABLE: list[tuple[Network, dict[str, Any], type[Exception], str]] = [
-    *((not_finite(x), {}, HandcnnError, NOT_FINITE) for x in (np.nan, np.inf, -np.inf)),
-    (
-        network(),
-        {"note": "x" * 5_000_000},
-        HandcnnError,
-        "{path} was not written: its metadata is too long",
-    ),
-    *(
-        (network(), {name: "mine"}, ValueError, TAKEN.format(name))
+UNWRITABLE: dict[str, list[tuple[Network, dict[str, Any]]]] = {
+    NOT_WRITTEN + NOT_FINITE: [(changed(1, weight=x), {}) for x in (np.nan, np.inf, -np.inf)],
+    NOT_WRITTEN + "its metadata is too long": [(network(), {"note": "x" * 5_000_000})],
+    NOT_WRITTEN + NEGATIVE.format("-1e+308"): [(changed(1, rate=-1e308), {})],
+    NOT_WRITTEN + NEGATIVE.format("nan"): [(changed(1, rate=np.nan), {})],
+    NOT_WRITTEN + "it has 1,001 layers, 1,000 are allowed": [
+        (Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]), {})
+    ],
+    "range(0, 3) cannot be kept as JSON": [(network(), {"when": range(3)})],
+    "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer, "
+    "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez": [
+        (Network([OwnLayer(4, 3)]), {})
+    ],
+    **{
+        TAKEN.format(name): [(network(), {name: "mine"})]
         for name in ("kind", "format", "version", "layers", "dtypes", "input_shape")
-    ),
-    *(
-        (
-            with_rate(rate),
-            {},
-            HandcnnError,
-            "{path} was not written: HiddenLayer expects learning_rate to be a finite number of "
-            f"at least 0, got {rate}",
-        )
-        for rate in (-1e308, np.nan)
-    ),
-    (
-        Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]),
-        {},
-        HandcnnError,
-        "{path} was not written: it has 1,001 layers, 1,000 are allowed",
-    ),
-    (network(), {"when": range(3)}, TypeError, "range(0, 3) cannot be kept as JSON"),
-    (
-        Network([OwnLayer(4, 3)]),
-        {},
-        ValueError,
-        "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, "
-        "HiddenLayer, OutputLayer, got OwnLayer(4 -> 3); "
-        "keep the parameters of other layers with numpy.savez",
-    ),
-]
+    },
+}
 
 
-@pytest.mark.parametrize(("net", "metadata", "kind", "message"), UNWRITABLE)
-def test_what_cannot_be_read_again_never_replaces_a_good_file(
-    tmp_path: Path, net: Network, metadata: dict[str, Any], kind: type[Exception], message: str
-) -> None:
+@pytest.mark.parametrize("message", UNWRITABLE)
+def test_what_cannot_be_read_again_never_replaces_a_good_file(tmp_path: Path, message: str) -> None:
     path = tmp_path / "w.npz"
     network().save(path)
     former = path.read_bytes()
-    with pytest.raises(kind) as caught:
-        net.save(path, **metadata)
-    assert str(caught.value) == message.format(path=path)
-    assert path.read_bytes() == former
-    assert [entry.name for entry in tmp_path.iterdir()] == ["w.npz"]
+    for net, metadata in UNWRITABLE[message]:
+        with pytest.raises((ValueError, TypeError)) as caught:
+            net.save(path, **metadata)
+        assert str(caught.value) == message.format(path=path)
+        assert isinstance(caught.value, HandcnnError) == (NOT_WRITTEN in message)
+        assert path.read_bytes() == former
+        assert [entry.name for entry in tmp_path.iterdir()] == ["w.npz"]
 
 
 # --- forging files -------------------------------------------------------------------------------
@@ -327,6 +257,11 @@ def plain(descr: str, shape: str) -> bytes:
 
 def with_entry(name: str, content: bytes) -> Forge:
     return lambda valid: zipped({**unzipped(valid), name: content})
+
+
+def with_text(content: bytes | str) -> Forge:
+    """Replace the metadata, by bytes or by a text."""
+    return with_entry("metadata.npy", content if isinstance(content, bytes) else npy(content))
 
 
 def kernels(content: Any) -> Forge:
@@ -409,128 +344,115 @@ SHAPE = CANNOT + "the array 'layer1.weights' has shape {}, but (2, 1, 3, 3) of f
 LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, 72 are needed"
 
 # What is said of a file after its path, and what is done to a valid file to deserve that.
-Damages = dict[str, dict[str, Forge]]
+Damages = dict[str, list[Forge]]
 DAMAGES: Damages = {
-    BROKEN + "File is not a zip file": {
-        "empty": lambda valid: b"",
-        "text": lambda valid: b"no weights\n" * 99,
-        "a pickle": lambda valid: npy(PICKLE, allow_pickle=True),
-        "a single .npy": lambda valid: npy(np.zeros(9)),
-        "half": lambda valid: valid[: len(valid) // 2],
-        "a byte short": lambda valid: valid[:-1],
-    },
-    BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": {"a bit of a weight": flipped},
-    BROKEN + "Truncated file header": {"an entry beyond the end": patched(42, "<I", 2**31)},
-    BROKEN + "[Errno 22] Invalid argument": {"an entry before the start": shifted},
+    BROKEN + "File is not a zip file": [
+        lambda valid: b"",
+        lambda valid: b"no weights\n" * 99,
+        lambda valid: npy(PICKLE, allow_pickle=True),
+        lambda valid: npy(np.zeros(9)),
+        lambda valid: valid[: len(valid) // 2],
+        lambda valid: valid[:-1],
+    ],
+    BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": [flipped],
+    BROKEN + "Truncated file header": [patched(42, "<I", 2**31)],  # an entry beyond the end
+    BROKEN + "[Errno 22] Invalid argument": [shifted],  # an entry before the start
     # another file
-    CANNOT + "it was not written by handcnn (there is no entry 'metadata')": {
-        "an empty zip": lambda valid: zipped({}),
-        "saved by plain numpy": lambda valid: zipped({"w.npy": npy(np.zeros(9))}),
-    },
-    CANNOT + "it was not written by handcnn": {
-        text: with_entry("metadata.npy", npy(text))
-        for text in ('{"format": "theirs"}', '["handcnn"]')
-    },
-    CANNOT + "it has format version 2, this handcnn reads 1": {"": with_metadata(version=2)},
-    CANNOT + "it has format version None, this handcnn reads 1": {"": with_metadata(version=...)},
-    CANNOT + "it holds 'mnist', where '{kind}' is needed": {"": with_metadata(kind="mnist")},
+    CANNOT + "it was not written by handcnn (there is no entry 'metadata')": [
+        lambda valid: zipped({}),
+        lambda valid: zipped({"w.npy": npy(np.zeros(9))}),
+    ],
+    CANNOT + "it was not written by handcnn": [
+        with_text('{"format": "theirs"}'),
+        with_text('["handcnn"]'),
+    ],
+    CANNOT + "it has format version 2, this handcnn reads 1": [with_metadata(version=2)],
+    CANNOT + "it has format version None, this handcnn reads 1": [with_metadata(version=...)],
+    CANNOT + "it holds 'mnist', where '{kind}' is needed": [with_metadata(kind="mnist")],
     # entries
-    CANNOT + "its entry 'metadata.npy' is compressed or encrypted": {
-        "compressed": lambda valid: zipped(unzipped(valid), zipfile.ZIP_DEFLATED),
-        "encrypted": patched(8, "<H", 1),
-    },
-    CANNOT + "its entries claim more bytes than the file has": {"": patched(24, "<I", 2**31)},
-    CANNOT + "it holds two entries of the same name": {"": doubled},
-    CANNOT + "the array 'layer2.bias' is missing": {"": without_entry("layer2.bias.npy")},
+    CANNOT + "its entry 'metadata.npy' is compressed or encrypted": [
+        lambda valid: zipped(unzipped(valid), zipfile.ZIP_DEFLATED),
+        patched(8, "<H", 1),  # encrypted
+    ],
+    CANNOT + "its entries claim more bytes than the file has": [patched(24, "<I", 2**31)],
+    CANNOT + "it holds two entries of the same name": [doubled],
+    CANNOT + "the array 'layer2.bias' is missing": [without_entry("layer2.bias.npy")],
     **{
-        CANNOT + f"its entry '{name}' does not belong there": {"": with_entry(name, npy(0))}
+        CANNOT + f"its entry '{name}' does not belong there": [with_entry(name, npy(0))]
         for name in ("layer4.bias.npy", "layer1.weights", "metadata", "../../evil.npy")
     },
     # arrays
-    SHAPE.format("(2, 1, 3, 2) of float32"): {"": kernels(ZEROS[..., :2])},
-    SHAPE.format("(2, 1, 3, 3) of float64"): {"": kernels(ZEROS.astype(float))},
-    SHAPE.format("(2, 1, 3, 3) of >f4"): {"byte order": kernels(ZEROS.astype(">f4"))},
-    SHAPE.format("(2, 1, 3, 3) of int32"): {"": kernels(ZEROS.astype(np.int32))},
-    SHAPE.format("(1,) of object"): {"a pickle inside": kernels(npy(PICKLE, True))},
-    SHAPE.format("(2, 1, 3, 3) of object"): {
-        "a pickle of the right shape": kernels(npy(np.full(ZEROS.shape, PICKLE[0]), True)),
-    },
-    SHAPE.format("(2,) of |S5"): {"a deprecated dtype": kernels(plain("'a5'", "(2,)"))},
-    SHAPE.format(f"({2**50},) of float32"): {"petabytes": kernels(plain("'<f4'", f"({2**50},)"))},
-    LENGTH.format(68): {"": kernels(npy(ZEROS)[:-4])},
-    LENGTH.format(76): {"": kernels(npy(ZEROS) + b"more")},
-    LENGTH.format(0): {"a header of Python 2": kernels(plain("'<f4'", "(2L, 1L, 3L, 3L)"))},
-    CANNOT + "the array 'layer1.weights' holds values that are not finite (NaN or infinity)": {
-        "NaN": kernels(ZEROS + np.float32(np.nan)),
-        "infinity": kernels(ZEROS - np.float32(np.inf)),
-    },
-    CANNOT + "the header of the array 'layer1.weights' is damaged": {
-        "no bytes": kernels(b""),
-        ".npy version 3": kernels(header("{}", (3, 0))),
-        "brackets": kernels(header("(" * 9000)),  # NumPy parses headers as Python
-        "signs": kernels(header("-" * 9000 + "1")),
-        "20,000 spaces": kernels(header(" " * 20000)),
-        "a call": kernels(header("__import__('os').abort()")),
-        "an open string": kernels(header("{'descr': '''")),
-        "wrong indentation": kernels(header("  \n    a\n  b")),
-        "an empty dtype": kernels(plain("()", "(2,)")),
-        "a dtype of commas": kernels(plain("',,,'", "(2,)")),
-    },
+    SHAPE.format("(2, 1, 3, 2) of float32"): [kernels(ZEROS[..., :2])],
+    SHAPE.format("(2, 1, 3, 3) of float64"): [kernels(ZEROS.astype(float))],
+    SHAPE.format("(2, 1, 3, 3) of >f4"): [kernels(ZEROS.astype(">f4"))],
+    SHAPE.format("(2, 1, 3, 3) of int32"): [kernels(ZEROS.astype(np.int32))],
+    SHAPE.format("(1,) of object"): [kernels(npy(PICKLE, True))],
+    SHAPE.format("(2, 1, 3, 3) of object"): [kernels(npy(np.full(ZEROS.shape, PICKLE[0]), True))],
+    SHAPE.format("(2,) of |S5"): [kernels(plain("'a5'", "(2,)"))],  # a deprecated dtype
+    SHAPE.format(f"({2**50},) of float32"): [kernels(plain("'<f4'", f"({2**50},)"))],
+    LENGTH.format(68): [kernels(npy(ZEROS)[:-4])],
+    LENGTH.format(76): [kernels(npy(ZEROS) + b"more")],
+    LENGTH.format(0): [kernels(plain("'<f4'", "(2L, 1L, 3L, 3L)"))],  # a header of Python 2
+    CANNOT + "the array 'layer1.weights' holds values that are not finite (NaN or infinity)": [
+        kernels(ZEROS + np.float32(np.nan)),
+        kernels(ZEROS - np.float32(np.inf)),
+    ],
+    CANNOT + "the header of the array 'layer1.weights' is damaged": [
+        kernels(b""),
+        kernels(header("{}", (3, 0))),
+        # NumPy parses headers as Python
+        *(kernels(header(text)) for text in ("(" * 9000, "-" * 9000 + "1", " " * 20000)),
+        kernels(header("__import__('os').abort()")),
+        kernels(header("{'descr': '''")),
+        kernels(header("  \n    a\n  b")),
+        kernels(plain("()", "(2,)")),
+        kernels(plain("',,,'", "(2,)")),
+    ],
     # metadata
-    CANNOT + "its metadata is not a JSON text": {
-        "numbers": with_entry("metadata.npy", npy(np.zeros(3))),
-        "Python": with_entry("metadata.npy", npy("{'format': 'handcnn'}")),
-        "brackets": with_entry("metadata.npy", npy("[" * 100_000)),
-        "a gigabyte is claimed": with_entry("metadata.npy", plain(f"'<U{2**28}'", "()")),
+    CANNOT + "its metadata is not a JSON text": [
+        with_text(npy(np.zeros(3))),
+        with_text("{'format': 'handcnn'}"),
+        with_text("[" * 100_000),
+        with_text(plain(f"'<U{2**28}'", "()")),  # a gigabyte is claimed
         # no letter has these numbers; Python makes ill-formed strings of some
-        "0x7fffffff": with_entry("metadata.npy", plain("'<U1'", "()") + b"\xff\xff\xff\x7f"),
-        "0x110000": with_entry(
-            "metadata.npy",
-            plain("'<U4'", "()") + '"🙂'.encode("utf-32-le") + b'\0\0\x11\0"\0\0\0',
-        ),
-    },
+        with_text(plain("'<U1'", "()") + b"\xff\xff\xff\x7f"),
+        with_text(plain("'<U4'", "()") + '"🙂'.encode("utf-32-le") + b'\0\0\x11\0"\0\0\0'),
+    ],
     # architecture
-    NOT_KNOWN + "(there is no 'layers')": {"": with_metadata(layers=...)},
-    CANNOT + "it has 1,001 layers, 1,000 are allowed": {
-        "": with_metadata(layers=[{"class": "InputLayer"}] * 1001),
-    },
-    NOT_KNOWN + "(there is no 'os.system')": {"": with_metadata(layer1={"class": "os.system"})},
-    NOT_KNOWN + "(there is no 'object')": {
-        "": with_metadata(dtypes={"layer1.weights": "object"}),
-    },
-    NOT_KNOWN + "(there is no 'layer0.weights')": {
-        "": with_metadata(layer0={"class": "OutputLayer", "input_size": 30, "output_size": 30}),
-    },
+    NOT_KNOWN + "(there is no 'layers')": [with_metadata(layers=...)],
+    CANNOT + "it has 1,001 layers, 1,000 are allowed": [
+        with_metadata(layers=[{"class": "InputLayer"}] * 1001)
+    ],
+    NOT_KNOWN + "(there is no 'os.system')": [with_metadata(layer1={"class": "os.system"})],
+    NOT_KNOWN + "(there is no 'object')": [with_metadata(dtypes={"layer1.weights": "object"})],
+    NOT_KNOWN + "(there is no 'layer0.weights')": [
+        with_metadata(layer0={"class": "OutputLayer", "input_size": 30, "output_size": 30})
+    ],
     CANNOT + "the array 'layer2.weights' has shape (18, 5) of float32, "
-    "but (1000000000000, 5) of float32 is needed": {
-        "": with_metadata(layer2={"input_size": 10**12}),
-    },
-    NO_SIZE.format(0): {"": with_metadata(layer1={"stride": 0})},
-    NO_SIZE.format(True): {"": with_metadata(layer1={"stride": True})},
-    **{
-        NO_RATE.format(repr(rate)): {"": with_metadata(layer1={"learning_rate": rate})}
-        for rate in RATES
-    },
-    NO_NETWORK + "(int too large to convert to float)": {
-        "": with_metadata(layer1={"learning_rate": 10**400}),
-    },
-    NO_NETWORK + "(Conv2D has an argument 'rng')": {"": with_metadata(layer1={"rng": "x"})},
-    NO_NETWORK + "(Conv2D has an argument 'dtype')": {
-        "a dtype of a gigabyte": with_metadata(layer1={"dtype": "U100000000"}),
-    },
-    NO_NETWORK + "(Conv2D.__init__() got an unexpected keyword argument 'colour')": {
-        "": with_metadata(layer1={"colour": 1}),
-    },
+    "but (1000000000000, 5) of float32 is needed": [with_metadata(layer2={"input_size": 10**12})],
+    NO_SIZE.format(0): [with_metadata(layer1={"stride": 0})],
+    NO_SIZE.format(True): [with_metadata(layer1={"stride": True})],
+    **{NO_RATE.format(repr(x)): [with_metadata(layer1={"learning_rate": x})] for x in RATES},
+    NO_NETWORK + "(int too large to convert to float)": [
+        with_metadata(layer1={"learning_rate": 10**400})
+    ],
+    NO_NETWORK + "(Conv2D has an argument 'rng')": [with_metadata(layer1={"rng": "x"})],
+    NO_NETWORK + "(Conv2D has an argument 'dtype')": [  # of a gigabyte
+        with_metadata(layer1={"dtype": "U100000000"})
+    ],
+    NO_NETWORK + "(Conv2D.__init__() got an unexpected keyword argument 'colour')": [
+        with_metadata(layer1={"colour": 1})
+    ],
     NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
     "C*H*W = 18, got (N, 2, 5, 5); "
-    "build the layer for the size of its input, or give inputs of the size of the layer)": {
-        "": with_metadata(input_shape=[1, 9, 9]),
-    },
-    NO_NETWORK + "(there is no 'input_shape')": {"": with_metadata(input_shape=...)},
-    NO_NETWORK + "(its input_shape is not a list of sizes)": {
-        f"{shape}": with_metadata(input_shape=shape)
+    "build the layer for the size of its input, or give inputs of the size of the layer)": [
+        with_metadata(input_shape=[1, 9, 9])
+    ],
+    NO_NETWORK + "(there is no 'input_shape')": [with_metadata(input_shape=...)],
+    NO_NETWORK + "(its input_shape is not a list of sizes)": [
+        with_metadata(input_shape=shape)
         for shape in ("abc", [1, 5.0, 6.0], [True, 5, 6], [1, 5, -6])
-    },
+    ],
 }
 
 STATE: dict[str, Any] = dict(checkpoint().rng.bit_generator.state)
@@ -542,77 +464,72 @@ def with_state(inc: object = 1, state: object = 1, **changes: object) -> Forge:
     return with_metadata(rng={**STATE, "state": {"state": state, "inc": inc}, **changes})
 
 
+def with_row(**changes: object) -> Forge:
+    return with_metadata(history=[row(1, **changes)])
+
+
 CHECKPOINT_DAMAGES: Damages = {
-    CANNOT + "the array 'best.layer3.weights' is missing": {
-        "": without_entry("best.layer3.weights.npy"),
-    },
-    CANNOT + "the array 'average.layer3.bias' is missing": {
-        "": without_entry("average.layer3.bias.npy"),
-    },
-    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": {
-        f"has_average {value!r}": with_metadata(has_average=value)
-        for value in (False, 1, "true", None, [], ...)
-    },
-    CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": {
-        "": with_entry("average.layer1.bias.npy", npy(np.array([[1], [np.nan]], np.float32))),
-    },
-    CANNOT + "the array 'average.layer1.bias' has shape (1, 2) of float32, "
-    "but (2, 1) of float32 is needed": {
-        "": with_entry("average.layer1.bias.npy", npy(np.zeros((1, 2), np.float32))),
-    },
-    PROGRESS + "(there is no 'rng')": {"": with_metadata(rng=...)},
-    PROGRESS + "(there is no 'state')": {"": with_metadata(rng={"bit_generator": "PCG64"})},
-    PROGRESS + "(state must be for a PCG64 RNG)": {
-        "": with_metadata(rng={"bit_generator": "MT19937"}),
-    },
-    PROGRESS + "(state must be a dict)": {"": with_metadata(rng="PCG64")},
-    PROGRESS + "(the state of its random generator is not one of PCG64)": {
-        "a fixed point": with_state(inc=STUCK_INCREMENT, state=STUCK),
-        "an even increment": with_state(inc=2),
-        "an increment true": with_state(inc=True),
-        "a state true": with_state(state=True),
-        "a state 1.5": with_state(state=1.5),
-        "has_uint32 true": with_state(has_uint32=True),
-        "an uinteger 1.5": with_state(uinteger=1.5),
-        "something more": with_state(more=0),
-    },
-    PROGRESS + "(there is no 'history')": {"": with_metadata(history=...)},
-    PROGRESS + "(there is no 'options')": {"": with_metadata(options=...)},
-    PROGRESS + "(it has no history or no options)": {
-        "a history of text": with_metadata(history=""),
-        "options of numbers": with_metadata(options=7),
-        "a list of options": with_metadata(options=[["epochs", 3]]),
-    },
-    PROGRESS + "(the history of epoch 1 has other columns)": {
-        "a number": with_metadata(history=[1]),
-        "a list": with_metadata(history=[list(HISTORY_COLUMNS)]),
-        "a column missing": with_metadata(history=[{"epoch": 1}]),
-    },
-    PROGRESS + "(the history of epoch 1 holds something that is not a number)": {
-        "NaN": with_metadata(history=[row(1, loss=np.nan)]),
-        "text": with_metadata(history=[row(1, loss="low")]),
-        "an epoch true": with_metadata(history=[row(1, epoch=True)]),
-        "a loss true": with_metadata(history=[row(1, loss=True)]),
-    },
-    PROGRESS + "(the history has epoch 1.0 in the place of epoch 1)": {
-        "": with_metadata(history=[row(1, epoch=1.0)]),
-    },
-    PROGRESS + "(the history has epoch 3 in the place of epoch 2)": {
-        "": with_metadata(history=[row(1), row(3)]),
-    },
+    CANNOT + "the array 'best.layer3.weights' is missing": [
+        without_entry("best.layer3.weights.npy")
+    ],
+    CANNOT + "the array 'average.layer3.bias' is missing": [
+        without_entry("average.layer3.bias.npy")
+    ],
+    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": [
+        with_metadata(has_average=value) for value in (False, 1, "true", None, [], ...)
+    ],
+    CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": [
+        with_entry("average.layer1.bias.npy", npy(np.full((2, 1), np.nan, np.float32)))
+    ],
+    PROGRESS + "(there is no 'rng')": [with_metadata(rng=...)],
+    PROGRESS + "(there is no 'state')": [with_metadata(rng={"bit_generator": "PCG64"})],
+    PROGRESS + "(state must be for a PCG64 RNG)": [with_metadata(rng={"bit_generator": "MT19937"})],
+    PROGRESS + "(state must be a dict)": [with_metadata(rng="PCG64")],
+    PROGRESS + "(the state of its random generator is not one of PCG64)": [
+        with_state(inc=STUCK_INCREMENT, state=STUCK),
+        with_state(inc=2),
+        with_state(inc=True),
+        with_state(state=True),
+        with_state(state=1.5),
+        with_state(has_uint32=True),
+        with_state(uinteger=1.5),
+        with_state(more=0),
+    ],
+    PROGRESS + "(there is no 'history')": [with_metadata(history=...)],
+    PROGRESS + "(there is no 'options')": [with_metadata(options=...)],
+    PROGRESS + "(it has no history or no options)": [
+        with_metadata(history=""),
+        with_metadata(options=7),
+        with_metadata(options=[["epochs", 3]]),
+    ],
+    PROGRESS + "(the history of epoch 1 has other columns)": [
+        with_metadata(history=[bad]) for bad in (1, list(HISTORY_COLUMNS), {"epoch": 1})
+    ],
+    PROGRESS + "(the history of epoch 1 holds something that is not a number)": [
+        with_row(loss=np.nan),
+        with_row(loss="low"),
+        with_row(epoch=True),
+        with_row(loss=True),
+    ],
+    PROGRESS + "(the history has epoch 1.0 in the place of epoch 1)": [with_row(epoch=1.0)],
+    PROGRESS + "(the history has epoch 3 in the place of epoch 2)": [
+        with_metadata(history=[row(1), row(3)])
+    ],
 }
 
 LOADERS: dict[str, Callable[[Path], Network | Checkpoint]] = {
     "weights": load_network,
     "checkpoint": load_checkpoint,
 }
+every_kind = pytest.mark.parametrize("kind", LOADERS)
 CASES = [
-    pytest.param(kind, forge, fault.replace("{kind}", kind), id=f"{kind}: {fault} {name}")
+    (kind, fault, forges)
     for kinds, damages in ((LOADERS, DAMAGES), (["checkpoint"], CHECKPOINT_DAMAGES))
     for kind in kinds
     for fault, forges in damages.items()
-    for name, forge in forges.items()
 ]
+# The program ignores what NumPy warns of in strange headers, and so do these tests.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
@@ -629,24 +546,22 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
 
 
 def refusal(kind: str, path: Path) -> str:
-    with pytest.raises(HandcnnError) as caught:
-        LOADERS[kind](path)
-    return str(caught.value)
+    return refused(lambda: LOADERS[kind](path), HandcnnError)
 
 
-# The program ignores what NumPy warns of in strange headers, and so do these tests.
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("kind", "forge", "fault"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "fault", "forges"), CASES, ids=[f"{kind}: {fault}" for kind, fault, _ in CASES]
+)
 def test_a_damaged_file_is_refused_in_one_sentence(
-    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, forge: Forge, fault: str
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, fault: str, forges: Iterable[Forge]
 ) -> None:
     path = tmp_path / "damaged.npz"
-    path.write_bytes(forge(valid[kind][0]))
-    assert refusal(kind, path) == f"{path} {fault}"
+    for forge in forges:
+        path.write_bytes(forge(valid[kind][0]))
+        assert refusal(kind, path) == f"{path} {fault.replace('{kind}', kind)}"
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", LOADERS)
+@every_kind
 @pytest.mark.parametrize("header_of_kernels", ["(2, 1, 3, 3)", "(2L, 1L, 3L, 3L)"])  # of Python 2
 @pytest.mark.parametrize("forge", [with_metadata(), without_entry("nothing")])
 def test_forging_without_damage_leaves_a_valid_file(
@@ -659,7 +574,7 @@ def test_forging_without_damage_leaves_a_valid_file(
     np.testing.assert_array_equal(found["layer1.weights"], ZEROS + 1)
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@every_kind
 def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     missing, long, null = tmp_path / "none.npz", Path("x" * 5000), Path("a\0b")
     assert refusal(kind, missing) == f"cannot read {missing}: No such file or directory"
@@ -673,7 +588,7 @@ def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
 RED = "\x1b[31m\n"
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@every_kind
 @pytest.mark.parametrize(
     "forge",
     [
@@ -683,7 +598,7 @@ RED = "\x1b[31m\n"
         with_metadata(kind=RED * 100_000),
         with_metadata(dtypes={"layer1.weights": [RED]}),
         with_entry(RED * 10_000, b""),
-        with_entry("metadata.npy", npy(RED)),
+        with_text(RED),
     ],
 )
 def test_text_from_a_file_reaches_nobody_raw(
@@ -699,6 +614,8 @@ def test_text_from_a_file_reaches_nobody_raw(
 
 # --- thousands of damages ------------------------------------------------------------------------
 
+Damage = Callable[[np.random.Generator, bytes, bytes], bytes]  # of the first, with parts of another
+
 
 def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
     """Change one to four bytes; half of the time near a header, where most can go wrong."""
@@ -712,24 +629,10 @@ def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
     return bytes(content)
 
 
-def truncate(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    return first[: rng.integers(len(first))]
-
-
 def splice(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Begin with one file and go on with the other, from the same or from another place."""
-    start, end = rng.integers(len(first)), rng.integers(len(second))
-    return first[:start] + second[start if rng.random() < 0.7 else end :]
-
-
-def cut_out(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    start, end = sorted(rng.integers(len(first), size=2))
-    return first[:start] + first[end:]
-
-
-def repeat(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    start, end = sorted(rng.integers(len(first), size=2))
-    return first[:end] + first[start:]
+    """Begin with one file and go on with it, with the other or not at all, from any place."""
+    start, end = rng.integers(len(first), size=2)
+    return first[:start] + [first[end:], second[end:], second[start:], b""][rng.integers(4)]
 
 
 def retype(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
@@ -750,115 +653,86 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
         loaded = LOADERS[kind](path)
     except HandcnnError as error:
         message = str(error)
-    else:
-        return arrays_of(loaded)
-    assert message.isprintable()  # so it is one line
-    assert str(path) in message
-    return None
-
-
-def arrays_of(loaded: Network | Checkpoint) -> dict[str, Array]:
+        assert message.isprintable()  # so it is one line
+        assert str(path) in message
+        return None
     if isinstance(loaded, Network):
         return loaded.parameters()
-    others = {"best": loaded.best, "average": loaded.average}
-    return loaded.net.parameters() | {
-        f"{kind}.{name}": array for kind, arrays in others.items() for name, array in arrays.items()
-    }
+    return loaded.net.parameters() | {f"best.{name}": a for name, a in loaded.best.items()}
 
 
-DAMAGES_EACH = 400  # of 22 sorts
-DAMAGE = [flip, truncate, splice, cut_out, repeat]
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", LOADERS)
-@pytest.mark.parametrize("damage", DAMAGE)
+@every_kind
+@pytest.mark.parametrize("damage", [flip, splice])
 def test_a_damaged_file_is_refused_or_loads_what_was_saved(
-    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Callable[..., bytes]
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Damage, damages: int
 ) -> None:
     """Whatever loads is one of the two files, whole: no mixture and no changed number."""
     path = tmp_path / "a.npz"
     originals = [load_or_refuse(kind, path, content) for content in valid[kind]]
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(DAMAGES_EACH):
+    for _ in range(damages):
         loaded = load_or_refuse(kind, path, damage(rng, *valid[kind]))
         refused += loaded is None
         assert loaded is None or any(
             original and all(np.array_equal(loaded[name], original[name]) for name in original)
             for original in originals
         )
-    assert refused > DAMAGES_EACH / 2  # most of it was noticed, so there was something to notice
+    assert refused > damages / 2  # most of it was noticed, so there was something to notice
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", LOADERS)
-@pytest.mark.parametrize("damage", [*DAMAGE, retype])
+@every_kind
+@pytest.mark.parametrize("damage", [flip, splice, retype])
 def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_architecture_says(
-    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Callable[..., bytes]
+    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Damage, damages: int
 ) -> None:
     """The damage reaches the parsers behind the checksums; weights may have become other numbers.
 
     What must not happen: another exception, more than a line, a wrong shape, NaN.
     """
     path = tmp_path / "a.npz"
-    intact = load_or_refuse(kind, path, valid[kind][0])
-    assert intact is not None
+    intact = load_or_refuse(kind, path, valid[kind][0]) or {}
+    shapes = {name: (a.shape, a.dtype) for name, a in intact.items()}
     entries, others = (unzipped(file) for file in valid[kind])
     rng = np.random.default_rng(0)
-    for i in range(DAMAGES_EACH):
+    for i in range(damages):
         # metadata half of the time; every entry begins with its header
         name = "metadata.npy" if i % 2 else rng.choice(list(entries))
         content = zipped({**entries, name: damage(rng, entries[name], others[name])})
         if (loaded := load_or_refuse(kind, path, content)) is not None:
-            assert {name: (a.shape, a.dtype) for name, a in loaded.items()} == {
-                name: (a.shape, a.dtype) for name, a in intact.items()
-            }
+            assert {name: (a.shape, a.dtype) for name, a in loaded.items()} == shapes
             assert all(np.isfinite(array).all() for array in loaded.values())
 
 
-# --- memory --------------------------------------------------------------------------------------
+# --- memory, and what one image may cost ---------------------------------------------------------
+
+
+def megabytes(action: Callable[[], object]) -> float:
+    """Return the most memory that an action took."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> None:
-    """Files that claim or inflate to much more than they are, in a process that is watched."""
-    weights = valid["weights"][0]
-    large = {"input_size": 4096, "output_size": 16384}  # 256 MB of float32
+    """Files that claim or inflate to much more than they are."""
+    weights, path = valid["weights"][0], tmp_path / "bomb"
+    large = {"input_size": 4096, "output_size": 4096}  # 67 MB of float32
     zeros = npy(np.zeros(tuple(large.values()), np.float32))
     claims = unzipped(with_metadata(layer2=large)(weights))
-    text = plain(f"'<U{2**26}'", "()") + bytes(2**28)
-    bombs = {
-        "inflates": zipped({**claims, "layer2.weights.npy": zeros}, zipfile.ZIP_DEFLATED),
-        "claims": zipped({**claims, "layer2.weights.npy": zeros[:9999]}),
-        "text": zipped({**unzipped(weights), "metadata.npy": text}, zipfile.ZIP_DEFLATED),
-        "petabytes": kernels(plain("'<f4'", f"({2**50},)"))(weights),
-        "padding": with_metadata(layer1={"padding": 10**7, "stride": 10**7})(weights),
-    }
-    for name, bomb in bombs.items():
-        (tmp_path / name).write_bytes(bomb)
-    program = """
-import resource, sys
-from handcnn import HandcnnError, load_network
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MB
-
-before = peak()
-for path in sys.argv[1:]:
-    try:
-        load_network(path)
-    except HandcnnError:
-        print("refused", peak() - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, tmp_path.iterdir())],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert [word for word, _ in lines] == ["refused"] * len(bombs)
-    assert all(int(megabytes) < 20 for _, megabytes in lines), done.stdout
+    text = plain(f"'<U{2**24}'", "()") + bytes(2**26)
+    for bomb in (
+        zipped({**claims, "layer2.weights.npy": zeros}, zipfile.ZIP_DEFLATED),
+        zipped({**claims, "layer2.weights.npy": zeros[:9999]}),
+        zipped({**unzipped(weights), "metadata.npy": text}, zipfile.ZIP_DEFLATED),
+        kernels(plain("'<f4'", f"({2**50},)"))(weights),
+        with_metadata(layer1={"padding": 10**7, "stride": 10**7})(weights),
+    ):
+        path.write_bytes(bomb)
+        assert megabytes(lambda: refusal("weights", path)) < 5
 
 
 def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
@@ -879,10 +753,7 @@ except MemoryError:
     assert (done.stdout, done.stderr) == ("out of memory\n", "")
 
 
-# --- what one image may cost ---------------------------------------------------------------------
-
-
-def forged(path: Path, *layers: Layer) -> Path:
+def forged(path: Path, layers: list[Layer]) -> Path:
     """Write a network to `path` although it may be too large for `Network.save`."""
     net = Network(layers, (1, 28, 28))
     write_archive(path, "weights", net.parameters(), net.architecture())
@@ -903,14 +774,14 @@ def wide(count: int) -> list[Layer]:
 # 400 * (628 * 628 + 630 * 3 * 628); 60 * 2028 * 2028 + 2028 * 2028 + 60 * 2028 + 1;
 # 100 * 100 * (64 * (9 + 1) + 3 * 64 * (64 * 9 + 1))
 TOO_COSTLY: dict[str, list[Layer]] = {
-    "(it needs 632,521,600 numbers for one image, 10,000,000 are allowed)": thin(400),
-    "(it needs 251,001,505 numbers for one image, 10,000,000 are allowed)": [
+    "it needs 632,521,600 numbers for one image, 10,000,000 are allowed": thin(400),
+    "it needs 251,001,505 numbers for one image, 10,000,000 are allowed": [
         Conv2D(1, 60, 1, padding=1000),
         Conv2D(60, 1, 1, stride=3000),
     ],
-    "(it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed)": wide(4),
+    "it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed": wide(4),
     # 2 * 1028 * 1028 + 400 * 400 * 629 * 629
-    "(it needs 63,304,673,568 multiplications for one image, 1,000,000,000 are allowed)": [
+    "it needs 63,304,673,568 multiplications for one image, 1,000,000,000 are allowed": [
         Conv2D(1, 1, 1, padding=500),
         MaxPool2D(400, stride=1),
     ],
@@ -924,19 +795,15 @@ def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
     tmp_path: Path, fault: str, layers: list[Layer]
 ) -> None:
     """Padding costs no parameters, but what it surrounds may be of any size."""
-    path = forged(tmp_path / "a.npz", *layers)
+    path = forged(tmp_path / "a.npz", layers)
     assert path.stat().st_size < 600_000
-    with pytest.raises(HandcnnError) as caught:
-        load_network(path)
-    assert str(caught.value) == f"{path} cannot be used: its architecture is no network {fault}"
-    with pytest.raises(HandcnnError) as caught:
-        Network(layers, (1, 28, 28)).save(path)
-    assert str(caught.value) == f"{path} was not written: {fault[1:-1]}"
+    assert refusal("weights", path) == f"{path} {NO_NETWORK}({fault})"
+    message = refused(lambda: Network(layers, (1, 28, 28)).save(path), HandcnnError)
+    assert message == f"{path} was not written: {fault}"
 
 
 @pytest.mark.parametrize("layers", [thin(6), wide(3)], ids=["thin", "wide"])
-def test_the_most_costly_networks_take_seconds_at_most(tmp_path: Path, layers: list[Layer]) -> None:
-    net = load_network(forged(tmp_path / "a.npz", *layers))
-    start = time.perf_counter()
-    net.predict_proba(np.ones((1, 1, 28, 28), np.float32))
-    assert time.perf_counter() - start < 5  # it is 0.1 on a quiet machine
+def test_the_most_costly_networks_that_are_loaded(tmp_path: Path, layers: list[Layer]) -> None:
+    """One image takes no more memory than the numbers that are allowed, 8 bytes each."""
+    net = load_network(forged(tmp_path / "a.npz", layers))
+    assert megabytes(lambda: net.predict(np.ones((1, 1, 28, 28), np.float32))) < 80

@@ -2,8 +2,8 @@
 
 What happens when something goes wrong is in test_reliability.py and test_options.py.
 
-Oracles: the files read back with NumPy, csv and json alone; a run compared with itself; and for
-the failures the exact sentence a user sees.
+Oracles: the files read back with NumPy, csv and json alone; a run compared with itself; an accuracy
+that a network must reach; and for the failures the exact sentence a user sees.
 """
 
 import csv
@@ -24,36 +24,22 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import compare
+from forked import FILES, OPTIONS, ROOT
 
 import predict
 import train
 from data import load_dataset
 from data.digits import load_digits_like_mnist
-from handcnn import load_network, loss_function
+from handcnn import documented_network, load_network, loss_function
 from handcnn.app import command_line as cli
 from handcnn.app.commands import predict_command, resume_command
 from handcnn.augmentation import distort, shift
 from handcnn.models import deep, lenet
+from handcnn.storage import runs
 from handcnn.storage.checkpoints import load_checkpoint
 from handcnn.storage.networks import read_weights
 
-ROOT = Path(__file__).parent.parent
 SEVEN = ROOT / "docs" / "seven.jpg"
-FILES = {
-    "accuracy.png",
-    "checkpoint.npz",
-    "confusion_matrix.png",
-    "filters.png",
-    "history.csv",
-    "loss.png",
-    "mistakes.png",
-    "run.json",
-    "weights.npz",
-}
-# Large steps, so that the network learns something in the few steps a test can afford.
-# The best of the four epochs is the third.
-FAST = ["--dataset", "digits", "--limit", "320", "--batch-size", "32", "--epochs", "4"]
-FAST += ["--learning-rate", "0.01", "--seed", "2"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,14 +50,6 @@ def _digits_drawn_once() -> Iterator[None]:
         )
         patch.setattr("sys.warnoptions", ["error"])  # or train.py would silence warnings
         yield
-
-
-def run(tmp_path: Path, *options: str) -> Path:
-    """Train into `tmp_path` and return the new run's folder."""
-    before = set(tmp_path.glob("*"))
-    assert train.main([*FAST, "--output-dir", str(tmp_path), *options]) == 0
-    (folder,) = set(tmp_path.glob("*")) - before
-    return folder
 
 
 def resume(folder: Path, *options: str) -> int:
@@ -97,39 +75,23 @@ def history(folder: Path) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if k not in clock} for row in rows]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("outputs"))
-
-
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """Return a finished run to change, in a folder whose name a shell could misread."""
     return Path(shutil.copytree(finished, tmp_path / "it's $HOME; a folder" / finished.name))
 
 
-def test_a_run_leaves_every_file_of_the_table_and_nothing_else(finished: Path) -> None:
+def test_a_run_leaves_every_file_and_the_weights_of_the_best_epoch(finished: Path) -> None:
     assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == FILES
     assert finished.name.endswith("-digits")
-
-
-def test_the_history_has_a_row_per_epoch_and_the_network_learns(finished: Path) -> None:
-    rows = history(finished)
+    rows, record = history(finished), read_record(finished)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert all(0 <= row["val_accuracy"] <= 1 for row in rows)
-
-
-def test_the_weights_are_those_of_the_best_epoch_and_the_record_is_about_them(
-    finished: Path,
-) -> None:
-    record = read_record(finished)
-    rows = history(finished)
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     assert record["best_epoch"] == best["epoch"] < 4
 
     net = load_network(finished / "weights.npz")
-    dataset = load_dataset("digits", seed=2, limit=320)
+    dataset = load_dataset("digits", seed=1, limit=160)
     for part, accuracy in (
         (dataset.validation, best["val_accuracy"]),
         (dataset.test, record["test"]["accuracy"]),
@@ -137,29 +99,56 @@ def test_the_weights_are_those_of_the_best_epoch_and_the_record_is_about_them(
         x = part.images[:, None].astype(np.float32) / np.float32(255)
         assert np.mean(net.predict(x) == part.labels) == pytest.approx(accuracy, abs=1e-12)
     assert record["data"]["dataset"] == "digits"
-    assert record["options"]["seed"] == 2
+    assert record["options"]["seed"] == 1
     assert record["parameters"] == 1_606_666
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
-    finished: Path, tmp_path: Path
+def test_the_documented_network_learns_the_bundled_digits() -> None:
+    """Five seeds came to 85 to 88 % of the test images."""
+    digits, rng = load_dataset("digits"), np.random.default_rng(0)
+    net = documented_network(0.005, rng=rng)
+    for _ in range(3):
+        for x, y in digits.batches("train", 16, rng):
+            net.train_step(x, y)
+    found = [net.predict(x) for x, _ in digits.batches("test", 64)]
+    assert (np.concatenate(found) == digits.test.labels).mean() > 0.7
+
+
+def test_the_same_seed_gives_the_same_bytes_and_a_quiet_run_prints_the_result_only(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again, other = run(tmp_path), run(tmp_path, "--seed", "1")
-    assert history(again) == history(finished) != history(other)
+    assert train.main([*OPTIONS, "--quiet", "--output-dir", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["best", "test", ""]
+    (again,) = tmp_path.iterdir()
+    assert history(again) == history(finished)
     for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
         assert (again / name).read_bytes() == (finished / name).read_bytes(), name
 
 
-def test_latest_is_the_run_that_started_last(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_another_seed_gives_another_run_here_one_that_misses_its_target(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(tmp_path, "--epochs", "1")
-    last = run(tmp_path, "--epochs", "1", "--name", "second")
+    options = ["--output-dir", str(tmp_path), "--seed", "2", "--target-accuracy", "100"]
+    assert train.main([*OPTIONS, *options, "--epochs", "1"]) == 1
+    assert capsys.readouterr().err.endswith(" % is below the target of 100 %\n")
+    (other,) = tmp_path.iterdir()
+    assert history(other)[0] != history(finished)[0]
+
+
+def test_latest_is_the_run_that_started_last(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of those with a checkpoint; the twelfth of a second is later than its ninth."""
+    for name in ("1-digits-x", "2-digits", "2-digits-9", "3-digits", "0-digits-99"):
+        (tmp_path / f"20240101-00000{name}").mkdir()
+        if name[0] != "3":
+            (tmp_path / f"20240101-00000{name}" / "checkpoint.npz").touch()
+    latest = shutil.copytree(finished, tmp_path / "20240101-000002-digits-12")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    assert (
-        f"{last} is finished after 1 epoch; --epochs N with N > 1 goes on"
-        in capsys.readouterr().out
-    )
+    advice = "is finished after 4 epochs; --epochs N with N > 4 goes on"
+    assert capsys.readouterr().out == f"{latest} {advice}\n"
 
 
 @pytest.mark.parametrize(
@@ -176,52 +165,39 @@ def test_the_target_accuracy_decides_the_exit_code(
     assert capsys.readouterr().err == (error if code else "")
 
 
-def test_a_new_training_that_misses_its_target(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_resuming_a_finished_run_makes_what_is_missing_or_forged(
+    finished: Path, copy: Path
 ) -> None:
-    options = ["--output-dir", str(tmp_path), "--epochs", "1", "--target-accuracy", "100"]
-    assert train.main([*FAST, *options]) == 1
-    assert capsys.readouterr().err.endswith(" % is below the target of 100 %\n")
+    missing = ("mistakes.png", "weights.npz", "history.csv")
+    for name in missing:
+        (copy / name).unlink()
+    assert resume(copy) == 0
+    for name in missing:
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
 
-
-@pytest.mark.parametrize("forged", [nan, inf, True, 2, "1"])
-def test_a_record_that_is_no_accuracy_reaches_no_target(copy: Path, forged: object) -> None:
-    """The results are made again."""
     measured = read_record(copy)["test"]["accuracy"]
-    record_accuracy(copy, forged)
+    assert runs.tested_accuracy(copy, 4) == measured
+    assert runs.tested_accuracy(copy, 3) is None
+    for forged in (nan, inf, True, 1.01, "1", 2):
+        record_accuracy(copy, forged)
+        assert runs.tested_accuracy(copy, 4) is None
     assert resume(copy, "--target-accuracy", "99") == 1
     assert read_record(copy)["test"]["accuracy"] == measured
-
-
-@pytest.mark.parametrize("missing", ["mistakes.png", "weights.npz", "history.csv"])
-def test_resuming_a_finished_run_makes_what_is_missing(
-    finished: Path, copy: Path, missing: str
-) -> None:
-    (copy / missing).unlink()
-    assert resume(copy) == 0
-    assert (copy / missing).read_bytes() == (finished / missing).read_bytes()
 
 
 def test_a_run_that_cannot_go_on_keeps_the_results_it_has(copy: Path) -> None:
     before = (copy / "run.json").read_bytes()
     assert resume(copy, "--epochs", "5", "--learning-rate", "1000") == 1
     assert (copy / "run.json").read_bytes() == before
-    assert resume(copy, "--learning-rate", "0.01") == 0
+    assert resume(copy, "--learning-rate", "0.012") == 0
     assert read_record(copy)["epochs"] == 5
-
-
-def test_quiet_prints_the_result_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, "--quiet")
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["best", "test", ""]
 
 
 @pytest.mark.parametrize(
     ("option", "past", "new"),
     [
-        ("--seed", "2", "1"),
-        ("--limit", "320", "100"),
+        ("--seed", "1", "2"),
+        ("--limit", "160", "100"),
         ("--batch-size", "32", "64"),
         ("--dataset", "digits", "mnist"),
         ("--network", "documented", "lenet"),
@@ -240,12 +216,10 @@ def test_resuming_refuses_to_change_the_past(
     )
 
 
-# The networks with pooling. Each option is another one than that of the network's recipe, or it
-# would not show whether the option is obeyed. The rest of the recipe is what the option lists.
 TINY = ["--limit", "96", "--epochs", "2"]
 POOLED = {
-    "lenet": [*TINY, "--augment", "shift", "--average", "0.5"],  # one-cycle
-    "deep": TINY,  # cosine, distort, 0.999
+    "lenet": [*TINY, "--schedule", "one-cycle", "--augment", "shift", "--average", "0.5"],
+    "deep": [*TINY, "--schedule", "cosine", "--augment", "distort", "--average", "0.999"],
 }
 every_pooled_run = pytest.mark.parametrize("pooled", POOLED, indirect=True)
 
@@ -253,8 +227,11 @@ every_pooled_run = pytest.mark.parametrize("pooled", POOLED, indirect=True)
 @pytest.fixture(scope="module")
 def pooled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a finished run of lenet or deep: two epochs of three steps."""
-    name = request.param
-    return run(tmp_path_factory.mktemp(name), "--network", name, *POOLED[name])
+    outputs = tmp_path_factory.mktemp(request.param)
+    options = [*OPTIONS, "--network", request.param, *POOLED[request.param]]
+    assert train.main([*options, "--output-dir", str(outputs)]) == 0
+    (folder,) = outputs.iterdir()
+    return folder
 
 
 @every_pooled_run
@@ -262,8 +239,8 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
     """Done again by hand: rates, images and average of every step, and what is kept of them."""
     options = read_record(pooled)["options"]
     is_lenet = options["network"] == "lenet"
-    dataset, rng = load_dataset("digits", seed=2, limit=96), np.random.default_rng(2)
-    net = (lenet if is_lenet else deep)(0.01, rng=rng)
+    dataset, rng = load_dataset("digits", seed=1, limit=96), np.random.default_rng(1)
+    net = (lenet if is_lenet else deep)(0.012, rng=rng)
     average = {name: array.astype(np.float64) for name, array in net.parameters().items()}
     averages, rates, step = [], [], 0
     for _ in range(2):
@@ -272,7 +249,7 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
             step += 1
             decay = min(0.5 if is_lenet else 0.999, (1 + step) / (10 + step))
             one_cycle = min(5 * progress, 1.25 * (1 - progress))
-            rates.append(0.01 * (one_cycle if is_lenet else (1 + cos(pi * progress)) / 2))
+            rates.append(0.012 * (one_cycle if is_lenet else (1 + cos(pi * progress)) / 2))
             net.set_learning_rate(rates[-1])
             net.train_step((shift if is_lenet else distort)(x, rng), y)
             for name, array in net.parameters().items():
@@ -288,7 +265,7 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
     kept = load_network(pooled / "weights.npz")
     compare(kept.parameters(), averages[best - 1], 1e-5)
     for layer in (*kept.layers, *state.net.layers):  # after an epoch they have their own rate again
-        assert getattr(layer, "learning_rate", 0.01) == 0.01
+        assert getattr(layer, "learning_rate", 0.012) == 0.012
 
     x = dataset.validation.images[:, None].astype(np.float32) / np.float32(255)
     accuracy = np.mean(kept.predict(x) == dataset.validation.labels)
@@ -342,18 +319,25 @@ def test_help_is_quick_to_load() -> None:
     assert not {"matplotlib", "sklearn", "scipy", "PIL", "tqdm"} & set(loaded)
 
 
-@pytest.mark.parametrize("place", ["", "docs", "elsewhere"])
+@pytest.mark.parametrize(
+    ("place", "program"),
+    [("", "train.py"), ("docs", "predict.py"), ("elsewhere", "predict.py")],
+)
 def test_the_printed_commands_work_in_a_shell_in_any_folder(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, program: str
 ) -> None:
     monkeypatch.chdir(tmp_path if place == "elsewhere" else ROOT / place)
-    for command, expected in (
-        (resume_command(copy), f"{copy} is finished after 4 epochs"),
-        (predict_command(copy / "weights.npz"), "seven.jpg  "),
-    ):
-        result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert expected in result.stdout
+    command, expected = resume_command(copy), f"{copy} is finished after 4 epochs"
+    if program == "predict.py":
+        command, expected = predict_command(copy / "weights.npz"), "seven.jpg  "
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert expected in result.stdout
+
+
+def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")
 
 
 def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,26 +346,6 @@ def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixtu
         "train.py: a\\n\\x1b[2J is not the folder of a run: it holds no checkpoint.npz; "
         "give a folder inside outputs, or latest\n"
     )
-
-
-@pytest.mark.parametrize("wanted", [False, True])
-def test_warnings_are_shown_to_developers_only(
-    monkeypatch: pytest.MonkeyPatch, wanted: bool
-) -> None:
-    """They are errors here; -W fills sys.warnoptions."""
-
-    def main() -> int:
-        warnings.warn("for developers", stacklevel=1)
-        return 0
-
-    monkeypatch.setattr(sys, "warnoptions", ["error"] if wanted else [])
-    with pytest.raises(UserWarning) if wanted else nullcontext():
-        assert cli.run("program", main) == 0
-
-
-def test_a_printed_path_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resume_command(Path("-x/run")).endswith(" --resume ./-x/run")
 
 
 def crosses(path: Path, shift: int = 0) -> None:
@@ -458,3 +422,18 @@ def test_the_name_of_a_folder_reaches_the_screen_escaped(
     assert f"\n  {shown}/loss.png\n" in out
     assert f"\n{shown} is finished after 4 epochs" in out
     assert (out + err).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_warnings_are_shown_to_developers_only(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    """They are errors here; -W fills sys.warnoptions."""
+
+    def main() -> int:
+        warnings.warn("for developers", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(sys, "warnoptions", ["error"] if wanted else [])
+    with pytest.raises(UserWarning) if wanted else nullcontext():
+        assert cli.run("program", main) == 0
