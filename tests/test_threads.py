@@ -30,7 +30,6 @@ MUCH = 1000 * WAKING
 
 
 def who(_: slice) -> int:
-    time.sleep(0.01)
     return threading.get_ident()
 
 
@@ -117,7 +116,8 @@ def test_much_work_is_shared_evenly_and_little_is_not_shared() -> None:
             share(lambda part: part.stop - part.start, 1000, times * WAKING) for times in (1000, 4)
         )
         assert share(who, 3, 2 * WAKING - 1) == [threading.get_ident()]
-        idents = share(who, 4, MUCH)
+        meeting = threading.Barrier(4, timeout=60)  # nobody leaves before all four are there
+        idents = share(lambda part: (meeting.wait(), threading.get_ident())[1], 4, MUCH)
     assert max(much) - min(much) < 10
     assert some[0] > 2 * some[1]  # it works while the others wake up
     assert idents[0] == threading.get_ident()

@@ -152,6 +152,25 @@ def test_latest_is_the_run_that_started_last(
     assert capsys.readouterr().out == f"{latest} {advice}\n"
 
 
+def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all that goes on from step to step: learning rates, distortions, an average."""
+    options = ["--dataset", "digits", "--limit", "64", "--epochs", "2", "--network", "lenet"]
+    options += ["--average", "0.9", "--quiet", "--output-dir", str(tmp_path)]
+    assert train.main(options) == 0
+    (folder,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert train.main(["--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder} is finished after 2 epochs\n"
+    assert train.main(["--resume", str(folder), "--epochs", "3"]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {folder} was trained with --schedule one-cycle over --epochs 2: other epochs "
+        "would have had other learning rates from the start; "
+        "leave the option out or start a new run\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("accuracy", "target", "code"),
     [(0.5, "50", 0), (0.5, "50.01", 1), (0.9601, "96.01", 0), (0.9601, "96.02", 1)],
@@ -248,11 +267,8 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
         for x, y in dataset.batches("train", 32, rng):
             progress = (step + 0.5) / 6
             step += 1
-            one_cycle, cosine = (
-                min(5 * progress, 1.25 * (1 - progress)),
-                (1 + cos(pi * progress)) / 2,
-            )
-            rates.append(0.002 * (one_cycle if is_lenet else cosine))
+            one_cycle = min(5 * progress, 1.25 * (1 - progress))
+            rates.append(0.002 * (one_cycle if is_lenet else (1 + cos(pi * progress)) / 2))
             net.set_learning_rate(rates[-1])
             with use_threads(threads):
                 net.train_step((shift if is_lenet else distort)(x, rng), y)
@@ -261,11 +277,8 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
                 average[name] = decay * average[name] + (1 - decay) * array
         averages.append({name: array.astype(np.float32) for name, array in average.items()})
 
-    state, rows, best = (
-        load_checkpoint(pooled / "checkpoint.npz"),
-        history(pooled),
-        record["best_epoch"],
-    )
+    state, rows = load_checkpoint(pooled / "checkpoint.npz"), history(pooled)
+    best = record["best_epoch"]
     compare(state.net.parameters(), net.parameters(), rounding=0)
     compare(state.average, averages[-1], 1e-6)
     assert [row["learning_rate"] for row in rows] == pytest.approx([rates[2], rates[5]], rel=1e-12)

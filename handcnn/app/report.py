@@ -43,7 +43,7 @@ def finished_accuracy(session: Session) -> float | None:
     is_complete = all((folder / name).is_file() for name in names)
     if session.epochs_left or accuracy is None or not is_complete:
         return None
-    # A schedule that falls to 0 is over.
+    # A schedule was made for its number of epochs, which cannot grow.
     is_over = session.options.schedule != "constant"
     go_on = "" if is_over else f"; --epochs N with N > {done} goes on"
     print(f"{one_line(folder)} is finished after {plural(done, 'epoch')}{go_on}")
