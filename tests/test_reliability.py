@@ -361,7 +361,7 @@ def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
     for name in ("network", "schedule", "augment", "average"):
         del metadata["options"][name]
     arrays["metadata"] = np.array(json.dumps(metadata))
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
     assert outputs.epochs == 2
     outputs.assert_resumes()
 
