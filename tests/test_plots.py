@@ -823,3 +823,28 @@ def test_a_network_without_convolution_says_so() -> None:
     figure = plots.draw_filters(net, digit(), TITLE)
     assert said(figure) == [f"{TITLE}: filters", "This network has no Conv2D."]
     check_layout(figure)
+
+
+# Distortions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 9, 16])
+@pytest.mark.parametrize("white", [1.0, np.uint8(255)], ids=["fractions", "bytes"])
+def test_each_image_stands_above_its_distorted_copy(number: int, white: float) -> None:
+    """All in one column of pixels, eight columns a row, in their order."""
+    rng = np.random.default_rng(0)
+    originals, distorted = rng.integers(0, 2, (2, number, 5, 4), dtype=np.uint8) * white
+    figure = plots.draw_distortions(originals, distorted, TITLE)
+    check_layout(figure)
+    tiles = images_of(figure)
+    found = {(tile.get_extent()[0], tile.get_extent()[3]): pixels(tile)[..., 0] for tile in tiles}
+    lefts = sorted({x for x, _ in found})
+    tops = sorted({y for _, y in found})
+    assert (len(tiles), len(lefts)) == (2 * number, min(number, 8))
+    for i in range(number):
+        row, column = divmod(i, 8)
+        for below, image in enumerate((originals[i], distorted[i])):
+            shown = found[lefts[column], tops[2 * row + below]]
+            np.testing.assert_allclose(shown, 0.95 * (image == 0), atol=1e-6)
+    rows = -(-number // 8)
+    assert said(figure)[2:] == ["original", "distorted"] * rows

@@ -44,13 +44,11 @@ from handcnn.storage.checkpoints import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
-# A run with all that changes from step to step: learning rates, distortions, an average.
-LENET = ["--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"]
-LENET += ["--epochs", "3", "--augment", "distort", "--average", "0.9"]
-BLANK = """
-import handcnn.app.report as report, handcnn.plots as plots
-report.pictures = lambda *_: ((name, plots.Figure((1, 1))) for name in report.PICTURES)
-"""
+# A training in which learning rates, distortions and an average of the weights go on step by step.
+LENET = [
+    *("--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"),
+    *("--epochs", "3", "--schedule", "one-cycle", "--augment", "distort", "--average", "0.9"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +60,18 @@ def forks() -> Iterator[Forks]:
 class Outputs:
     """A folder of runs, with one run in it, which has to end as the undisturbed one did."""
 
-    def __init__(self, forks: Forks, path: Path, undisturbed: Path, is_lenet: bool = False) -> None:
-        self.forks, self.path, self.undisturbed = forks, path, undisturbed
-        # All networks are drawn by the same code, so one of them is enough to draw.
-        self.options, self.setup = (LENET, BLANK) if is_lenet else (OPTIONS, "")
+    def __init__(
+        self, forks: Forks, path: Path, undisturbed: Path, options: list[str] = OPTIONS
+    ) -> None:
+        self.forks, self.path, self.undisturbed, self.options = forks, path, undisturbed, options
 
     def start(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
         arguments = (*self.options, "--output-dir", str(self.path), *options)
-        return self.forks.train(*arguments, setup=self.setup + setup, kill_after=kill_after)
+        return self.forks.train(*arguments, setup=setup, kill_after=kill_after)
 
     def resume(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
         arguments = ("--resume", "latest", "--output-dir", str(self.path), *options)
-        return self.forks.train(*arguments, setup=self.setup + setup, kill_after=kill_after)
+        return self.forks.train(*arguments, setup=setup, kill_after=kill_after)
 
     @property
     def run(self) -> Path:
@@ -110,15 +108,10 @@ def undisturbed(oracle: tuple[Path, float]) -> Path:
 def lenet_oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """Train `LENET` without a fault; return the folder and how many seconds it took."""
     path = tmp_path_factory.mktemp("lenet")
-    outputs = Outputs(forks, path, path, is_lenet=True)
+    outputs = Outputs(forks, path, path, LENET)
     result = outputs.start()
     assert (result.code, result.err) == (0, "")
     return outputs.run, result.seconds
-
-
-@pytest.fixture
-def lenet_outputs(forks: Forks, tmp_path: Path, lenet_oracle: tuple[Path, float]) -> Outputs:
-    return Outputs(forks, tmp_path / "outputs", lenet_oracle[0], is_lenet=True)
 
 
 @pytest.fixture
@@ -169,24 +162,26 @@ def assert_says(result: Result, code: int, message: str) -> None:
 # Killed at random --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("network", "share"), [("documented", 1.0), ("lenet", 0.16)])
+@pytest.mark.parametrize(
+    ("fixture", "options", "share"), [("oracle", OPTIONS, 1), ("lenet_oracle", LENET, 1 / 6)]
+)
 def test_killed_at_random_instants(
     request: pytest.FixtureRequest,
     forks: Forks,
     tmp_path: Path,
     kills: int,
-    network: str,
+    fixture: str,
+    options: list[str],
     share: float,
 ) -> None:
-    is_lenet = network == "lenet"
-    undisturbed, seconds = request.getfixturevalue("lenet_oracle" if is_lenet else "oracle")
+    undisturbed, seconds = request.getfixturevalue(fixture)
     rng = np.random.default_rng(0)
     done = trainings = 0
     kills = round(share * kills)
     while done < kills:
         trainings += 1
-        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed, is_lenet)
-        left = min(17, kills - done)
+        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed, options)
+        left = min(10, kills - done)
         code = -9
         while code == -9:
             # Short waits are the more frequent, or most kills would hit the end.
@@ -202,6 +197,28 @@ def test_killed_at_random_instants(
         (folder,) = (path.parent for path in outputs.path.glob("*/checkpoint.npz"))
         assert_equal(folder, undisturbed)
         shutil.rmtree(outputs.path)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
+    forks: Forks, lenet_oracle: tuple[Path, float], tmp_path: Path, name: str
+) -> None:
+    """Rates, distortions and average go on from the end of the epoch before, to the last bit.
+
+    An epoch takes three steps. The signal comes in the middle of the second one, the third time in
+    its validation.
+    """
+    outputs = Outputs(forks, tmp_path, lenet_oracle[0], LENET)
+    for go_on, number, function in (
+        (outputs.start, 5, "handcnn.training.loss_function"),
+        (outputs.resume, 2, "handcnn.training.loss_function"),
+        (outputs.resume, 1, "handcnn.app.session.evaluate"),
+    ):
+        stop = f"at_call({number}, {function!r}, lambda: send(signal.{name}))"
+        assert go_on(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
+        was_saved = name == "SIGINT" and "evaluate" in function  # a validation is finished
+        assert outputs.epochs == 1 + was_saved
+    outputs.assert_resumes()
 
 
 # Faults at exact spots ---------------------------------------------------------------------------
@@ -332,27 +349,10 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
     outputs.assert_resumes() if result.code else assert_equal(run, outputs.undisturbed)
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
-@pytest.mark.parametrize("function", ["training.loss_function", "app.session.evaluate"])
-def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
-    lenet_outputs: Outputs, name: str, function: str
-) -> None:
-    """Rates, distortions and average go on from the end of the epoch before, to the last bit.
-
-    Three steps and one validation are an epoch; `function` is called in the middle of the second
-    epoch, and at its end, before it is saved.
-    """
-    number = 5 if function == "training.loss_function" else 2
-    stop = f"at_call({number}, 'handcnn.{function}', lambda: send(signal.{name}))"
-    assert lenet_outputs.start(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
-    assert lenet_outputs.epochs == (2 if (number, name) == (2, "SIGINT") else 1)
-    lenet_outputs.assert_resumes()
-
-
 def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
-    """Its options do not name network, schedule, augmentation and average, nor does it say more."""
-    stop = "at_call(3, 'handcnn.app.session.train_epoch', lambda: send(signal.SIGKILL))"
-    assert outputs.start(setup=stop).code == -9
+    """Its options do not name network, schedule, augmentation and average."""
+    kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
+    assert outputs.start(setup=kill).code == -9
     path = outputs.run / "checkpoint.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -360,7 +360,8 @@ def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
     assert metadata.pop("has_average") is False
     for name in ("network", "schedule", "augment", "average"):
         del metadata["options"][name]
-    np.savez(path, **(arrays | {"metadata": np.array(json.dumps(metadata))}))
+    arrays["metadata"] = np.array(json.dumps(metadata))
+    np.savez(path, **arrays)
     assert outputs.epochs == 2
     outputs.assert_resumes()
 
@@ -680,10 +681,17 @@ BAD_OPTIONS: dict[str, list[object]] = {
     "batch_size": [-1, 1.5, None],
     "learning_rate": [-1.0, 1e9, [0.1]],
     **{"seed": [-1, {}], "dataset": [7], "limit": [0], "threads": [10**6]},
+    **{"network": ["vgg", None], "schedule": ["linear"], "augment": [0]},
+    "average": [1.0, -0.1, None],
 }
 UNUSABLE = "{folder}/checkpoint.npz cannot be used: "
 FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
-    UNUSABLE + "it does not hold the network that train.py trains": [other_network],
+    UNUSABLE + "it does not hold the network that train.py trains": [
+        other_network,
+        option("network", "lenet"),
+        option("average", 0.9),  # where none is kept
+        lambda state: state.average.update(state.net.parameters()),  # nobody asked for it
+    ],
     UNUSABLE + "its network does not fit the data, images of shape (28, 28) in 10 classes": [
         other_data(classes=3),
         other_data(input_shape=(1, 27, 28)),

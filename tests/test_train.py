@@ -10,28 +10,37 @@ import csv
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from math import inf, nan
+from math import cos, inf, nan, pi
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import compare
 from forked import FILES, OPTIONS, ROOT
 
+import predict
 import train
 from data import load_dataset
 from data.digits import load_digits_like_mnist
-from handcnn import documented_network, load_network
+from handcnn import documented_network, load_network, loss_function
 from handcnn.app import command_line as cli
 from handcnn.app.commands import predict_command, resume_command
+from handcnn.augmentation import distort, shift
+from handcnn.kernels.threads import use_threads
+from handcnn.models import deep, lenet
 from handcnn.storage import runs
+from handcnn.storage.checkpoints import load_checkpoint
 from handcnn.storage.networks import read_weights
+
+SEVEN = ROOT / "docs" / "seven.jpg"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -211,6 +220,10 @@ def test_a_run_that_cannot_go_on_keeps_the_results_it_has(copy: Path) -> None:
         ("--limit", "160", "100"),
         ("--batch-size", "32", "64"),
         ("--dataset", "digits", "mnist"),
+        ("--network", "documented", "lenet"),
+        ("--schedule", "constant", "cosine"),
+        ("--augment", "none", "shift"),
+        ("--average", "0.0", "0.9"),
     ],
 )
 def test_resuming_refuses_to_change_the_past(
@@ -221,6 +234,96 @@ def test_resuming_refuses_to_change_the_past(
         f"train.py: {finished} was trained with {option} {past}, which cannot become {new} on "
         "resuming; leave the option out or start a new run\n"
     )
+
+
+TINY = ["--limit", "96", "--epochs", "2", "--learning-rate", "0.002"]
+POOLED = {
+    "lenet": [*TINY, "--schedule", "one-cycle", "--augment", "shift", "--average", "0.5"],
+    "deep": [*TINY, "--schedule", "cosine", "--augment", "distort", "--average", "0.999"],
+}
+every_pooled_run = pytest.mark.parametrize("pooled", POOLED, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def pooled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a finished run of lenet or deep: two epochs of three steps."""
+    outputs = tmp_path_factory.mktemp(request.param)
+    options = [*OPTIONS, "--network", request.param, *POOLED[request.param]]
+    assert train.main([*options, "--output-dir", str(outputs)]) == 0
+    (folder,) = outputs.iterdir()
+    return folder
+
+
+@every_pooled_run
+def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -> None:
+    """Done again by hand: rates, images and average of every step, and what is kept of them."""
+    record = read_record(pooled)
+    is_lenet, threads = record["options"]["network"] == "lenet", record["options"]["threads"]
+    dataset, rng = load_dataset("digits", seed=1, limit=96), np.random.default_rng(1)
+    net = (lenet if is_lenet else deep)(0.002, rng=rng)
+    average = {name: array.astype(np.float64) for name, array in net.parameters().items()}
+    averages, rates, step = [], [], 0
+    for _ in range(2):
+        for x, y in dataset.batches("train", 32, rng):
+            progress = (step + 0.5) / 6
+            step += 1
+            one_cycle = min(5 * progress, 1.25 * (1 - progress))
+            rates.append(0.002 * (one_cycle if is_lenet else (1 + cos(pi * progress)) / 2))
+            net.set_learning_rate(rates[-1])
+            with use_threads(threads):
+                net.train_step((shift if is_lenet else distort)(x, rng), y)
+            decay = min(0.5 if is_lenet else 0.999, (1 + step) / (10 + step))
+            for name, array in net.parameters().items():
+                average[name] = decay * average[name] + (1 - decay) * array
+        averages.append({name: array.astype(np.float32) for name, array in average.items()})
+
+    state, rows = load_checkpoint(pooled / "checkpoint.npz"), history(pooled)
+    best = record["best_epoch"]
+    compare(state.net.parameters(), net.parameters(), rounding=0)
+    compare(state.average, averages[-1], 1e-6)
+    assert [row["learning_rate"] for row in rows] == pytest.approx([rates[2], rates[5]], rel=1e-12)
+    kept = load_network(pooled / "weights.npz")
+    compare(kept.parameters(), averages[best - 1], 1e-6)
+    for layer in (*kept.layers, *state.net.layers):  # after an epoch they have their own rate again
+        assert getattr(layer, "learning_rate", 0.002) == 0.002
+
+    x, y = next(iter(dataset.batches("validation", 250)))
+    accuracy, loss = np.mean(kept.predict(x) == y.argmax(axis=1)), loss_function(kept.forward(x), y)
+    assert rows[best - 1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-12)
+    assert rows[best - 1]["val_loss"] == pytest.approx(loss, rel=1e-5)
+    assert rows[best - 1]["val_loss"] != pytest.approx(loss_function(net.forward(x), y), rel=1e-3)
+
+
+@every_pooled_run
+def test_a_run_of_a_network_with_pooling_is_complete(
+    pooled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All files are there, it is found finished, and predict.py reads a digit with its weights."""
+    assert {path.name for path in pooled.iterdir() if not path.name.startswith(".")} == FILES
+    record, net = read_record(pooled), load_network(pooled / "weights.npz")
+    assert record["parameters"] == {"lenet": 80_202, "deep": 146_938}[record["options"]["network"]]
+    assert record["architecture"] == net.architecture()["layers"]
+    assert resume(pooled, "--epochs", "2") == 0  # nothing changes
+    assert predict.main([str(SEVEN), "--weights", str(pooled / "weights.npz")]) == 0
+    finished, _, answer = capsys.readouterr().out.splitlines()
+    assert finished == f"{pooled} is finished after 2 epochs"
+    assert re.fullmatch(rf"{re.escape(str(SEVEN))}  \d  +[>\d.]+ %   then .*", answer)
+
+
+@every_pooled_run
+def test_a_schedule_cannot_be_stretched_afterwards(
+    pooled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = read_record(pooled)["options"]["schedule"]
+    before = (pooled / "checkpoint.npz").read_bytes()
+    for epochs in ("1", "3"):
+        assert resume(pooled, "--epochs", epochs) == 1
+        assert capsys.readouterr().err == (
+            f"train.py: {pooled} was trained with --schedule {schedule} over --epochs 2: other "
+            "epochs would have had other learning rates from the start; leave the option out or "
+            "start a new run\n"
+        )
+    assert (pooled / "checkpoint.npz").read_bytes() == before
 
 
 def test_help_is_quick_to_load() -> None:
