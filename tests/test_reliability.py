@@ -143,10 +143,10 @@ def assert_says(result: Result, code: int, message: str) -> None:
 
 
 def test_killed_at_random_instants(
-    forks: Forks, oracle: tuple[Path, float], tmp_path: Path, kills: int
+    forks: Forks, oracle: tuple[Path, float], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     undisturbed, seconds = oracle
-    rng = np.random.default_rng(0)
+    rng, kills = np.random.default_rng(0), pytestconfig.getoption("--kills")
     done = trainings = 0
     while done < kills:
         trainings += 1
