@@ -10,7 +10,7 @@ SMOKE := $(VENV)/smoke
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train draw demo test lowest check lint types smoke bench clean
+.PHONY: help setup train draw demo test lowest check lint types smoke bench record clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,9 +53,14 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python predict.py docs/seven.jpg --weights $(SMOKE)/*/weights.npz --show $(SMOKE)/seen.png
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
+	$(BIN)/python -m benchmarks.record --quick
+	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
+
+record: $(BENCH_INSTALLED) ## train lenet and deep with several seeds, beside PyTorch: accuracy, time
+	$(BIN)/python -m benchmarks.record $(ARGS)
 
 clean: ## remove the virtual environment and what the tools left; runs and data stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

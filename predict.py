@@ -11,9 +11,11 @@ light on dark. The exit code is 1 if one of the pictures could not be read.
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 try:
     import numpy as np
@@ -32,7 +34,7 @@ except ModuleNotFoundError as error:
     )
 
 
-STDIN = Path("-")
+STDIN = "-"  # Path("-") is a file of that name
 MOST_BYTES = 100_000_000  # from standard input, which may have no end
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
@@ -48,7 +50,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
     parser.add_argument(
-        "pictures", nargs="+", type=Path, metavar="picture", help="to read; - is standard input"
+        "pictures", nargs="+", type=picture, metavar="picture", help="to read; - is standard input"
     )
     parser.add_argument(
         "--weights",
@@ -57,13 +59,18 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
-        "--show", type=cli.file, metavar="FILE", help="write a PNG of what the network saw"
+        "--show", type=cli.png, metavar="FILE", help="write a PNG of what the network saw"
     )
     options = parser.parse(arguments)
-    for path in (*options.pictures, options.weights):
-        if None not in (path, options.show) and path.resolve() == options.show.resolve():
-            parser.error(f"--show: '{options.show}' would overwrite what is to be read")
+    read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
+    if options.show and os.path.realpath(options.show) in map(os.path.realpath, read):
+        parser.error(f"--show: '{options.show}' would overwrite what is to be read")
     return options
+
+
+def picture(text: str) -> Path | str:
+    """Accept the path of a picture, or the sign for standard input; ./- is a path."""
+    return STDIN if text == STDIN else Path(text)
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -90,7 +97,7 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if len(seen) == len(names) else 1
 
 
-def read(path: Path) -> npt.NDArray[np.uint8]:
+def read(path: Path | str) -> npt.NDArray[np.uint8]:
     """Return the digit in a picture as the network expects it: uint8 (28, 28).
 
     Raises:
@@ -108,12 +115,27 @@ def standard_input() -> io.BytesIO:
     """Return what comes in on standard input, as a file.
 
     Raises:
-        HandcnnError: there is too much of it.
+        HandcnnError: it cannot be read to its end, or there is too much of it.
     """
-    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if sys.stdin is None:
+        raise HandcnnError("standard input is closed; redirect a picture to it")
+    if not waits(sys.stdin):
+        raise HandcnnError("standard input does not wait for a picture; save it in a file first")
+    try:
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise HandcnnError(f"standard input cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
         raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
     return io.BytesIO(content)
+
+
+def waits(file: TextIO) -> bool:
+    """Return whether reading waits for what has not come yet; without that, half would be read."""
+    try:
+        return os.get_blocking(file.fileno())
+    except (AttributeError, OSError):  # Windows before Python 3.12, or no file of the system
+        return True
 
 
 def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> Array:

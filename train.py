@@ -3,6 +3,7 @@
     python train.py                            the full training, results in outputs/
     python train.py --epochs 3                 a short one
     python train.py --limit 5000 --epochs 2    on 5,000 images, a matter of seconds
+    python train.py --dataset fashion-mnist    on other images; one's own, too: see README.md
     python train.py --resume latest            go on where the last run stopped
     python train.py --target-accuracy 97       exit code 1 below 97 % on the test set
 
@@ -67,7 +68,7 @@ def start(request: Request, interrupts: Interrupts) -> float:
         return complete(session, interrupts, Console(request.quiet))
 
 
-def resume(run: Path, request: Request, interrupts: Interrupts) -> float:
+def resume(run: Path | str, request: Request, interrupts: Interrupts) -> float:
     """Go on with an earlier run; return its accuracy on the test set."""
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):

@@ -1,6 +1,6 @@
 """How fast handcnn is, measured against PyTorch and against plain loops.
 
-    python -m benchmarks             steps, layers, prediction and an epoch, in one process
+    python -m benchmarks             training steps and predictions, in one process
     python -m benchmarks.record      whole trainings by train.py: accuracy, seconds, memory
     python -m benchmarks.drawing     the drawing page in a real browser
 

@@ -14,8 +14,6 @@ import sys
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks import machine
 from benchmarks.cases import TOLERANCES, Case, all_cases, checked_runs
 from benchmarks.timing import take_turns, thread_count
@@ -24,13 +22,14 @@ from handcnn.kernels.threads import cores
 
 SECONDS, ROUNDS = 12, 3  # the least of each for a case
 COLUMNS = "{:20}{:24}{:>8}{:>11}{:>11}{:>9}"
+EXACT, ROUNDED = TOLERANCES.values()
 LEGEND = f"""
 three calls  handcnn's forward, backward and update_params, which train_step does in one;
              for predictions, forward in batches
 loops        handcnn with the documented loops for its convolution
 ratio        the median over that of handcnn, both with the same number of threads
-Before they were timed, all computed the same outputs and gradients from the same weights, in
-float64 to {TOLERANCES[np.float64]:.0e} of their length and in float32, which is timed, to {TOLERANCES[np.float32]:.0e}."""
+Before they were timed, all computed the same outputs and gradients from the same weights, to
+{EXACT:.0e} of their length in float64, and to {ROUNDED:.0e} in float32, in which they are timed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,8 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def benchmark(cases: list[Case], options: argparse.Namespace) -> int:
     """Measure, print and write."""
-    with machine.figures("bench") as figures:
-        print(COLUMNS.format("\nmilliseconds", "", "threads", "minimum", "median", "ratio"))
+    with machine.figures("quick" if options.quick else "bench") as figures:
+        print("\n" + COLUMNS.format("milliseconds", "", "threads", "minimum", "median", "ratio"))
         for case in cases:
             figures += measure(case, sorted(set(options.threads)), options.quick)
         print(LEGEND)

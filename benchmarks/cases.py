@@ -5,13 +5,11 @@ fast ways; with the documented `loops` for its convolutions; or in PyTorch.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.machine import has_pytorch
 from benchmarks.naive import LoopConv2D
@@ -22,12 +20,13 @@ from handcnn.loss import loss_gradient
 from handcnn.models import deep, documented_network, lenet
 from handcnn.types import Array
 
-# How far arrays of two entries may be apart, relative to their length as vectors. float32 is what
-# is timed. In it, one ReLU that rounding turned on or off was seen to move a gradient by 0.3 %.
-TOLERANCES = {np.float64: 1e-9, np.float32: 1e-2}
+# How far arrays of two entries may be apart, relative to their length as vectors. In float32, which
+# is timed, one ReLU that rounding turned on or off was seen to move a gradient by 0.3 %.
+TOLERANCES = {"float64": 1e-9, "float32": 1e-2}
 CHECKED_RATE = 1.0  # a step then changes the parameters by their gradient
 TIMED_RATE = 1e-5  # so small that thousands of steps on one batch stay ordinary numbers
 BATCH = 64  # the documented batch size
+FORMS = ("handcnn", "three calls", "PyTorch", "PyTorch, channels last")
 
 
 class Case(NamedTuple):
@@ -37,13 +36,17 @@ class Case(NamedTuple):
     layers: Sequence[Layer]
     method: str
     arguments: Sequence[Array]
-    forms: Mapping[str, Callable[[Network], Network]]
+    forms: Sequence[str] = FORMS
 
 
 def networks() -> dict[str, list[Layer]]:
     """Return the layers of every network whose training step is timed."""
     return {
         "documented": documented_network().layers,
+        "5x5": [
+            *(Conv2D(1, 16, 3, padding=1), Conv2D(16, 16, 5, padding=2)),
+            *(HiddenLayer(16 * 28 * 28, 64), OutputLayer(64, 10)),
+        ],
         "lenet": lenet().layers,
         "wide": [  # lenet with twice as many filters and units
             *(Conv2D(1, 32, 5), MaxPool2D(2), ReLU(), Conv2D(32, 64, 5), MaxPool2D(2), ReLU()),
@@ -63,18 +66,18 @@ def all_cases(quick: bool) -> list[Case]:
     """Return the cases in the order in which they are shown."""
     batch, looped, images = (16, 1, 500) if quick else (BATCH, BATCH, 10_000)
     sizes = {"documented": (16,) if quick else (16, 64, 256)}
-    as_it_is = {"handcnn": copy.copy}
-    forms = as_it_is | {"three calls": ThreeCalls} | pytorch_forms()
     cases = [
-        Case(f"step {name} {n}", layers, "train_step", random_batch(n), forms)
+        Case(f"step {name} {n}", layers, "train_step", random_batch(n))
         for name, layers in networks().items()
         for n in sizes.get(name, (batch,))
     ]
-    layers, loops = documented_network().layers, as_it_is | {"loops": with_loops}
+    layers, x = documented_network().layers, random_batch(images)[:1]
     return [
         *cases,
-        Case(f"step loops {looped}", layers, "train_step", random_batch(looped), loops),
-        Case(f"predict {images}", layers, "predict_proba", random_batch(images)[:1], forms),
+        Case(
+            f"step loops {looped}", layers, "train_step", random_batch(looped), ("handcnn", "loops")
+        ),
+        Case(f"predict {images}", layers, "predict_proba", x),
     ]
 
 
@@ -106,30 +109,34 @@ class ThreeCalls(Network):
         return np.concatenate([self.forward(x[i : i + BATCH]) for i in range(0, len(x), BATCH)])
 
 
-def with_loops(net: Network) -> Network:
-    """Return `net` with the documented loops for its convolutions."""
-    layers = [LoopConv2D(**x.config()) if isinstance(x, Conv2D) else x for x in net.layers]
-    return Network(layers).with_parameters(net.parameters())
+def in_form(net: Network, form: str) -> Network:
+    """Return `net` in one of its forms."""
+    match form:
+        case "handcnn":
+            return net
+        case "three calls":
+            return ThreeCalls(net)
+        case "loops":
+            layers = [LoopConv2D(**x.config()) if isinstance(x, Conv2D) else x for x in net.layers]
+            return Network(layers).with_parameters(net.parameters())
+        case _:
+            from benchmarks.pytorch import ORDERS, Baseline  # takes a second, and may be missing
+
+            return Baseline(net, ORDERS[form])
 
 
-def pytorch_forms() -> dict[str, Callable[[Network], Network]]:
-    """Return the forms in PyTorch, none where it is not installed."""
-    if not has_pytorch():
-        return {}
-    pytorch = import_module("benchmarks.pytorch")
-    return {name: partial(pytorch.Baseline, order=order) for name, order in pytorch.ORDERS.items()}
-
-
-def enter(case: Case, learning_rate: float, dtype: npt.DTypeLike) -> dict[str, Network]:
+def enter(case: Case, learning_rate: float, dtype: str) -> dict[str, Network]:
     """Return the entries of a case: all have the same parameters, each its own copy of them."""
     entries = {}
-    for form, make in case.forms.items():
+    for form in case.forms:
+        if form.startswith("PyTorch") and not has_pytorch():
+            continue
         net, rng, arrays = Network(case.layers), np.random.default_rng(0), {}
         for name, array in net.parameters().items():
             inputs = array[0].size if array.ndim == 4 else len(array)
             scale = np.sqrt(2 / inputs)  # signals keep their size
             arrays[name] = rng.normal(0, scale, array.shape).astype(dtype)
-        entries[form] = make(net.with_parameters(arrays))
+        entries[form] = in_form(net.with_parameters(arrays), form)
         entries[form].set_learning_rate(learning_rate)
     return entries
 
@@ -149,7 +156,7 @@ def checked_runs(case: Case) -> dict[str, Run]:
         found = {form: effects(net, case.method, arguments) for form, net in entries.items()}
         for form, arrays in found.items():
             check_same(form, arrays, found["handcnn"], tolerance)
-    entries = enter(case, TIMED_RATE, np.float32)
+    entries = enter(case, TIMED_RATE, "float32")
     return {
         form: partial(getattr(net, case.method), *case.arguments) for form, net in entries.items()
     }

@@ -35,12 +35,14 @@ def figures(kind: str) -> Iterator[list[dict[str, Any]]]:
     print(*(f"{name:12}{fact}" for name, fact in machine.items()), sep="\n", flush=True)
     start, before = time.perf_counter(), others_seconds()
     results: list[dict[str, Any]] = []
-    yield results
-    busy = (others_seconds() - before) / (time.perf_counter() - start)
-    path = Path("outputs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "busy": busy, "results": results}))
-    print(f"\nall figures: {path}\n{verdict(busy)}")
+    try:
+        yield results
+    finally:  # those that there are, if the rest fails or takes too long
+        busy = (others_seconds() - before) / (time.perf_counter() - start)
+        path = Path("outputs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"machine": machine, "busy": busy, "results": results}))
+        print(f"\nall figures: {path}\n{verdict(busy)}")
 
 
 def describe() -> dict[str, str | int]:

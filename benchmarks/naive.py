@@ -11,7 +11,7 @@ from handcnn.types import Array
 
 
 class LoopConv2D(Conv2D):
-    """A `Conv2D` in loops. It computes no dx, so it can only be the first layer."""
+    """A `Conv2D` in loops, for the first layer of a network: it computes no dx."""
 
     def forward(self, x: Array) -> Array:
         """Return z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * window[c,u,v]."""
@@ -28,7 +28,7 @@ class LoopConv2D(Conv2D):
         for n, f, i, j in np.ndindex(dout.shape):
             self.dweights[f] += dout[n, f, i, j] * self.window(n, i, j)
             self.dbias[f] += dout[n, f, i, j]
-        return np.empty(0)
+        return np.empty(0)  # nobody reads the dx of a first layer
 
     def window(self, n: int, i: int, j: int) -> Array:
         """Return what lies under the kernels for z[n,:,i,j]: (C, k, k)."""

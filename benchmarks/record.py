@@ -5,8 +5,9 @@
     python -m benchmarks.record --seeds 10 --skip-pytorch
     python -m benchmarks.record --quick         does it run? one epoch of 1,000 images
 
-The two take turns. Each training is a process of its own, timed from the shell to its last file.
-PyTorch does the same job (benchmarks/torch_train.py) with the same number of threads.
+Each training is a process of its own, timed from the shell to its last file. PyTorch does the same
+job (benchmarks/torch_train.py), and the two take turns. Both are given all options that are not
+listed below.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from typing import Any
 from benchmarks import machine
 from handcnn import HandcnnError
 from handcnn.app import command_line as cli
-from handcnn.kernels.threads import default_threads
 from handcnn.models import NETWORKS
 
 ROOT = Path(__file__).parents[1]
@@ -39,27 +39,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m benchmarks.record", description=__doc__)
     parser.add_argument("--network", nargs="+", type=cli.one_of(*NETWORKS), metavar="NAME")
     parser.add_argument("--seeds", type=count, metavar="N", help="how many (default: 5, deep 3)")
-    parser.add_argument("--epochs", type=count, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--threads", type=count, metavar="N", default=default_threads())
     parser.add_argument("--skip-pytorch", action="store_true", help="train.py alone")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch, 1,000 images")
-    options = parser.parse_args(arguments)
-    return cli.run("benchmarks.record", lambda: record(options))
+    options, job = parser.parse_known_args(arguments)
+    return cli.run("benchmarks.record", lambda: record(options, job))
 
 
-def record(options: argparse.Namespace) -> int:
+def record(options: argparse.Namespace, job: list[str]) -> int:
     """Train, print and write."""
-    job = ["--threads", str(options.threads)]
+    short = ["--epochs", "1", "--limit", "1000"]
     if options.quick:
-        job += ["--limit", "1000"]
+        job = [*job, *short]
     else:
-        job += ["--dataset", "mnist"]
-        time_process(["-m", "data"])  # into the fast cache: that is not a part of the training
-    if options.quick or options.epochs:
-        job += ["--epochs", str(options.epochs or 1)]
+        job = ["--dataset", "mnist", *job]
+        train("train.py", "documented", 0, [*job, *short])  # brings data and code into the caches
     has_rival = machine.has_pytorch() and not options.skip_pytorch
     programs = ["train.py", "PyTorch"] if has_rival else ["train.py"]
-    with machine.figures("record") as figures:
+    with machine.figures("quick" if options.quick else "record") as figures:
         print(f"\n{HEADING}")
         for network in options.network or ("lenet", "deep"):
             seeds = 1 if options.quick else options.seeds or (3 if network == "deep" else 5)
@@ -68,7 +64,7 @@ def record(options: argparse.Namespace) -> int:
                 for program in programs:
                     trained.append(train(program, network, seed, job))
                     print(line(trained[-1:]), flush=True)
-            for program in programs:
+            for program in programs if seeds > 1 else ():
                 print(line([one for one in trained if one["program"] == program]))
             figures += trained
     return 0
@@ -107,13 +103,13 @@ def time_process(command: list[str], folder: Path) -> tuple[float, float]:
         if hasattr(os, "wait4"):
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            megabytes = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+            megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
         failed = process.wait() != 0
         seconds = time.perf_counter() - start
         output.seek(0)
         if failed:
             said = output.read().strip().splitlines() or ["nothing"]
-            raise HandcnnError(f"{' '.join(command)} failed and said: {said[-1]}")
+            raise HandcnnError(f"the training failed and said: {said[-1]}")
     return seconds, megabytes
 
 

@@ -17,7 +17,7 @@ from handcnn.kernels.threads import use_threads
 Run = Callable[[], object]
 Entry = tuple[str, int]  # a contender and its number of threads
 
-TURN = 0.02  # seconds of calls in a turn
+WARM_UP, TURN = 0.005, 0.02  # seconds of calls
 SLOW = 0.3  # a call of so many seconds needs no warm-up
 
 
@@ -41,18 +41,17 @@ def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[E
 
 
 def take_turn(run: Run) -> list[float]:
-    """Warm up, then return the seconds of each call in one turn."""
-    warm_up = time_calls(run, TURN / 4)
-    return warm_up if warm_up[0] > SLOW else time_calls(run, TURN)
-
-
-def time_calls(run: Run, seconds: float) -> list[float]:
-    """Call `run` once or more, until `seconds` have passed; return the seconds of each call."""
+    """Warm up, then call `run` once or more; return the seconds of each call after the warm-up."""
     calls: list[float] = []
-    while sum(calls) < seconds or not calls:
+    warm_up = 0.0
+    while not calls or sum(calls) < TURN:
         start = time.perf_counter()
         run()
-        calls.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if warm_up < WARM_UP and seconds < SLOW:
+            warm_up += seconds
+        else:
+            calls.append(seconds)
     return calls
 
 

@@ -2,14 +2,12 @@
 
     python -m benchmarks.torch_train --network lenet
 
-Data, augmentation, learning rates and the loop over the batches are handcnn's own; the network, its
-update, the average of its weights and its predictions are PyTorch's. As in train.py, the best
-weights and a checkpoint are saved after every epoch. No pictures are drawn.
+The network, its steps and its predictions are PyTorch's. Initial weights, data, augmentation,
+learning rates, the average of the weights and the loop over the batches are handcnn's own. As in
+train.py, the best weights and a checkpoint are saved after every epoch. No pictures are drawn.
 """
 
-import copy
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +22,16 @@ from handcnn.augmentation import AUGMENTATIONS
 from handcnn.models import NETWORKS
 from handcnn.schedule import learning_rates
 from handcnn.storage import runs
-from handcnn.training import Metrics, best_epoch, evaluate, train_epoch
+from handcnn.training import WeightAverage, best_epoch, evaluate, train_epoch
 
 
 def main() -> None:
     """Train a run."""
     request = parse(None, __doc__, TRAINING_IMAGES)
     options = request.options
-    dataset = load_dataset(options.dataset, seed=options.seed, limit=options.limit)
+    dataset = load_dataset(
+        options.dataset, data_home=request.data_home, seed=options.seed, limit=options.limit
+    )
     torch.set_num_threads(options.threads)
     # NumPy's BLAS gets one thread, or PyTorch's threads would have to wait for the others.
     with use_threads(1), runs.new_run(request.outputs, dataset.name, "pytorch") as folder:
@@ -41,22 +41,19 @@ def main() -> None:
 def train(folder: Path, dataset: Dataset, options: Options) -> None:
     """Train, save the best weights, and test them."""
     rng = np.random.default_rng(options.seed)
+    ours = NETWORKS[options.network](classes=len(dataset.class_names), rng=rng)
     # The faster order in memory, as `python -m benchmarks` shows.
     is_small = options.network == "documented"
     order = torch.contiguous_format if is_small else torch.channels_last
-    net = Baseline(NETWORKS[options.network](rng=rng), order)
-    kept = copy.deepcopy(net) if options.average else net  # holds the averages of the weights
-    steps = count(1)
-
-    @torch.no_grad()
-    def average(_: Metrics) -> None:  # as handcnn.training.WeightAverage
-        step = next(steps)
-        share = 1 - min(options.average, (1 + step) / (10 + step))
-        for mean, p in zip(kept.model.parameters(), net.model.parameters(), strict=True):
-            mean.lerp_(p, share)
-
+    net = Baseline(ours, order)
     batches = dataset.batches("train", options.batch_size, rng)
     augment = AUGMENTATIONS[options.augment]
+    average = WeightAverage(net.parameters(), options.average)
+
+    def after_step(_: object) -> None:
+        if options.average:
+            average.update(net.parameters())
+
     history: list[dict[str, float]] = []
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
@@ -64,21 +61,23 @@ def train(folder: Path, dataset: Dataset, options: Options) -> None:
             options.schedule, options.learning_rate, epoch, options.epochs, len(batches)
         )
         augmented = ((augment(x, rng), y) for x, y in batches)
-        training = train_epoch(net, augmented, average if options.average else None, rates)
+        training = train_epoch(net, augmented, after_step, rates)
         seconds = time.perf_counter() - start
-        validation, _ = evaluate(kept, dataset.batches("validation", EVALUATION_BATCH))
+        arrays = average.arrays if options.average else net.parameters()
+        trained = Baseline(ours.with_parameters(arrays), order)
+        validation, _ = evaluate(trained, dataset.batches("validation", EVALUATION_BATCH))
         row = {"epoch": epoch, **training._asdict(), "seconds": seconds}
         row |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
         history.append(row)
         print(*(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
         if best_epoch(history) is row:
-            torch.save(kept.model.state_dict(), folder / "weights.pt")
-        state = {"net": net.model.state_dict(), "kept": kept.model.state_dict(), "rng": rng}
+            best = trained
+            torch.save(best.model.state_dict(), folder / "weights.pt")
+        state = {"net": net.model.state_dict(), "average": average.arrays, "rng": rng}
         torch.save(state, folder / "checkpoint.pt")
         runs.write_history(folder, history)
 
-    kept.model.load_state_dict(torch.load(folder / "weights.pt"))
-    test, _ = evaluate(kept, dataset.batches("test", EVALUATION_BATCH))
+    test, _ = evaluate(best, dataset.batches("test", EVALUATION_BATCH))
     runs.write_record(folder, {"test": test._asdict()})
     print(f"test loss {test.loss:.4f}, test accuracy {test.accuracy:.2%}")
 

@@ -21,7 +21,7 @@ def one_hot(
     """Return a row per label, (N, classes): 1 in the label's column, 0 elsewhere.
 
     Raises:
-        ValueError: a label is not in 0 .. classes - 1.
+        ValueError: a label is not a whole number in 0 .. classes - 1.
     """
     _check_labels(labels, classes)
     rows: npt.NDArray[Any] = np.eye(classes, dtype=dtype)[labels]
@@ -29,6 +29,8 @@ def one_hot(
 
 
 def _check_labels(labels: npt.NDArray[np.integer[Any]], classes: int) -> None:
+    if labels.dtype.kind not in "iu":  # booleans would choose rows, and not one for each label
+        raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
     # A negative label would otherwise count from the last class, without a word.
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(

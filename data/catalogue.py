@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SIDE = 28  # pixels, of every image: high and wide
+MOST_CLASSES = 100  # labels are bytes, and a confusion matrix has to be drawn and read
 
 
 class OpenML(NamedTuple):

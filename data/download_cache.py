@@ -8,7 +8,8 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 
 Say = Callable[[str], None]
+
+BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
+NO_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OutsideError(HandcnnError):
@@ -66,28 +70,52 @@ def files(folder: Path, known: Known) -> list[Path]:
 
 
 def damaged(folder: Path, known: Known) -> dict[Path, str]:
-    """Return the cached files that scikit-learn would stumble on, each with its fault."""
+    """Return the cached files that scikit-learn would stumble on, each with its fault.
+
+    Raises:
+        OutsideError: the system does not let us read one. It may be whole.
+    """
     faults: dict[Path, str] = {}
     answers: dict[str, Any] = {}
     for name, key in _answers(known).items():
         file = folder / name
         try:
-            answers[key] = json.loads(gzip.decompress(file.read_bytes()))[key]
+            with _opened(file) as content:
+                answers[key] = json.loads(content.read())[key]
         except FileNotFoundError:
             continue
-        except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        except (*BROKEN, *NO_JSON, LookupError, TypeError):
             faults[file] = "it is incomplete or not what OpenML answers"
     description = answers.get("data_set_description")
     md5 = description.get("md5_checksum") if isinstance(description, dict) else None
     if data := data_file(folder, known):
         try:
-            with gzip.open(data) as content:
+            with _opened(data) as content:
                 found = hashlib.file_digest(content, "md5").hexdigest()
             if found != (md5 or found):
                 faults[data] = "its md5 is not the one that OpenML names for it"
-        except (OSError, EOFError, zlib.error) as error:
+        except BROKEN as error:
             faults[data] = f"it is incomplete or damaged ({error})"
     return faults
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[gzip.GzipFile]:
+    """Open a gzipped file. Where the system does not let us read it, nothing is known against it.
+
+    Raises:
+        OutsideError: the system does not let us read it.
+    """
+    try:
+        with gzip.open(file) as content:
+            yield content
+    except (FileNotFoundError, *BROKEN):
+        raise
+    except OSError as error:
+        raise OutsideError(
+            f"{one_line(file)} in scikit-learn's download cache cannot be read: "
+            f"{error.strerror or error}"
+        ) from error
 
 
 def quarantine(faults: Mapping[Path, str], say: Say) -> None:

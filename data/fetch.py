@@ -115,7 +115,7 @@ class Wait:
         elif event == "tempfile.mkdtemp":
             self.folder = Path(arguments[0])
             report("made", arguments[0])
-        elif event == "os.rename" and self.folder in Path(arguments[0]).parents:
+        elif event == "os.rename" and self.folder in Path(os.fsdecode(arguments[0])).parents:
             self.is_waiting = False
             report("made", arguments[1])
             if not is_small(self.url):

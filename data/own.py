@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.catalogue import SIDE
+from data.catalogue import MOST_CLASSES, SIDE
 from data.download_cache import Say
 from data.idx import read_idx
 from data.keras import read_keras
@@ -180,10 +180,10 @@ def _part(x: str, images: Array, y: str, labels: Array) -> Part:
             f"{x} holds {len(images):,} images, but {y} {len(labels):,} labels; there must be one "
             "for each"
         )
-    if not 0 <= labels.min() <= labels.max() <= 255:
+    if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
         raise HandcnnError(
             f"{y} holds labels from {labels.min()} to {labels.max()}; number the classes from 0, "
-            "up to 255"
+            f"up to {MOST_CLASSES - 1}"
         )
     return images.reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
 

@@ -3,10 +3,19 @@
 import sys
 from typing import Any
 
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
+
 
 def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) -> Any:
     """Return a tqdm bar; it shows nothing where stderr is no terminal."""
-    from tqdm.auto import tqdm
+    try:
+        from tqdm.auto import tqdm
+    except ValueError as error:  # tqdm reads its settings as it is loaded
+        raise HandcnnError(
+            f"the progress bar cannot be loaded: {one_line(error)}; "
+            "look for TQDM_ in the environment"
+        ) from error
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     disable = not (shown and is_terminal)

@@ -17,7 +17,7 @@ from data.catalogue import SIDE, Known
 from data.download_cache import Say
 from data.openml import fetch
 from handcnn.errors import HandcnnError
-from handcnn.storage.archive import read_archive, write_archive
+from handcnn.storage.archive import UnreadableError, read_archive, write_archive
 from handcnn.text import one_line
 
 UInt8 = npt.NDArray[np.uint8]
@@ -38,7 +38,8 @@ def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: S
     that fails a check is quarantined as `<name>.npz.bad`, and the data are fetched once again.
 
     Raises:
-        HandcnnError: they are in no cache and could not be fetched, or what came is something else.
+        HandcnnError: they are in no cache and could not be fetched, or what came is something else,
+            or the system does not let us read a cache, which then stays where it is.
     """
     path = cache_dir / f"{known.name}.npz"
     raw = _read_or_quarantine(path, known, say)
@@ -107,11 +108,17 @@ def _text(counts: list[int]) -> str:
 
 
 def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
-    """Return what the fast cache holds; None where there is none, or none to be trusted."""
+    """Return what the fast cache holds; None where there is none, or none to be trusted.
+
+    Raises:
+        UnreadableError: the system does not let us read it.
+    """
     if not path.exists():
         return None
     try:
         return read(path, known)
+    except UnreadableError:  # it may be whole
+        raise
     except HandcnnError as error:
         bad = path.with_name(path.name + ".bad")
         try:

@@ -17,6 +17,9 @@ import numpy as np
 
 from handcnn.types import Array
 
+# It takes images (N, C, H, W) and the generator to draw from.
+Augmentation = Callable[[Array, np.random.Generator], Array]
+
 SHIFT = 2  # pixels, the farthest that `shift` moves an image in each direction
 # The largest values that `distort` draws: degrees, shares, pixels.
 ROTATION, SCALE, SHEAR, MOVE, ELASTIC = 10.0, 0.1, 0.12, 1.6, 1.0
@@ -53,8 +56,7 @@ def distort(x: Array, rng: np.random.Generator) -> Array:
     return _read_at(x, drawn)
 
 
-# Every augmentation by name. It takes images (N, C, H, W) and the generator to draw from.
-AUGMENTATIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
+AUGMENTATIONS: dict[str, Augmentation] = {
     "none": none,
     "shift": shift,
     "distort": distort,

@@ -78,13 +78,18 @@ def check_gradients(net: Network, x: Array, y_true: Array, rng: np.random.Genera
 
 
 def slope(f: Callable[[], float], array: Array, direction: Array) -> float:
-    """Return the derivative of `f`, which reads `array`, along `direction`; `array` is restored."""
+    """Return the derivative of `f`, which reads `array`, along `direction`.
+
+    `array` is restored, whatever happens.
+    """
     original = array.copy()
-    array[...] = original + STEP * direction
-    above = f()
-    array[...] = original - STEP * direction
-    below = f()
-    array[...] = original
+    try:
+        array[...] = original + STEP * direction
+        above = f()
+        array[...] = original - STEP * direction
+        below = f()
+    finally:
+        array[...] = original
     return (above - below) / (2 * STEP)
 
 

@@ -46,8 +46,8 @@ class Recipe:
 
 RECIPES = {
     "documented": Recipe(20, 64, 0.001, "constant", "none", 0.0),
-    "lenet": Recipe(3, 64, 0.0045, "one-cycle", "none", 0.0),
-    "deep": Recipe(15, 64, 0.0015, "cosine", "distort", 0.999),
+    "lenet": Recipe(3, 64, 0.0045, "one-cycle", "distort", 0.0),
+    "deep": Recipe(20, 64, 0.0016, "cosine", "distort", 0.999),
 }
 
 

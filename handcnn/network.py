@@ -99,13 +99,25 @@ class Network:
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
 
-        It may be called between `forward` and `backward` without disturbing them.
+        It may be called between `forward` and `backward` without disturbing them. Where an input
+        holds NaN, its probabilities are NaN.
         """
         return fast.predict_proba(self, x)
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
-        """Return the most probable class (N,) of every input, of which there may be any number."""
-        classes: npt.NDArray[np.intp] = self.predict_proba(x).argmax(axis=1)
+        """Return the most probable class (N,) of every input, of which there may be any number.
+
+        Raises:
+            ValueError: an input has no most probable class, because it holds NaN, or because it or
+                the parameters are too large to compute with.
+        """
+        probabilities = self.predict_proba(x)
+        if unknown := np.argwhere(np.isnan(probabilities)).tolist():
+            raise ValueError(
+                f"predict finds no class for input {unknown[0][0]}: its probabilities are NaN; "
+                "look for NaN and very large numbers in it and in the parameters"
+            )
+        classes: npt.NDArray[np.intp] = probabilities.argmax(axis=1)
         return classes
 
     def parameters(self) -> dict[str, Array]:

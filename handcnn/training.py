@@ -73,12 +73,14 @@ def train_epoch(
 
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
+        ValueError: there is no batch, or not one learning rate for each.
     """
     step = 0
     loss = correct = images = 0.0
     rates = repeat(None) if learning_rates is None else learning_rates
+    strict = learning_rates is not None  # a step without a rate, or the reverse, is a mistake
     with np.errstate(all="ignore"):  # overflow shows up in the loss
-        for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=False), start=1):
+        for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=strict), start=1):
             if rate is not None:
                 net.set_learning_rate(rate)
             y_pred = net.train_step(x, y)

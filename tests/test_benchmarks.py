@@ -1,45 +1,58 @@
-"""The benchmark times what is the same, in turns, and its statistics are right.
+"""The benchmarks time what is the same, in turns, and print what they measured.
 
 Oracles: figures worked out by hand; the float64 loops of `reference.py` for the loops that are
-timed; networks spoilt on purpose, which the check before the timing must refuse. No test depends
-on how long anything takes.
+timed; networks spoilt on purpose, which the check before the timing must refuse; and train.py for
+the same training in PyTorch. No test depends on how long anything takes.
 """
 
+import copy
+import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import reference
 from threadpoolctl import threadpool_info
 
-from benchmarks import cases, machine, naive, timing
-from benchmarks.__main__ import main
-from benchmarks.timing import Entry, Run
-from handcnn import HandcnnError, Network
-from handcnn.kernels.threads import use_threads
+import train
+from benchmarks import __main__, cases, machine, naive, record, timing
+from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
+from handcnn.kernels.threads import cores, use_threads
 from handcnn.types import Array
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["--quick", "--threads", "1", "--json"]
+FEW = ["--dataset", "digits", "--limit", "130", "--epochs", "2", "--threads", "1"]
 
 
-def nothing() -> None:
-    pass
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write to a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*command: str) -> None:
+    """Run Python. PyTorch's threads must not come into the process of the other tests."""
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
+    paths = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *command], env=paths, check=True, stdout=subprocess.DEVNULL)
+
+
+def written() -> dict[str, Any]:
+    """Return the figures that a benchmark wrote."""
+    (file,) = Path("outputs").glob("*.json")
+    figures: dict[str, Any] = json.loads(file.read_text())
+    return figures
 
 
 # Timing
-
-
-def test_statistics_are_those_of_all_calls() -> None:
-    turns = [[1.0, 2.0, 6.0], [5.0, 3.0, 11.0], [4.0, 4.0, 4.0]]
-    assert timing.statistics(turns) == (1.0, 4.0)
 
 
 def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,13 +65,16 @@ def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPat
         threads.pop()
 
     monkeypatch.setattr(timing, "thread_count", fake)
-    monkeypatch.setattr(timing, "TURN", 0.0)  # one call to warm up, and one that counts
+    monkeypatch.setattr(timing, "WARM_UP", 1e-9)  # one call to warm up,
+    monkeypatch.setattr(timing, "TURN", 0.0)  # and one that counts
     calls: list[tuple[str, int]] = []
-    a = Entry("a", 1, lambda: calls.append(("a", threads[-1])))
-    b = Entry("b", 2, lambda: calls.append(("b", threads[-1])))
-    times = timing.take_turns([a, b], seconds=0, rounds=2)
+    runs = {
+        ("a", 1): lambda: calls.append(("a", threads[-1])),
+        ("b", 2): lambda: calls.append(("b", threads[-1])),
+    }
+    times = timing.take_turns(runs, seconds=0, rounds=2)
     assert calls == [("a", 1), ("a", 1), ("b", 2), ("b", 2)] * 3  # the first round is a warm-up
-    assert [[len(turn) for turn in turns] for turns in times] == [[1, 1], [1, 1]]
+    assert {entry: len(seconds) for entry, seconds in times.items()} == dict.fromkeys(runs, 2)
 
 
 def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,162 +97,217 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert blas_threads() == before
 
 
-def test_times_are_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "take_turn", lambda run: [0.5, 0.25])
-    entry = timing.enter("loops", 1, nothing, scale=32.0)
-    assert timing.take_turns([entry], seconds=0, rounds=1) == [[[16.0, 8.0]]]
-
-
-def test_the_fastest_form_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"slow": [3.0, 2.9], "fast": [9.0, 1.0], "middle": [2.0, 2.0]}
-    monkeypatch.setattr(timing, "take_turn", lambda run: run())
-    side: dict[str, Run] = {name: partial(list, calls) for name, calls in seconds.items()}
-    entry = timing.enter("PyTorch", 1, side, scale=1.0)
-    assert entry == Entry("PyTorch", 1, side["fast"], "fast")
-
-
 @pytest.mark.parametrize(
-    ("others", "load", "busy"), [((10.0, 110.0), 0.0, 2.0), ((None, None), 0.7, 0.7)]
+    ("after", "verdict"),
+    [
+        (15.0, "the machine was quiet"),
+        (
+            110.0,
+            f"WARNING: other processes kept 2.0 of {cores()} cores busy; these are not the "
+            "figures of a quiet machine, so take them again",
+        ),
+        (float("nan"), "whether other processes were busy is only known on Linux"),
+    ],
 )
 def test_busy_neighbours_are_told(
-    others: tuple[float | None, ...], load: float, busy: float, monkeypatch: pytest.MonkeyPatch
+    after: float, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "others_seconds", partial(next, iter([*others, others[1]])))
-    monkeypatch.setattr(machine, "load_average", lambda: load)
-    neighbours = machine.Neighbours()
-    neighbours.start -= 50
-    assert neighbours.busy_cores() == pytest.approx(busy, rel=0.1)
-    assert f"other processes kept {busy} of" in neighbours.warning()
+    clock, others = iter([0.0, 50.0]), iter([10.0, after])
+    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(machine, "others_seconds", lambda: next(others))
+    with machine.figures("bench"):
+        pass
+    assert capsys.readouterr().out.splitlines()[-1] == verdict
+
+
+def test_figures_are_those_of_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {("handcnn", 1): [2.0, 6.0, 4.0, 5.0, 3.0], ("PyTorch", 1): [9.0, 1.0, 8.0]}
+    monkeypatch.setattr(__main__, "take_turns", lambda *_: times)
+    monkeypatch.setattr(__main__, "checked_runs", lambda _: {})
+    found = __main__.measure(small_case(), [1], quick=True)
+    figures = [(row["minimum"], row["median"], row["ratio"], row["seconds"]) for row in found]
+    assert figures == [(2, 4, 1, times["handcnn", 1]), (1, 8, 2, times["PyTorch", 1])]
 
 
 # The same?
 
 
+def small_case(method: str = "train_step") -> cases.Case:
+    """Return a case that takes no time."""
+    rng = np.random.default_rng(0)
+    layers = [InputLayer(), Conv2D(1, 2, 3), HiddenLayer(2 * 4 * 3, 5), OutputLayer(5, 3)]
+    arguments = [rng.standard_normal((4, 1, 6, 5)), np.eye(3)[[0, 2, 1, 2]]]
+    forms = ("handcnn", "three calls")
+    return cases.Case("small", layers, method, arguments[: 1 + (method == "train_step")], forms)
+
+
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ({}, "z has shape (0,), in handcnn (3,)"),
-        ({"z": [1.0, -4.0]}, "z has shape (2,), in handcnn (3,)"),
-        ({"z": [1.0, -4.0, 0.001]}, "z differs by 2.5e-04 of its largest value, more than 2e-05"),
-        ({"z": [1.0, -4.0, np.nan]}, "z differs by nan of its largest value, more than 2e-05"),
-        ({"z": [1.0, -4.0, 0.00001], "more": [0.0]}, None),
+        ([3.0, -4.0, 0.001], "z is 2.0e-04 of its length away from handcnn's, more than 1e-04"),
+        ([3.0, -4.0, np.nan], "z is nan of its length away from handcnn's, more than 1e-04"),
+        ([3.0, -4.0, 0.0004], None),
     ],
 )
-def test_what_is_not_the_same_is_refused(
-    theirs: dict[str, list[float]], message: str | None
-) -> None:
-    ours = {"z": np.array([1.0, -4.0, 0.0])}
-    check = partial(cases.check_same, "PyTorch", {n: np.array(a) for n, a in theirs.items()}, ours)
+def test_what_is_not_the_same_is_refused(theirs: list[float], message: str | None) -> None:
+    ours, found = {"z": np.array([3.0, -4.0, 0.0])}, {"z": np.array(theirs)}
     if message is None:
-        check()
+        cases.check_same("PyTorch", found, ours, 1e-4)
         return
     with pytest.raises(HandcnnError) as raised:
-        check()
+        cases.check_same("PyTorch", found, ours, 1e-4)
     assert str(raised.value) == f"not timed, because PyTorch computes something else: {message}"
 
 
 def test_a_step_is_observed_in_all_its_parts() -> None:
-    names = cases.documented(1.0).parameters()
-    assert set(cases.observe(cases.documented, *cases.random_batch(4))) == {
-        "the output",
-        *(f"the gradient of {name}" for name in names),
-        *(f"{name} after the step" for name in names),
-    }
+    case = small_case()
+    net = cases.enter(case, 0.5, "float64")["handcnn"]
+    parameters, (x, y) = copy.deepcopy(net.parameters()), case.arguments
+    expected = {"the output": reference.network_forward(parameters, x, s=1, p=0)}
+    for name, gradient in reference.network_gradients(parameters, x, y, s=1, p=0).items():
+        expected[f"the change of {name}"] = -0.5 * gradient
+    found = cases.effects(net, case.method, case.arguments)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("way", ["forward", "backward", "update_params", "train_step"])
-def test_a_wrong_network_is_refused(way: str) -> None:
-    """Of two networks made, the first takes three calls, the second `train_step`."""
-    spoilt = iter([way != "train_step", way == "train_step"])
+@pytest.mark.parametrize(
+    ("method", "spoilt"),
+    [
+        ("predict_proba", "predict_proba"),
+        *(("train_step", name) for name in ("forward", "backward", "update_params", "train_step")),
+    ],
+)
+def test_a_wrong_network_is_refused(
+    method: str, spoilt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = getattr(cases.ThreeCalls, spoilt)
 
-    def make(learning_rate: float) -> Network:
-        net = cases.documented(learning_rate)
-        right = getattr(net, way)
+    def wrong(net: Network, *args: Array) -> object:
+        result = right(net, *args)
+        if result is not None:
+            return 1.001 * result
+        arrays = net.gradients() if spoilt == "backward" else net.parameters()
+        arrays["layer3.bias"] *= 1.001
+        return None
 
-        def wrong(*args: Array) -> object:
-            result = right(*args)
-            if result is not None:
-                return 1.001 * result
-            arrays = net.gradients() if way == "backward" else net.parameters()
-            arrays["layer3.bias"] *= 1.001
-            return None
-
-        if next(spoilt):
-            setattr(net, way, wrong)
-        return net
-
-    with pytest.raises(HandcnnError, match="not timed, because handcnn in three calls computes"):
-        cases.observe(make, *cases.random_batch(4))
+    assert list(cases.checked_runs(small_case(method))) == ["handcnn", "three calls"]
+    monkeypatch.setattr(cases.ThreeCalls, spoilt, wrong)
+    with pytest.raises(HandcnnError, match=r"^not timed, because three calls computes something"):
+        cases.checked_runs(small_case(method))
 
 
-def test_the_documented_loops_take_the_documented_step() -> None:
+def test_the_documented_loops_compute_the_documented_convolution() -> None:
     rng = np.random.default_rng(0)
-    shapes = {
-        "layer1": ((3, 2, 3, 3), (3, 1)),
-        "layer2": ((3 * 3 * 2, 4), (1, 4)),
-        "layer3": ((4, 3), (1, 3)),
-    }
-    start = {
-        f"{layer}.{name}": rng.standard_normal(shape)
-        for layer, pair in shapes.items()
-        for name, shape in zip(("weights", "bias"), pair, strict=True)
-    }
-    x, y = rng.standard_normal((2, 2, 5, 4)), np.eye(3)[[2, 0]]
-    parameters = {name: array.copy() for name, array in start.items()}
-
-    y_pred, gradients = naive.train_step(parameters, x, y, s=2, p=1, learning_rate=0.5)
-
-    np.testing.assert_allclose(y_pred, reference.network_forward(start, x, 2, 1), atol=1e-12)
-    for name, expected in reference.network_gradients(start, x, y, 2, 1).items():
-        np.testing.assert_allclose(gradients[name], expected, atol=1e-12, err_msg=name)
-        updated = reference.updated(start[name], expected, 0.5)
-        np.testing.assert_allclose(parameters[name], updated, atol=1e-12, err_msg=name)
+    conv = naive.LoopConv2D(2, 3, 3, stride=2, padding=1, dtype=np.float64)
+    conv.bias = rng.standard_normal(conv.bias.shape)
+    x, dout = rng.standard_normal((2, 2, 5, 4)), rng.standard_normal((2, 3, 3, 2))
+    expected = reference.conv_forward(x, conv.weights, conv.bias, 2, 1)
+    np.testing.assert_allclose(conv.forward(x), expected, atol=1e-12)
+    conv.backward(dout)
+    _, dweights, dbias = reference.conv_backward(x, conv.weights, 2, 1, dout)
+    np.testing.assert_allclose(conv.dweights, dweights, atol=1e-12)
+    np.testing.assert_allclose(conv.dbias, dbias, atol=1e-12)
 
 
 # The whole
 
 
 def test_it_runs_without_pytorch_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # cannot be imported
-    file = tmp_path / "bench.json"
-    assert main([*QUICK, str(file), "--only", "step", "predict", "output", "loops"]) == 0
-    assert machine.INSTALL in capsys.readouterr().out
-    written = json.loads(file.read_text())
-    assert written["machine"]["torch"] is None
-    assert [(row["case"], row["entry"]) for row in written["results"]] == [
-        ("step-16", "handcnn"),
-        ("step-16", "three calls"),
-        ("predict", "handcnn"),
-        ("predict", "three calls"),
-        ("output-forward", "handcnn"),
-        ("output-backward", "handcnn"),
-        ("loops", "handcnn"),
-        ("loops", "loops"),
+    only = ["step documented", "step loops", "predict"]
+    assert __main__.main(["--quick", "--threads", "1", "--only", *only]) == 0
+    assert "not installed, so not timed; to get it: pip install" in capsys.readouterr().out
+    assert [(row["case"], row["entry"]) for row in written()["results"]] == [
+        ("step documented 16", "handcnn"),
+        ("step documented 16", "three calls"),
+        ("step loops 1", "handcnn"),
+        ("step loops 1", "loops"),
+        ("predict 500", "handcnn"),
+        ("predict 500", "three calls"),
     ]
 
 
-def test_it_runs_against_pytorch(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
-    file = tmp_path / "bench.json"
-    # In a process of its own: these tests must not load PyTorch's threads into the others.
-    command = [sys.executable, "-m", "benchmarks", *QUICK, str(file)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    rows = json.loads(file.read_text())["results"]
-    timed = {row["case"] for row in rows if row["entry"] == "PyTorch"}
-    assert timed == {case.name for case in cases.all_cases(quick=True)} - {"loops"}
-    medians = {(row["case"], row["entry"]): row["median"] for row in rows}
-    for row in rows:
-        calls = [call for turn in row["seconds"] for call in turn]
-        assert row["minimum"] == pytest.approx(min(calls), abs=1e-8)
-        assert row["median"] == pytest.approx(float(np.median(calls)), abs=1e-8)
-        assert row["ratio"] == row["median"] / medians[row["case"], "handcnn"]
+def test_it_runs_against_pytorch() -> None:
+    run("-m", "benchmarks", "--quick", "--threads", "1")
+    timed = [row["case"] for row in written()["results"] if row["entry"] == "PyTorch"]
+    assert timed == [case.name for case in cases.all_cases(quick=True) if "loops" not in case.name]
 
 
 def test_an_unknown_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["--only", "steps"])
+        __main__.main(["--only", "steps"])
     message = capsys.readouterr().err
     assert message.startswith("python -m benchmarks: --only steps: no case begins so; there are ")
     assert message.count("\n") == 1
+
+
+def test_pytorch_trains_as_train_py_does() -> None:
+    """With `deep`, which has a schedule, an augmentation and an average."""
+    run("-m", "benchmarks.torch_train", "--network", "deep", *FEW, "--output-dir", "theirs")
+    assert train.main(["--network", "deep", *FEW, "--output-dir", "ours", "--quiet"]) == 0
+    ours, theirs = (
+        list(csv.DictReader(next(Path(side).glob("*/history.csv")).open()))
+        for side in ("ours", "theirs")
+    )
+    for column in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        expected = pytest.approx([float(row[column]) for row in ours], rel=1e-3)
+        assert [float(row[column]) for row in theirs] == expected
+
+
+def test_a_training_is_recorded() -> None:
+    only = ["--quick", "--skip-pytorch", "--network", "documented", "--dataset", "digits"]
+    assert record.main(only) == 0
+    (row,) = written()["results"]
+    assert (row["network"], row["program"], row["seed"]) == ("documented", "train.py", 0)
+    assert 0 < row["accuracy"] <= 100
+    assert 0 < sum(row["epochs"]) < row["seconds"]
+    assert not row["megabytes"] < 50  # NaN on Windows
+
+
+def test_trainings_take_turns_and_are_summed_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first one, which only fills the caches, does not count."""
+    figures = [(0.1, 99.0, 9.0), (0.97, 5, 80), (0.98, 6, 99), (0.99, 7, 90), (0.98, 8, 98)]
+    commands: list[list[str]] = []
+
+    def fake(command: list[str], folder: Path) -> tuple[float, float]:
+        accuracy, seconds, megabytes = figures[len(commands)]
+        commands.append(command)
+        run = folder / "outputs" / "run"
+        run.mkdir(parents=True)
+        (run / "run.json").write_text(json.dumps({"test": {"accuracy": accuracy}}))
+        (run / "history.csv").write_text(f"epoch,seconds\n1,{seconds / 5}\n2,{seconds / 4}\n")
+        return seconds, megabytes
+
+    monkeypatch.setattr(record, "time_process", fake)
+    monkeypatch.setattr(machine, "has_pytorch", lambda: True)
+    monkeypatch.setattr(machine, "describe", dict)
+    assert record.main(["--network", "lenet", "--seeds", "2", "--epochs", "4"]) == 0
+    job = ["--dataset", "mnist", "--epochs", "4"]
+    assert commands[1:] == [
+        [*record.PROGRAMS[program], "--network", "lenet", "--seed", seed, *job]
+        for seed in "01"
+        for program in ("train.py", "PyTorch")
+    ]
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("network program seed test accuracy seconds an epoch MB") :][1:7] == [
+        "lenet train.py 0 97.00 % 5.0 1.12 80",
+        "lenet PyTorch 0 98.00 % 6.0 1.35 99",
+        "lenet train.py 1 99.00 % 7.0 1.57 90",
+        "lenet PyTorch 1 98.00 % 8.0 1.80 98",
+        "lenet train.py all 98.00 ± 1.41 % 6.0 1.32 90",
+        "lenet PyTorch all 98.00 ± 0.00 % 7.0 1.55 99",
+    ]
+
+
+def test_a_training_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert record.main(["--quick", "--skip-pytorch", "--batch-size", "0"]) == 1
+    assert capsys.readouterr().err == (
+        "benchmarks.record: the training failed and said: train.py: --batch-size: '0' is not a "
+        "whole number from 1 to 1,000,000; see train.py --help\n"
+    )

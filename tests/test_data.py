@@ -5,6 +5,7 @@ by 255), properties any digit drawn the MNIST way has, and for the real MNIST th
 counts and SHA-256 of its files.
 """
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from data import Batches, Dataset, load_dataset, one_hot
+from data.__main__ import main
 from data.catalogue import CATALOGUE
 from data.dataset import CACHE
 from data.digits import draw_like_mnist, load_digits_like_mnist
@@ -134,6 +136,11 @@ def test_one_hot() -> None:
     for bad in ([-1, 2], [0, 10]):
         with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.9, got "):
             one_hot(np.array(bad))
+    for other in ([True, False, True], [1.0, 2.0], ["1"]):
+        labels, images = np.array(other), np.zeros((len(other), 2, 2), np.uint8)
+        for refused in (partial(one_hot, labels), partial(Batches, images, labels, 1)):
+            with pytest.raises(ValueError, match="labels must be whole numbers, got "):
+                refused()
 
 
 # --- the digits ----------------------------------------------------------------------------------
@@ -243,6 +250,17 @@ def test_unknown_name() -> None:
         "unknown dataset 'minst'; choose one of auto, mnist, digits, fashion-mnist, "
         "kuzushiji-mnist, or give a path"
     )
+
+
+def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["data", "digits"])
+    assert main() == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "scikit-learn digits (NOT MNIST) is here and checked: 1,250 train, 250 validation, "
+        "297 test images, loaded in "
+    )
+    assert second == "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
 
 
 # --- the real MNIST ------------------------------------------------------------------------------

@@ -94,6 +94,58 @@ def test_a_symlink_stays_and_its_target_is_replaced(former: Path) -> None:
     assert listing(links) == ["chain", "dangling", "new.bin", "relative"]
 
 
+def test_of_writes_at_a_time_each_is_whole_and_the_last_to_end_wins(former: Path) -> None:
+    """Seen to fail: both wrote into one temporary file, and the second to end found none."""
+    with atomic_write(former) as first:
+        first.write(b"first, and longer")
+        with atomic_write(former) as second:
+            second.write(b"second")
+        assert former.read_bytes() == b"second"
+    assert former.read_bytes() == b"first, and longer"
+    assert listing(former.parent) == ["a.bin"]
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    """Seen to fail at 250 letters: the temporary name was longer."""
+    write(tmp_path / ("n" * 255))
+    assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
+
+
+@posix
+@pytest.mark.parametrize("permissions", [0o600, 0o664, 0o755])
+def test_the_permissions_of_a_file_outlive_its_content(former: Path, permissions: int) -> None:
+    former.chmod(permissions)
+    write(former)
+    assert former.read_bytes() == b"new"
+    assert former.stat().st_mode & 0o7777 == permissions
+
+
+@posix
+def test_a_new_file_has_the_permissions_that_the_user_wants(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a.bin")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_folder_that_cannot_be_opened_may_still_be_written_to(
+    former: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drop box of mode 0333, which root would open; the file was written, then a failure told."""
+    original = os.open
+
+    def no_folders(path: str | Path, *args: int, **kwargs: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", no_folders)
+    write(former)
+    assert former.read_bytes() == b"new"
+
+
 def bind(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(path.name)  # the path of a socket must be short
@@ -104,20 +156,21 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "a FIFO": lambda path: os.mkfifo(path),
     "a socket": bind,
     "a link to a device": lambda path: path.symlink_to(os.devnull),
+    "a read-only file": lambda path: path.touch(0o444),
 }
 
 
 @posix
 @pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
-def test_what_is_no_regular_file_is_never_replaced(
-    former: Path, make: Callable[[Path], object]
-) -> None:
+def test_what_must_not_be_replaced_never_is(former: Path, make: Callable[[Path], object]) -> None:
     former.unlink()
     make(former)
     before = former.lstat()
-    assert refused(lambda: write("a.bin"), HandcnnError) == (
-        "a.bin cannot be written: it is not a regular file; choose another name"
-    )
+    fault = "not a regular file; choose another name"
+    if former.is_file():
+        fault = "read-only; choose another name, or make it writable"
+    message = refused(lambda: write("a.bin"), HandcnnError)
+    assert message == f"a.bin cannot be written: it is {fault}"
     assert former.lstat() == before
     assert listing(former.parent) == ["a.bin"]
 
@@ -143,7 +196,22 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_and_then_the_name(
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(former: Path) -> None:
-    for name in (".a.bin.123.tmp", ".hidden", "b.tmp"):
+    for name in (".handcnn-123-4567.tmp", ".mine.tmp"):
         (former.parent / name).touch()
     remove_temporary_files(former.parent)
-    assert listing(former.parent) == [".hidden", "a.bin", "b.tmp"]
+    assert listing(former.parent) == [".mine.tmp", "a.bin"]
+
+
+@posix
+@pytest.mark.parametrize("own", [False, True])
+def test_the_temporary_file_of_a_living_process_stays_unless_that_is_about_to_end(
+    former: Path, own: bool
+) -> None:
+    try:
+        with atomic_write(former) as file:
+            file.write(b"new")
+            remove_temporary_files(former.parent, own=own)
+            assert len(listing(former.parent)) == 2 - own
+    except FileNotFoundError:
+        assert own
+    assert former.read_bytes() == (b"former" if own else b"new")

@@ -4,6 +4,7 @@ Oracles: layers that are wrong on purpose, each in one known way, so that exactl
 whose gradients the mistake reaches must be found; and functions whose slopes are known.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_exactly_the_wrong_gradients_are_found(
     for check in checks:  # nothing is near the border: right by 7 digits, wrong in the first three
         assert check.error < 1e-7 or check.error > 1e-4, check
     assert {check.name: check.numbers for check in checks} == {k: v.size for k, v in before.items()}
+    compare(net.parameters(), before, rounding=0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("call", [1, 2, 3, 10])
+def test_the_parameters_are_kept_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]
+) -> None:
+    """Seen to fail: the one that was being moved stayed where it was."""
+    net, original, calls = network({}), Network.forward, itertools.count(1)
+
+    def interrupted(self: Network, x: Array) -> Array:
+        if next(calls) == call:
+            raise error
+        return original(self, x)
+
+    before = copies(net.parameters())
+    monkeypatch.setattr(Network, "forward", interrupted)
+    with pytest.raises(error):
+        check_gradients(net, X, Y, np.random.default_rng(0))
     compare(net.parameters(), before, rounding=0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from builders import filled_network, network, refused
+from builders import SMALL, batch, compare, copies, filled_network, network, refused
 
 from handcnn import (
     Conv2D,
@@ -252,6 +252,14 @@ def test_dtypes_in_which_no_layer_computes(layer: str, dtype: npt.DTypeLike) -> 
         (MaxPool2D, ((2, 2),), "size to be a whole number of at least 1, got (2, 2)"),
         (MaxPool2D, (2, 0), "stride to be a whole number of at least 1, got 0"),
         (MaxPool2D, (2, 1.5), "stride to be a whole number of at least 1, got 1.5"),
+        *(
+            (layer, sizes, f"learning_rate to be a finite number of at least 0, got {sizes[-1]!r}")
+            for layer, sizes in (
+                *((HiddenLayer, (2, 1, rate)) for rate in ("0.1", True, None, np.nan, np.inf)),
+                *((OutputLayer, (2, 1, rate)) for rate in (-0.1, 1j, np.float32(np.nan), [0.1])),
+                (Conv2D, (1, 1, 3, 1, 0, "fast")),
+            )
+        ),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -286,6 +294,15 @@ NO_PARAMETERS = "Network expects at least one layer with parameters, got "
             (1, 6, 5),
             "HiddenLayer(50 -> 4) expects x of shape (N, 50) or (N, C, H, W) with C*H*W = 50, "
             f"got (N, 2, 4, 3); {OTHER_SIZE}",
+        ),
+        *(
+            (
+                [OutputLayer(784, 10)],
+                shape,
+                "Network expects every size of input_shape to be a whole number of at least 1, "
+                f"got {wrong}",
+            )
+            for shape, wrong in (((784.0,), "784.0"), ((True, 28, 28), "True"), ((0, 1, 1), "0"))
         ),
     ],
 )
@@ -323,6 +340,47 @@ def test_calls_out_of_order(name: str) -> None:
     calls = [layer.update_params, layer.gradients, net.update_params, net.gradients]
     assert said(*calls, error=RuntimeError) == (
         f"{name}: there are no gradients before backward; call backward(dout) first"
+    )
+
+
+@pytest.mark.parametrize("name", ["layer1.weights", "layer2.weights", "layer3.bias"])
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_a_read_only_parameter_is_refused_before_anything_changes(
+    name: str, is_fused: bool
+) -> None:
+    """Seen to fail: the fused step had updated half of the parameters by then."""
+    net, (x, y) = network(), batch(SMALL.fusable if is_fused else SMALL)
+    net.backward(loss_gradient(net.forward(x), y))
+    array = net.parameters()[name]
+    array.flags.writeable = False
+    before = copies(net.parameters())
+    message = f"{name} is a read-only array; assign a copy of it to train it"
+    assert refused(lambda: net.train_step(x, y)) == message
+    assert refused(net.update_params) == message
+    compare(net.parameters(), before, rounding=0)
+    array.flags.writeable = True
+    net.train_step(x, y)
+
+
+def test_an_input_with_nan_has_no_class() -> None:
+    net, (x, _) = network(), batch()
+    x[1, 0, 2, 2] = np.nan
+    probabilities = net.predict_proba(x)
+    assert np.isnan(probabilities).any(axis=1).tolist() == [False, True]
+    assert refused(lambda: net.predict(x)) == (
+        "predict finds no class for input 1: its probabilities are NaN; "
+        "look for NaN and very large numbers in it and in the parameters"
+    )
+
+
+@pytest.mark.parametrize("call", ["forward", "predict", "train_step"])
+@pytest.mark.parametrize("dtype", ["complex128", "<U32", "object"])
+def test_images_of_other_than_real_numbers_are_refused(call: str, dtype: str) -> None:
+    net, (x, y) = network(), batch(SMALL.fusable)
+    arguments = (x.astype(dtype), y) if call == "train_step" else (x.astype(dtype),)
+    assert refused(lambda: getattr(net, call)(*arguments)) == (
+        f"Conv2D(1 -> 3, 3x3) expects x of real numbers, got {dtype}; "
+        "convert the array with .astype(numpy.float32)"
     )
 
 

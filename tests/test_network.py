@@ -220,6 +220,22 @@ def test_with_parameters_leaves_the_network_alone() -> None:
     compare(net.parameters(), before, rounding=0)
 
 
+def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
+    """Calls are counted, not seconds. Seen to fail: every pair of layers was compared."""
+
+    def calls(count: int) -> int:
+        layers = [*(InputLayer() for _ in range(count)), OutputLayer(4, 3)]
+        events: list[str] = []
+        sys.setprofile(lambda _frame, event, _argument: events.append(event))
+        try:
+            Network(layers)
+        finally:
+            sys.setprofile(None)
+        return len(events)
+
+    assert calls(2000) < 3 * calls(1000)
+
+
 def test_import_loads_numpy_and_nothing_slower() -> None:
     program = (
         "import sys, handcnn; "

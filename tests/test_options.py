@@ -94,6 +94,7 @@ COMMAND_LINES: dict[str, list[str]] = {
     "predict.py: --show: 'none/s.png' is not a file in a folder that exists": [
         "a.png --show none/s.png"
     ],
+    "predict.py: --show: 'TEXT' is a file that is not a PNG": ["a.png --show TEXT"],
     "predict.py: --show: 'a.png' would overwrite what is to be read": ["a.png --show ./a.png"],
     "predict.py: --show: 'w.npz' would overwrite what is to be read": [
         "a.png --show w.npz --weights w.npz"
@@ -113,6 +114,7 @@ def complaint(
     for program in (train.train, predict.predict):  # a value that slips through is not tried out
         monkeypatch.delattr(program.__module__ + "." + program.__name__)
     (tmp_path / "FILE").write_bytes(b"")
+    (tmp_path / "TEXT").write_bytes(b"not a PNG")
 
     def run(program: Callable[[list[str]], int], *arguments: str) -> str:
         with pytest.raises(SystemExit) as caught:
@@ -120,7 +122,7 @@ def complaint(
         assert caught.value.code == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n"), len(err) < 1000) == ("", 1, True)
-        assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["FILE", "TEXT"]
         return err
 
     return run

@@ -260,11 +260,11 @@ KERAS: dict[str, tuple[Arrays, str]] = {
     ),
     "labels below zero": (
         {"y_train": labels(24) - 1},
-        ": y_train holds labels from -1 to 1; number the classes from 0, up to 255",
+        ": y_train holds labels from -1 to 1; number the classes from 0, up to 99",
     ),
     "very large labels": (
         {"y_train": labels(24) * 1000},
-        ": y_train holds labels from 0 to 2000; number the classes from 0, up to 255",
+        ": y_train holds labels from 0 to 2000; number the classes from 0, up to 99",
     ),
     "a class without images": (
         {"y_train": labels(24) * 2},
@@ -399,7 +399,7 @@ FOLDERS: list[tuple[Callable[[Path], object], str]] = [
     (
         empty_parts,
         "{path}/train holds 0 folders; there must be one of pictures for each class, and at most "
-        "256",
+        "100",
     ),
     (Path.mkdir, f"{{path}} holds no data set; {FORMS}"),
     (lambda path: None, f"{{path}} does not exist; {FORMS}"),
@@ -433,11 +433,11 @@ def test_unreadable_pictures_are_listed_together(tmp_path: Path) -> None:
 
 
 def test_too_many_classes(tmp_path: Path) -> None:
-    for number in range(257):
+    for number in range(101):
         (tmp_path / "set" / f"{number:03}").mkdir(parents=True)
     assert refusal(tmp_path / "set") == (
-        f"{tmp_path / 'set'} holds 257 folders; there must be one of pictures for each class, and "
-        "at most 256"
+        f"{tmp_path / 'set'} holds 101 folders; there must be one of pictures for each class, and "
+        "at most 100"
     )
 
 

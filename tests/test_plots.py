@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -223,6 +224,33 @@ def test_files_are_png_of_the_same_bytes_in_another_process_which_stays_clean(
             assert 600 <= image.height <= 800
             assert set(image.info) == {"dpi"}  # no date, no version
         assert path.stat().st_size < 300_000
+
+
+SETTINGS: Any = {
+    "text.usetex": True,  # needs LaTeX, and fails where there is none
+    "font.family": "monospace",
+    "savefig.bbox": "tight",
+    "figure.autolayout": True,
+    "axes.xmargin": 0.3,
+    "lines.linewidth": 9.0,
+    "path.sketch": (5.0, 100.0, 2.0),
+    "image.cmap": "hot",
+    "axes.formatter.use_locale": True,
+}
+
+
+def test_no_setting_of_matplotlib_changes_a_picture_or_is_changed(tmp_path: Path) -> None:
+    """Seen to fail: a picture had the fonts and margins of its user, or needed LaTeX."""
+    for name, figure in all_figures().items():
+        plots.save_figure(tmp_path / f"{name}.png", figure)
+    with matplotlib.rc_context(SETTINGS):
+        before = dict(matplotlib.rcParams)
+        figures = all_figures()
+        for name, figure in figures.items():
+            plots.save_figure(tmp_path / "again.png", figure)
+            expected = (tmp_path / f"{name}.png").read_bytes()
+            assert (tmp_path / "again.png").read_bytes() == expected, name
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_every_picture_opens_with_its_title_and_nothing_overlaps() -> None:

@@ -5,15 +5,19 @@ receive. What is wrong with pictures themselves is in test_pictures.py, with opt
 test_options.py.
 """
 
+import errno
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import predict
-from handcnn import Conv2D, Network, OutputLayer, documented_network
+from handcnn import Conv2D, HiddenLayer, Network, OutputLayer, documented_network
 from handcnn.text import one_line
 
 SEVEN = Path(__file__).parent.parent / "docs" / "seven.jpg"
@@ -111,6 +115,10 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
     assert (out + err).replace("\n", "").isprintable()
     assert len(out + err) < 3000
 
+    net.save(weights, dataset="mnist", epoch=10**4000, val_accuracy=1e300)
+    assert predict.main([str(picture), "--weights", str(weights)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 1000
+
 
 @pytest.mark.parametrize(
     ("net", "fault"),
@@ -121,7 +129,13 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
         ),
         (
             Network([Conv2D(1, 2, 3)], (1, 28, 28)),
-            "holds a network whose output is not a row of classes: (2, 26, 26)",
+            "holds a network that gives no probabilities: its last layer is Conv2D(1 -> 2, 3x3), "
+            "not an OutputLayer",
+        ),
+        (
+            Network([Conv2D(1, 2, 3), HiddenLayer(2 * 26 * 26, 10)], (1, 28, 28)),
+            "holds a network that gives no probabilities: its last layer is "
+            "HiddenLayer(1352 -> 10), not an OutputLayer",
         ),
     ],
 )
@@ -161,13 +175,101 @@ def test_classes_have_the_names_saved_with_the_weights(
 
 
 def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The name is as long as the file system allows; that of the temporary file is longer."""
     show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
     show.parent.mkdir()
-    assert predict.main([str(SEVEN), "--weights", str(weights), "--show", str(show)]) == 1
+    for number, advice in (
+        (errno.ENOSPC, "No space left on device; make room on the disk"),
+        (errno.ENAMETOOLONG, "File name too long; choose a shorter name"),
+        (errno.EIO, "Input/output error; see that its folder is there and can be written to"),
+    ):
+        fault = OSError(number, os.strerror(number))
+        monkeypatch.setattr("os.fsync", Mock(side_effect=fault))
+        assert predict.main([str(SEVEN), "--weights", str(weights), "--show", str(show)]) == 1
+        assert capsys.readouterr().err == f"predict.py: {one_line(show)}: {advice}\n"
+
+
+def test_the_weights_that_are_found_are_not_overwritten(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seen to fail: a PNG took their place, and the exit code was 0."""
+    monkeypatch.chdir(tmp_path)
+    found = Path("outputs", "20240101-000000-digits", "weights.npz")
+    found.parent.mkdir(parents=True)
+    before = weights.rename(found).read_bytes()
+    with pytest.raises(SystemExit) as caught:
+        predict.main([str(SEVEN), "--show", str(found)])
+    assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        f"predict.py: {one_line(show)}: File name too long; "
-        "see that its folder is there and can be written to\n"
+        f"predict.py: --show: '{found}' is a file that is not a PNG; see predict.py --help\n"
     )
+    assert found.read_bytes() == before
+    for _ in range(2):  # a former PNG is replaced
+        assert predict.main([str(SEVEN), "--show", "seen.png"]) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and the descriptors of POSIX")
+def test_a_circle_of_links_is_a_picture_that_cannot_be_read(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to end in a traceback of Path.resolve."""
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    options = ["--weights", str(weights), "--show", str(tmp_path / "seen.png")]
+    assert predict.main([str(loop), str(SEVEN), *options]) == 1
+    assert capsys.readouterr().err == (
+        f"predict.py: {loop} cannot be read: Too many levels of symbolic links; check the path\n"
+    )
+    assert (tmp_path / "seen.png").is_file()
+
+
+def test_a_file_whose_name_stands_for_standard_input(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_bytes(SEVEN.read_bytes())
+    monkeypatch.setattr(sys, "stdin", None)  # nobody may read it
+    assert predict.main([str(SEVEN), "--weights", str(weights)]) == 0
+    expected = answer(capsys.readouterr().out)
+    assert predict.main(["./-", "--weights", str(weights)]) == 0
+    assert answer(capsys.readouterr().out) == expected
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and the descriptors of POSIX")
+@pytest.mark.parametrize(
+    ("redirection", "fault"),
+    [
+        ("<&-", "is closed; redirect a picture to it"),
+        ("0>file", "cannot be read: Bad file descriptor"),
+        ("non-blocking", "does not wait for a picture; save it in a file first"),
+    ],
+)
+def test_standard_input_that_cannot_be_read(
+    weights: Path, tmp_path: Path, redirection: str, fault: str
+) -> None:
+    """The other picture is read. Seen to fail in tracebacks, and with a false sentence."""
+    program = [sys.executable, str(SEVEN.parents[1] / "predict.py")]
+    arguments = [*program, "-", str(SEVEN), "--weights", str(weights)]
+    reader, writer = os.pipe()
+    if redirection == "non-blocking":
+        os.set_blocking(reader, False)
+    else:
+        arguments = ["sh", "-c", f'exec "$@" {redirection}', "sh", *arguments]
+    os.write(writer, SEVEN.read_bytes()[:100])
+    done = subprocess.run(
+        arguments, cwd=tmp_path, stdin=reader, capture_output=True, text=True, check=False
+    )
+    os.close(reader)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, f"predict.py: standard input {fault}\n")
+    assert f"\n{SEVEN}  " in done.stdout

@@ -17,12 +17,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ from forked import FILES, OPTIONS, PICTURES, ROOT, Forks, Result
 from PIL import Image
 
 import train
-from handcnn import HandcnnError, Network, OutputLayer, load_network
+from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network
+from handcnn.app import command_line as cli
 from handcnn.app.commands import resume_command, train_command
 from handcnn.storage import archive, runs
 from handcnn.storage.checkpoints import (
@@ -391,6 +393,80 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(
+    outputs: Outputs, finished: Path
+) -> None:
+    """Seen to end in a traceback after the whole training, and again at each resume."""
+    result = subprocess.run(
+        command(*OPTIONS, "--output-dir", outputs.path),
+        env=os.environ | {"MPLBACKEND": "bogus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    start = "train.py: the pictures cannot be drawn: Key backend: 'bogus' is not a valid value "
+    end = "; the test result is safe; when matplotlib works here, go on with: "
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(start)
+    assert result.stderr.endswith(f"{end}{resume_command(outputs.run)}\n")
+    assert "\ntest loss " in result.stdout
+    record = outputs.run / "run.json"
+    assert json.loads(record.read_text())["test"]
+    assert not list(outputs.run.glob("*.png"))
+    assert train.main(["--resume", str(outputs.run)]) == 0
+    for name in PICTURES:
+        assert (outputs.run / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
+    """Otherwise a run that is killed before it draws would seem to be finished."""
+    assert outputs.start("--epochs", "2").code == 0
+    kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
+    assert outputs.resume("--epochs", "4", setup=kill).code == -9
+    assert not list(outputs.run.glob("*.png"))
+    outputs.assert_resumes()
+
+
+def test_a_progress_bar_that_cannot_be_loaded() -> None:
+    """Seen to end in a traceback of tqdm, which reads its settings as it is loaded."""
+    program = """
+import sys
+from handcnn.app.command_line import run
+from handcnn.app.console import Console
+
+def main():
+    console = Console(quiet=False)
+    console.shows_bars = True
+    with console.progress([], "epoch 1/1"):
+        return 0
+
+sys.exit(run("train.py", main))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"TQDM_MININTERVAL": "abc", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (
+        1,
+        "train.py: the progress bar cannot be loaded: could not convert string to float: 'abc'; "
+        "look for TQDM_ in the environment, or use --quiet\n",
+    )
+
+
+def test_a_library_that_cannot_be_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise ImportError("libopenblas.so: failed to map segment from shared object\n")
+
+    assert cli.run("train.py", main) == 1
+    assert capsys.readouterr().err == (
+        "train.py: a library cannot be loaded: libopenblas.so: failed to map segment from shared "
+        "object\\n; close other programs, or install it again\n"
+    )
+
+
 def test_a_finished_run_in_another_thread_on_a_screen_that_cannot_show_its_name(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -584,6 +660,22 @@ def test_a_forged_checkpoint_is_refused(
         assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("facts", [{"classes": 3}, {"input_shape": (1, 27, 28)}])
+def test_a_forged_network_that_does_not_fit_the_data(
+    undisturbed: Path, tmp_path: Path, facts: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    state = load_checkpoint(undisturbed / "checkpoint.npz")
+    state.net = documented_network(state.options["learning_rate"], **facts)
+    state.best = state.net.parameters()
+    save_checkpoint(path, state)
+    assert train.main(["--resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {path} cannot be used: its network does not fit the data, images of shape "
+        "(28, 28) in 10 classes\n"
+    )
+
+
 def test_best_weights_too_large_to_compute_with(outputs: Outputs, undisturbed: Path) -> None:
     """Forged, since no training keeps them: they are finite, and what they compute is not."""
     folder = Path(shutil.copytree(undisturbed, outputs.path / undisturbed.name))
@@ -625,3 +717,56 @@ def test_trainings_started_in_the_same_second_get_folders_of_their_own(tmp_path:
     assert {future.result().name for future in made} == {
         *(stem if i == 1 else f"{stem}-{i}" for i in range(1, 21))
     }
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones to switch between")
+def test_the_newest_run_is_the_last_one_on_any_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail: in Tokyo, local time is ahead, and so was the name of the earlier run."""
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        with runs.new_run(tmp_path, "digits", None) as folder:
+            (folder / runs.CHECKPOINT).touch()
+    monkeypatch.undo()
+    time.tzset()
+    assert runs.newest_run(tmp_path, runs.CHECKPOINT) == folder
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_run_that_may_not_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one belongs to somebody else. Root may read it, so the refusal is staged."""
+    for name in ("20240101-000000-digits", "20240102-000000-digits"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / runs.CHECKPOINT).touch()
+    original = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "20240102-000000-digits":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    newest = runs.newest_run(tmp_path, runs.CHECKPOINT)
+    assert newest.name == "20240101-000000-digits"
+
+
+def test_a_folder_called_latest_is_not_the_newest_run(
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("latest", "outputs/20240101-000000-digits"):
+        shutil.copytree(undisturbed, name)
+    for typed, folder in (
+        ("./latest", "latest"),
+        ("latest/", "latest"),
+        ("latest", "outputs/20240101-000000-digits"),
+    ):
+        assert train.main(["--resume", typed]) == 0
+        assert capsys.readouterr().out.startswith(f"{folder} is finished after 4 epochs; ")

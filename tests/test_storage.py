@@ -11,6 +11,8 @@ import json
 import os
 import re
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterable
@@ -76,6 +78,11 @@ def assert_same_network(found: Network, expected: Network) -> None:
 
 
 # --- what was written is what is read ------------------------------------------------------------
+
+
+def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
+    Network([*(InputLayer() for _ in range(999)), OutputLayer(4, 3)]).save(tmp_path / "w.npz")
+    assert len(load_network(tmp_path / "w.npz").layers) == 1000
 
 
 def test_numpy_alone_reads_the_file_under_the_name_that_was_given(tmp_path: Path) -> None:
@@ -181,6 +188,9 @@ UNWRITABLE: dict[str, list[tuple[Network, dict[str, Any]]]] = {
     NOT_WRITTEN + "its metadata is too long": [(network(), {"note": "x" * 5_000_000})],
     NOT_WRITTEN + NEGATIVE.format("-1e+308"): [(changed(1, rate=-1e308), {})],
     NOT_WRITTEN + NEGATIVE.format("nan"): [(changed(1, rate=np.nan), {})],
+    NOT_WRITTEN + "it has 1,001 layers, 1,000 are allowed": [
+        (Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]), {})
+    ],
     "range(0, 3) cannot be kept as JSON": [(network(), {"when": range(3)})],
     "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer, "
     "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez": [
@@ -288,6 +298,13 @@ def patched(offset: int, form: str, value: int) -> Forge:
     return forge
 
 
+def shifted(valid: bytes) -> bytes:
+    """Return the file with a central directory that claims to lie further back than it does."""
+    content, end = bytearray(valid), valid.rindex(b"PK\x05\x06")
+    struct.pack_into("<I", content, end + 16, end)
+    return bytes(content)
+
+
 def doubled(valid: bytes) -> bytes:
     """Return the file with an entry twice; the name is changed after zipping, unnoticed."""
     entries = unzipped(valid)
@@ -335,6 +352,7 @@ DAMAGES: Damages = {
     ],
     BROKEN + "Bad CRC-32 for file 'layer1.weights.npy'": [flipped],
     BROKEN + "Truncated file header": [patched(42, "<I", 2**31)],  # an entry beyond the end
+    BROKEN + "[Errno 22] Invalid argument": [shifted],  # an entry before the start
     # another file
     CANNOT + "it was not written by handcnn (there is no entry 'metadata')": [
         lambda valid: zipped({}),
@@ -398,6 +416,9 @@ DAMAGES: Damages = {
     ],
     # architecture
     NOT_KNOWN + "(there is no 'layers')": [with_metadata(layers=...)],
+    CANNOT + "it has 1,001 layers, 1,000 are allowed": [
+        with_metadata(layers=[{"class": "InputLayer"}] * 1001)
+    ],
     NOT_KNOWN + "(there is no 'os.system')": [with_metadata(layer1={"class": "os.system"})],
     NOT_KNOWN + "(there is no 'object')": [with_metadata(dtypes={"layer1.weights": "object"})],
     NOT_KNOWN + "(there is no 'layer0.weights')": [
@@ -707,6 +728,24 @@ def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> 
     ):
         path.write_bytes(bomb)
         assert megabytes(lambda: refusal("weights", path)) < 5
+
+
+def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """Seen to fail: a healthy file was called broken, and the data cache quarantined."""
+    Network([HiddenLayer(4096, 4096), OutputLayer(4096, 2)]).save(tmp_path / "w.npz")
+    program = """
+import resource, sys
+from handcnn import load_network
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, -1))  # the weights are 2**26 bytes
+try:
+    load_network(sys.argv[1])
+except MemoryError:
+    print("out of memory")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "w.npz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("out of memory\n", "")
 
 
 def forged(path: Path, layers: list[Layer]) -> Path:

@@ -10,17 +10,18 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import permutations
+from itertools import count, permutations
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import Geometry, batch, close, literal_step, network, set_blas_threads
+from builders import Geometry, batch, close, literal_step, network, refused, set_blas_threads
 from threadpoolctl import threadpool_info
 
+from handcnn import HandcnnError
 from handcnn.kernels import threads
 from handcnn.kernels.threads import WAKING, default_threads, share, use_threads
 from handcnn.types import Array
@@ -163,6 +164,65 @@ def test_blocks_within_blocks_and_left_in_another_order() -> None:
     assert parts() == 3
     inner.__exit__(None, None, None)
     assert parts() == 1
+
+
+def test_a_number_of_threads_as_numpy_counts_them() -> None:
+    with use_threads(np.int64(2)):  # type: ignore[arg-type]
+        assert parts(2) == 2
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_threads_that_cannot_be_started_leave_none_waiting(
+    monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The third is the one that holds BLAS to one thread."""
+    start_thread, calls = threading.Thread.start, count(1)
+
+    def limited(thread: threading.Thread) -> None:
+        if next(calls) == failing:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert refused(lambda: use_threads(3).__enter__(), HandcnnError) == (
+        "a thread cannot be started (can't start new thread); "
+        "use fewer threads, or close other programs"
+    )
+    assert parts() == 1
+    with use_threads(3):
+        assert parts() == 3
+
+
+@pytest.mark.parametrize("moment", ["set", "restored"])
+def test_what_the_thread_that_holds_blas_raises_is_raised(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Seen to wait for ever, for a thread that had died."""
+
+    @contextmanager
+    def failing(*_: object) -> Iterator[None]:
+        if moment == "restored":
+            yield
+        raise RuntimeWarning("two OpenMP libraries")
+
+    seen: list[str] = []
+
+    def user() -> None:
+        try:
+            with use_threads(2):
+                seen.append("inside")
+        except RuntimeWarning as error:
+            seen.append(str(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threadpoolctl.threadpool_limits", failing)
+        thread = threading.Thread(target=user, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert seen == ["inside"] * (moment == "restored") + ["two OpenMP libraries"]
+    with use_threads(2):  # the next one finds no lock held
+        pass
 
 
 def test_a_pool_belongs_to_the_thread_that_opened_it() -> None:

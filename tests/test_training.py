@@ -6,11 +6,22 @@ Oracles: the loop written out with the network's own three calls; counting by ha
 from math import inf, isclose, log, nan
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from builders import compare, literal_step, refused
+from builders import compare, literal_step, refused, trained
 
 from handcnn import HandcnnError, HiddenLayer, Network, OutputLayer, loss_function
-from handcnn.training import Batch, Metrics, best_epoch, confusion_matrix, evaluate, train_epoch
+from handcnn.layers import Layer
+from handcnn.training import (
+    Batch,
+    Metrics,
+    WeightAverage,
+    best_epoch,
+    confusion_matrix,
+    evaluate,
+    train_epoch,
+)
+from handcnn.types import Array
 
 
 def network(learning_rate: float = 0.05) -> Network:
@@ -73,19 +84,121 @@ def test_training_learns() -> None:
 def test_a_training_that_diverges(
     rate: float, value: float | None, name: str, steps_before: list[int]
 ) -> None:
-    net = Network([HiddenLayer(6, 4, rate), OutputLayer(4, 3, rate)])
+    layers: list[Layer] = [OutputLayer(6, 3, rate)]
+    if rate == 1e20:
+        rng = np.random.default_rng(0)
+        layers = [HiddenLayer(6, 4, rate, rng=rng), OutputLayer(4, 3, rate, rng=rng)]
     data = batches(4) if value is None else batches(*[4] * 20)
     if value is not None:
         data[1][0][0, 0] = value
     told: list[Metrics] = []
     step = int(name == "loss")
-    message = refused(lambda: train_epoch(net, data, told.append), HandcnnError)
+    message = refused(lambda: train_epoch(Network(layers), data, told.append), HandcnnError)
     assert message == (
         f"{name} is no longer finite at step {len(told) + step}, most likely because the learning "
         "rate is too large (the gradient is a sum over the batch, so larger batches need smaller "
         "rates); try a tenth of it"
     )
     assert len(told) in steps_before
+
+
+# --- learning rates step by step -----------------------------------------------------------------
+
+
+class Watched(Network):
+    """A network that keeps the learning rates of its layers at each step."""
+
+    def train_step(self, x: Array, y: Array) -> Array:
+        self.rates: list[list[float]] = getattr(self, "rates", [])
+        self.rates.append([layer.learning_rate for layer in trained(self)])
+        return super().train_step(x, y)
+
+
+def two_layers(kind: type[Network] = Network) -> Network:
+    rng = np.random.default_rng(0)
+    layers = HiddenLayer(6, 4, rng=rng, dtype=np.float64), OutputLayer(4, 3, 0.5, rng=rng)
+    return kind(layers, (6,))
+
+
+def test_every_layer_gets_the_rate_of_the_step() -> None:
+    net, by_hand, rates = two_layers(Watched), two_layers(), [0.3, 0.01, 0.07]
+    train_epoch(net, batches(4, 4, 3), learning_rates=iter(rates))
+    for (x, y), rate in zip(batches(4, 4, 3), rates, strict=True):
+        by_hand.set_learning_rate(rate)
+        literal_step(by_hand, x, y)
+    assert isinstance(net, Watched)
+    assert net.rates == [[0.3, 0.3], [0.01, 0.01], [0.07, 0.07]]
+    compare(net.parameters(), by_hand.parameters(), 1e-12)
+
+
+def test_without_rates_the_layers_keep_theirs() -> None:
+    net = two_layers(Watched)
+    train_epoch(net, batches(4, 4))
+    assert isinstance(net, Watched)
+    assert net.rates == [[0.001, 0.5], [0.001, 0.5]]
+
+
+@pytest.mark.parametrize("rates", [[], [0.1], [0.1, 0.1, 0.1]])
+def test_a_rate_too_many_or_too_few_is_a_mistake(rates: list[float]) -> None:
+    """Seen to fail where the images without a rate were left out without a word."""
+    with pytest.raises(
+        ValueError, match=r"^zip\(\) argument 2 is (shorter|longer) than argument 1$"
+    ):
+        train_epoch(network(), batches(4, 4), learning_rates=rates)
+
+
+# --- the average of the weights ------------------------------------------------------------------
+
+
+def test_the_average_by_hand() -> None:
+    """The first steps weigh 9/11 and 9/12; the decay holds as soon as it is the smaller one."""
+    start = {"a": np.array([11.0, 0.0]), "b": np.array([[2.0]])}
+    average = WeightAverage(start, decay=0.25)
+    average.update({"a": np.array([0.0, 22.0]), "b": np.array([[2.0]])})
+    np.testing.assert_allclose(average.arrays["a"], [2, 18], rtol=1e-12)  # 2/11 is below 1/4
+    np.testing.assert_allclose(average.arrays["b"], [[2]], rtol=1e-12)
+    average.update({"a": np.array([6.0, 2.0]), "b": np.array([[6.0]])})
+    np.testing.assert_allclose(average.arrays["a"], [5, 6], rtol=1e-12)  # 3/12 is not
+    np.testing.assert_allclose(average.arrays["b"], [[5]], rtol=1e-12)
+    average.update({"a": np.array([9.0, 6.0]), "b": np.array([[5.0]])})
+    np.testing.assert_allclose(average.arrays["a"], [8, 6], rtol=1e-12)  # nor is 4/13
+    assert average.steps == 3
+    assert start["a"].tolist() == [11, 0]  # what it started from belongs to the caller
+
+
+@pytest.mark.parametrize(("decay", "steps"), [(0.9, 80), (0.99, 890), (0.999, 8990)])
+def test_after_a_while_the_decay_is_the_one_asked_for(decay: float, steps: int) -> None:
+    """(1 + step) / (10 + step) reaches 0.9 at step 80."""
+    for before, expected in ((steps, decay), (steps - 2, steps / (9 + steps))):
+        average = WeightAverage({"a": np.ones(1)}, decay, before)
+        average.update({"a": np.zeros(1)})
+        assert average.arrays["a"][0] == pytest.approx(expected, rel=1e-12)
+        assert average.steps == before + 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_average_taken_up_again_goes_on_as_if_nothing_had_been(dtype: npt.DTypeLike) -> None:
+    """With as many steps behind it, to the last bit, and in the dtype of the parameters."""
+    rng = np.random.default_rng(0)
+    walk = [{"a": rng.standard_normal(5).astype(dtype)} for _ in range(30)]
+    whole = WeightAverage(walk[0], 0.9)
+    for parameters in walk[1:]:
+        whole.update(parameters)
+    first = WeightAverage(walk[0], 0.9)
+    for parameters in walk[1:12]:
+        first.update(parameters)
+    second = WeightAverage(first.arrays, 0.9, steps=11)
+    for parameters in walk[12:]:
+        second.update(parameters)
+    np.testing.assert_array_equal(second.arrays["a"], whole.arrays["a"])
+    assert whole.arrays["a"].dtype == dtype
+
+
+def test_the_average_of_what_does_not_move_does_not_move() -> None:
+    average = WeightAverage({"a": np.full(3, 0.1, np.float32)}, 0.999)
+    for _ in range(20):
+        average.update({"a": np.full(3, 0.1, np.float32)})
+    np.testing.assert_array_equal(average.arrays["a"], np.float32(0.1))
 
 
 def test_evaluation_by_hand() -> None:

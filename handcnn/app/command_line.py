@@ -16,6 +16,7 @@ from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 LONGEST = 500  # characters in a message about an option
 # Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -144,6 +145,22 @@ def file(text: str) -> Path:
     return Path(text)
 
 
+def png(text: str) -> Path:
+    """Accept the path of a PNG to write. If a file is there, it must be one, or empty."""
+    path = file(text)
+    if path.is_file():
+        try:
+            with path.open("rb") as former:
+                start = former.read(len(PNG))
+        except OSError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a path to use: {error.strerror}"
+            ) from None
+        if start not in (PNG, b""):
+            raise argparse.ArgumentTypeError(f"{text!r} is a file that is not a PNG")
+    return path
+
+
 def _is_folder(text: str, path: Path) -> bool | None:
     """Return whether `path` is a folder, or None if nothing is there."""
     try:
@@ -174,6 +191,9 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, str(error)
     except MemoryError:
         code, message = 1, "out of memory; close other programs"
+    except ImportError as error:
+        advice = "close other programs, or install it again"
+        code, message = 1, f"a library cannot be loaded: {one_line(error)}; {advice}"
     except OSError as error:
         code, message = 1, describe(error)
     _give_up_broken_output()
@@ -198,6 +218,8 @@ def describe(error: OSError) -> str:
             advice = "raise the limit on the size of a file (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you may write to"
+        case errno.ENAMETOOLONG:
+            advice = "choose a shorter name"
         case _:
             advice = "see that its folder is there and can be written to"
     subject = error.filename or "the output"

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
 from handcnn.training import Batch, Metrics
 
 BAR = "{desc} |{bar}| {percentage:3.0f} %{postfix}"  # fits a terminal of 80 columns
@@ -31,7 +33,13 @@ class Console:
         if not self.shows_bars:
             yield batches, lambda metrics: None
             return
-        from tqdm.auto import tqdm
+        try:
+            from tqdm.auto import tqdm
+        except ValueError as error:  # tqdm reads its settings as it is loaded
+            raise HandcnnError(
+                f"the progress bar cannot be loaded: {one_line(error)}; "
+                "look for TQDM_ in the environment, or use --quiet"
+            ) from error
 
         with tqdm(batches, title, leave=False, bar_format=BAR) as bar:
 

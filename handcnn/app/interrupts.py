@@ -80,7 +80,7 @@ class Interrupts:
     def _leave(self, number: int) -> None:
         """End the process now; an exception could be held up by whatever is running."""
         if self.folder is not None:
-            remove_temporary_files(self.folder)
+            remove_temporary_files(self.folder, own=True)
         _write("\n")
         os._exit(128 + number)
 

@@ -41,6 +41,11 @@ def about(
     return {"convert": convert, "help": help, "metavar": metavar, "fixed": fixed}
 
 
+def _run(text: str) -> Path | str:
+    """Accept the folder of a run, or the word for the newest one; ./latest is a folder."""
+    return runs.LATEST if text == runs.LATEST else cli.folder(text)
+
+
 @dataclass(frozen=True)
 class Options:
     """The options that define a run. Their defaults are those of the documented network."""
@@ -140,9 +145,9 @@ class Request:
     name: str | None = field(
         default=None, metadata=about(cli.name, "added to the name of the run's folder")
     )
-    resume: Path | None = field(
+    resume: Path | str | None = field(
         default=None,
-        metadata=about(cli.folder, "go on with the run in this folder, or with 'latest'", "RUN"),
+        metadata=about(_run, "go on with the run in this folder, or with 'latest'", "RUN"),
     )
     quiet: bool = field(default=False, metadata=about(None, "print only warnings and the result"))
     target_accuracy: float | None = field(
@@ -212,7 +217,7 @@ def _refuse_contradictions(
 ) -> None:
     """Exit with 2 if two options contradict each other."""
     resume, output_dir, limit = request.resume, request.output_dir, request.options.limit
-    if resume not in (None, runs.LATEST) and output_dir not in (None, Path(resume).parent):
+    if isinstance(resume, Path) and output_dir not in (None, resume.parent):
         parser.error(
             f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
             "where it is; it goes with --resume latest only"

@@ -4,6 +4,7 @@ import math
 import platform
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_info
 
 from handcnn import __version__
-from handcnn.app.commands import predict_command
+from handcnn.app.commands import predict_command, resume_command
 from handcnn.app.console import HEADING, Console, plural
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import flag
@@ -72,30 +73,49 @@ def _settings(session: Session) -> str:
 
 
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
-    """Test the best weights, draw, write the record, show it all; return the test accuracy.
+    """Test the best weights, record the result, draw, show it all; return the test accuracy.
 
     The test set is read here and nowhere else: once when a training is finished. A run that is
     resumed with more epochs reads it again when these are finished. Whoever keeps the better
     of the two has chosen by the test set, and its accuracy then says less about unseen images.
     """
-    from handcnn.plots import save_figure
-
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
     test, probabilities = evaluate(net, interrupts.checked(batches))
     if not math.isfinite(test.loss):
         raise HandcnnError(
-            f"{session.folder / runs.WEIGHTS} gives no test result: its numbers are too large to "
-            "compute with; start a new run"
+            f"{one_line(session.folder / runs.WEIGHTS)} gives no test result: its numbers are too "
+            "large to compute with; start a new run"
         )
-    for name, figure in interrupts.checked(pictures(session, net, test, probabilities)):
-        save_figure(session.folder / name, figure)
+    if runs.tested_accuracy(session.folder, len(session.state.history)) is None:
+        for name in PICTURES:  # of a former result; whoever has the record has none of these
+            (session.folder / name).unlink(missing_ok=True)
     runs.write_record(session.folder, record(session, test))
-    _show_results(session, test, console)
+    _show_result(session, test, console)
+    with _explained_drawing(session):
+        from handcnn.plots import save_figure
+
+        for name, figure in interrupts.checked(pictures(session, net, test, probabilities)):
+            save_figure(session.folder / name, figure)
+    _show_files(session, console)
     return test.accuracy
 
 
-def _show_results(session: Session, test: Metrics, console: Console) -> None:
+@contextmanager
+def _explained_drawing(session: Session) -> Iterator[None]:
+    """Say in a sentence why there are no pictures; the system's failures are told elsewhere."""
+    try:
+        yield
+    except (HandcnnError, OSError, MemoryError):
+        raise
+    except Exception as error:  # matplotlib reads its user's settings, and may fail at them
+        raise HandcnnError(
+            f"the pictures cannot be drawn: {one_line(error)}; the test result is safe; when "
+            f"matplotlib works here, go on with: {resume_command(session.folder)}"
+        ) from error
+
+
+def _show_result(session: Session, test: Metrics, console: Console) -> None:
     row, count = session.best_row, session.dataset.record["sizes"]["test"]
     console.print("")
     print(f"best epoch {row['epoch']}: {100 * row['val_accuracy']:.2f} % on validation")
@@ -103,6 +123,9 @@ def _show_results(session: Session, test: Metrics, console: Console) -> None:
         f"test loss {test.loss:.4f}, test accuracy {100 * test.accuracy:.2f} % "
         f"({round(test.accuracy * count):,} of {count:,} images), {session.dataset.title}"
     )
+
+
+def _show_files(session: Session, console: Console) -> None:
     console.print("\nwritten:")
     for path in sorted(session.folder.glob("[!.]*")):
         console.print(f"  {one_line(path)}")

@@ -34,7 +34,7 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
         if len(state.history) > options.epochs or not all(map(_is_plausible, state.history)):
             raise ValueError("its history is impossible")
     except ValueError as error:
-        raise HandcnnError(f"{path} cannot be used: {error}") from None
+        raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from None
     return options, state
 
 
@@ -72,19 +72,19 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
             option = flag(entry.name)
             was = f"without {option}" if past is None else f"with {option} {past}"
             raise HandcnnError(
-                f"{folder} was trained {was}, which cannot become {new} on resuming; "
+                f"{one_line(folder)} was trained {was}, which cannot become {new} on resuming; "
                 "leave the option out or start a new run"
             )
     changed = replace(options, **typed)
     if changed.epochs != options.epochs and options.schedule != "constant":
         raise HandcnnError(
-            f"{folder} was trained with --schedule {options.schedule} over --epochs "
+            f"{one_line(folder)} was trained with --schedule {options.schedule} over --epochs "
             f"{options.epochs}: other epochs would have had other learning rates from the start; "
             "leave the option out or start a new run"
         )
     if changed.epochs < epochs_done:
         raise HandcnnError(
-            f"{folder} has trained {plural(epochs_done, 'epoch')}, which --epochs "
+            f"{one_line(folder)} has trained {plural(epochs_done, 'epoch')}, which --epochs "
             f"{changed.epochs} cannot undo; leave the option out or start a new run"
         )
     return changed
@@ -96,13 +96,16 @@ def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Che
     Raises:
         HandcnnError: the data are not those that the run was trained on.
     """
-    images, _ = dataset.test
-    has_shapes = (state.net.input_shape, state.net.output_shapes()[-1])
-    needs_shapes = ((1, *images.shape[1:]), (len(dataset.class_names),))
-    if dataset.record["sha256"] != state.options["sha256"] or has_shapes != needs_shapes:
+    if dataset.record["sha256"] != state.options["sha256"]:
         raise HandcnnError(
-            f"{folder} was trained on other {one_line(dataset.address)} data than what is there "
-            "now (their SHA-256 differ); bring back the former data or start a new run"
+            f"{one_line(folder)} was trained on other {one_line(dataset.address)} data than what "
+            "is there now (their SHA-256 differ); bring back the former data or start a new run"
+        )
+    image, classes = dataset.test[0][0], len(dataset.class_names)
+    if (state.net.input_shape, state.net.output_shapes()[-1]) != ((1, *image.shape), (classes,)):
+        raise HandcnnError(
+            f"{one_line(folder / runs.CHECKPOINT)} cannot be used: its network does not fit the "
+            f"data, images of shape {image.shape} in {classes} classes"
         )
     state.net.set_learning_rate(options.learning_rate)
     return open_session(folder, dataset, options, state)

@@ -26,6 +26,7 @@ from handcnn.network import Network
 from handcnn.schedule import learning_rates
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
+from handcnn.text import one_line
 from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
 from handcnn.types import Array
 
@@ -138,7 +139,8 @@ def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[No
         interrupts.check()  # in a pipe, Ctrl-C also ends the program that reads our output
         if not session.folder.is_dir():
             raise HandcnnError(
-                f"{session.folder} has vanished, and with it what was saved there; start a new run"
+                f"{one_line(session.folder)} has vanished, and with it what was saved there; "
+                "start a new run"
             ) from error
         has_begun = (session.folder / runs.CHECKPOINT).is_file()
         saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
@@ -211,8 +213,8 @@ def _diverged(session: Session, cause: str) -> HandcnnError:
     """Return the error for an epoch that failed: why, and how to go on."""
     done = len(session.state.history)
     return HandcnnError(
-        f"epoch {done + 1}: {cause}; {session.folder} keeps the state after epoch {done}, go on "
-        f"with: {resume_command(session.folder)} "
+        f"epoch {done + 1}: {cause}; {one_line(session.folder)} keeps the state after epoch "
+        f"{done}, go on with: {resume_command(session.folder)} "
         f"--learning-rate {session.options.learning_rate / 10:g}"
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from handcnn.app.commands import train_command
 from handcnn.errors import HandcnnError
+from handcnn.layers import OutputLayer
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.storage.networks import read_weights
@@ -35,10 +36,10 @@ def read_digit_reader(weights: Path) -> tuple[Network, dict[str, Any]]:
             f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
             f"pictures of digits need one for {INPUT_SHAPE}"
         )
-    output = net.output_shapes()[-1]
-    if output is None or len(output) != 1:
+    if not isinstance(net.layers[-1], OutputLayer):
         raise HandcnnError(
-            f"{one_line(weights)} holds a network whose output is not a row of classes: {output}"
+            f"{one_line(weights)} holds a network that gives no probabilities: its last layer is "
+            f"{net.layers[-1]}, not an OutputLayer"
         )
     return net, metadata
 
@@ -47,13 +48,15 @@ def origin(metadata: dict[str, Any]) -> str:
     """Return what the weights were trained on, and how well, as train.py recorded it."""
     match metadata:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
-            return f"{one_line(name)}, epoch {epoch}, {100 * accuracy:.2f} % on validation"
+            return one_line(f"{name}, epoch {epoch}, {100 * accuracy:.2f} % on validation")
     return ""
 
 
 def class_names(net: Network, metadata: dict[str, Any]) -> list[str]:
     """Return the name of each class: those saved with the weights, otherwise its number."""
-    count = int(net.output_shapes()[-1][0])  # type: ignore[index]  # read_digit_reader has checked
+    output = net.layers[-1]
+    assert isinstance(output, OutputLayer)  # read_digit_reader has checked
+    count = output.output_size
     match metadata.get("classes"):
         case [*names] if len(names) == count and all(isinstance(name, str) for name in names):
             return [one_line(name) for name in names]

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from handcnn.errors import HandcnnError
 from handcnn.kernels.memory import keep_freed_memory
 
 Result = TypeVar("Result")
@@ -33,9 +34,13 @@ class Pool:
         self.threads = threads  # the one that hands over is among them
         self.process = os.getpid()  # a fork leaves the others behind
         self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self.helpers = [Thread(target=self._help, daemon=True) for _ in range(threads - 1)]
-        for helper in self.helpers:
-            helper.start()
+        self.helpers: list[Thread] = []
+        try:
+            for _ in range(threads - 1):
+                self.helpers.append(started(self._help))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the threads."""
@@ -48,6 +53,22 @@ class Pool:
         while task := self.tasks.get():
             task()
             del task  # and the arrays it refers to, before waiting for the next one
+
+
+def started(work: Callable[[], object]) -> Thread:
+    """Return a thread that does this work; it ends with the program at the latest.
+
+    Raises:
+        HandcnnError: the system gives no more threads, or no memory for them.
+    """
+    thread = Thread(target=work, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise HandcnnError(
+            f"a thread cannot be started ({error}); use fewer threads, or close other programs"
+        ) from error
+    return thread
 
 
 class OneBlasThread:
@@ -65,9 +86,15 @@ class OneBlasThread:
         with self.lock:
             if self.users == 0:
                 self.is_set, self.is_over = Event(), Event()
-                self.holder = Thread(target=self._hold, daemon=True)
-                self.holder.start()
-                self.is_set.wait()
+                self.fault: BaseException | None = None
+                self.holder = started(self._hold)
+                try:
+                    self.is_set.wait()
+                    if self.fault:
+                        raise self.fault
+                except BaseException:
+                    self.is_over.set()
+                    raise
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
@@ -76,13 +103,20 @@ class OneBlasThread:
             if self.users == 0:
                 self.is_over.set()
                 self.holder.join()
+                if self.fault:
+                    raise self.fault
 
     def _hold(self) -> None:
-        from threadpoolctl import threadpool_limits
+        try:
+            from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1, "blas"):
+            with threadpool_limits(1, "blas"):
+                self.is_set.set()
+                self.is_over.wait()
+        except BaseException as error:
+            self.fault = error
+        finally:
             self.is_set.set()
-            self.is_over.wait()
 
 
 class Own(local):
@@ -120,6 +154,7 @@ def use_threads(count: int) -> Iterator[None]:
 
     Raises:
         ValueError: `count` is not a whole number of at least 1.
+        HandcnnError: the system does not give so many threads.
     """
     is_whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
     if not is_whole or count < 1:

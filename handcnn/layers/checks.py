@@ -1,6 +1,6 @@
 """What the layers say when something does not fit: what was expected, what came, the fix."""
 
-from math import prod
+from math import inf, prod
 from typing import cast
 
 import numpy as np
@@ -19,6 +19,16 @@ def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
             f"{layer} expects {name} to be a whole number of at least {smallest}, got {value!r}"
         )
     return int(value)
+
+
+def check_learning_rate(layer: str, rate: float) -> float:
+    """Return a learning rate if it is a number that a step can be taken with."""
+    is_number = isinstance(rate, int | float | np.integer | np.floating)
+    if not is_number or isinstance(rate, bool) or not 0 <= float(rate) < inf:
+        raise ValueError(
+            f"{layer} expects learning_rate to be a finite number of at least 0, got {rate!r}"
+        )
+    return rate
 
 
 def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
@@ -41,6 +51,17 @@ def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -
     if array.dtype not in DTYPES:
         raise ValueError(
             f"{layer} expects {name} of dtype float32 or float64, got {array.dtype}; "
+            "convert the array with .astype(numpy.float32)"
+        )
+    return array
+
+
+def check_real(layer: str, x: npt.ArrayLike) -> Array:
+    """Return `x` as an array if it holds real numbers; complex ones would lose a part."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{layer} expects x of real numbers, got {array.dtype}; "
             "convert the array with .astype(numpy.float32)"
         )
     return array

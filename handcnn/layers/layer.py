@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.products import sgd_update
-from handcnn.layers.checks import DTYPES, check_dtype, check_parameter
+from handcnn.layers.checks import (
+    DTYPES,
+    check_dtype,
+    check_learning_rate,
+    check_parameter,
+    check_real,
+)
 from handcnn.types import Array, Shape
 
 STANDARD_DEVIATION = 0.01  # of the initial weights
@@ -80,7 +86,7 @@ class Layer:
         Without parameters to follow, a layer keeps float32 and float64; all else becomes float32.
         """
         self.check_shape(np.shape(x))
-        x = np.asarray(x)
+        x = check_real(str(self), x)
         return x if x.dtype in DTYPES else x.astype(np.float32)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
@@ -121,7 +127,7 @@ class ParameterLayer(Layer):
     ) -> None:
         check_dtype(str(self), dtype)
         rng = np.random.default_rng() if rng is None else rng
-        self.learning_rate = learning_rate
+        self.learning_rate = check_learning_rate(type(self).__name__, learning_rate)
         self._shapes = self.parameter_shapes(self.config())
         for name, shape in self._shapes.items():
             is_random = name == "weights"
@@ -171,4 +177,4 @@ class ParameterLayer(Layer):
         """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
-        return np.asarray(x, first.dtype)
+        return check_real(str(self), x).astype(first.dtype, copy=False)

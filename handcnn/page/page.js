@@ -265,13 +265,16 @@ async function check() {
 
 // RdBu_r, the colours of the run's pictures for signed values: blue, white for zero, red.
 const STOPS = [
-  "053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7", "fddbc7", "f4a582", "d6604d", "b2182b", "67001f",
+  "053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7",
+  "fddbc7", "f4a582", "d6604d", "b2182b", "67001f",
 ].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 
+// The colour of each number from -127 to 127, as a pixel.
 const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
   const place = (i / 254) * (STOPS.length - 1);
   const low = Math.min(Math.floor(place), STOPS.length - 2);
-  const [r, g, b] = STOPS[low].map((c, j) => Math.round(c + (place - low) * (STOPS[low + 1][j] - c)));
+  const between = (c, j) => Math.round(c + (place - low) * (STOPS[low + 1][j] - c));
+  const [r, g, b] = STOPS[low].map(between);
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 });
 
@@ -337,10 +340,9 @@ function canvases({ shape }) {
   return Array.from({ length: count }, () => element("canvas", { width, height }));
 }
 
-function card({ title, shape, text, kernels }, maps, i) {
+function card({ title, shape, text, kernels }, maps) {
   const kind = shape.length === 1 ? "unit" : shape[1] > 10 ? "map" : "small map";
   const list = element("div", { className: `maps ${kind}` });
-  const names = shape.length === 1 && shape[0] === classes.length ? classes : [];
   const side = kernels && Math.sqrt(bytes(kernels).length / maps.length);
   maps.forEach((map, f) => {
     const tile = element("div", {}, map);
@@ -349,7 +351,7 @@ function card({ title, shape, text, kernels }, maps, i) {
       colour(kernel, bytes(kernels), f * side * side);
       tile.prepend(kernel);
     }
-    if (names.length) tile.append(element("span", { textContent: names[f] }));
+    if (maps === layers.at(-1)) tile.append(element("span", { textContent: classes[f] }));
     list.append(tile);
   });
   list.setAttribute("role", "img");

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from handcnn.plots.confusion import draw_confusion_matrix
 from handcnn.plots.curves import draw_accuracy, draw_loss
+from handcnn.plots.distortions import draw_distortions
 from handcnn.plots.filters import draw_filters
 from handcnn.plots.mistakes import draw_mistakes
 from handcnn.plots.page import save_figure
@@ -20,6 +21,7 @@ __all__ = [
     "Figure",
     "draw_accuracy",
     "draw_confusion_matrix",
+    "draw_distortions",
     "draw_filters",
     "draw_loss",
     "draw_mistakes",

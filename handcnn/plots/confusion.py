@@ -18,6 +18,7 @@ from handcnn.plots.page import (
     PALE_INK,
     check_range,
     colour_map,
+    default_settings,
     new_page,
     put_colour_bar,
     put_text,
@@ -27,6 +28,7 @@ from handcnn.types import Array
 SHARE_WIDTH = 90  # pixels, of a share in per cent with the space around it
 
 
+@default_settings()
 def draw_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None = None) -> Figure:
     """Return the counts in a grid whose colour shows the errors; the diagonal stays neutral.
 

@@ -19,6 +19,7 @@ from handcnn.plots.page import (
     TRAINING,
     VALIDATION,
     check_range,
+    default_settings,
     new_page,
     put_text,
 )
@@ -74,6 +75,7 @@ def draw_loss(history: History, title: str, test_loss: float | None = None) -> F
     return _draw(history, LOSS, title, test_loss)
 
 
+@default_settings()
 def _draw(history: History, measure: Measure, title: str, tested: float | None) -> Figure:
     """Return one measure by epoch, with the best epoch and the test result marked."""
     show, tests = measure.show, [] if tested is None else [tested]

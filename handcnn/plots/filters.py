@@ -14,6 +14,7 @@ from handcnn.plots.page import (
     MARGIN,
     check_range,
     colour_map,
+    default_settings,
     greys,
     ink,
     new_page,
@@ -31,6 +32,7 @@ LARGEST = 1e30  # of the weights and what they make of an image: sums of float32
 MINUS = "\N{MINUS SIGN}"
 
 
+@default_settings()
 def draw_filters(net: Network, image: Array, title: str) -> Figure:
     """Return the kernels of the first Conv2D, each above its response to one image.
 

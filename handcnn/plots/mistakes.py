@@ -11,6 +11,7 @@ from handcnn.plots.page import (
     MARGIN,
     VALIDATION,
     check_range,
+    default_settings,
     greys,
     new_page,
     put_text,
@@ -21,6 +22,7 @@ from handcnn.types import Array
 COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 160, 216  # pixels, but for the first
 
 
+@default_settings()
 def draw_mistakes(
     images: Array, labels: Array, probabilities: Array, title: str, count: int = 24
 ) -> Figure:

@@ -4,7 +4,8 @@ The y axis of a page points down, like the lines of a text.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -28,6 +29,19 @@ TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#009E73"
 INK, GREY, PALE_INK, PALE = "#222222", "#666666", "#999999", "#E6E6E6"
 
 
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Let matplotlib forget its user's settings meanwhile, so that pictures are the same for all.
+
+    This decorates whatever draws. Settings are global: another thread that draws sees it, too.
+    """
+    defaults = dict(matplotlib.rcParamsDefault)
+    del defaults["backend"]  # rc_context would not restore it, and no picture depends on it
+    with matplotlib.rc_context(defaults):
+        yield
+
+
+@default_settings()
 def save_figure(path: str | os.PathLike[str], figure: Figure) -> None:
     """Write a figure as PNG, completely or not at all. The same figure gives the same bytes."""
     with atomic_write(path) as file:

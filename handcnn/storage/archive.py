@@ -6,6 +6,7 @@ memory is taken for an array, its shape and dtype are compared with what the met
 its size with the bytes that the file holds.
 """
 
+import errno
 import json
 import os
 import stat
@@ -26,8 +27,13 @@ from handcnn.types import Array, Shape
 FORMAT = "handcnn"
 VERSION = 1
 MAX_METADATA_BYTES = 16_000_000  # about 15,000 epochs of history
+MAX_HEADER_BYTES = 1_000  # of an array; much longer ones drive Python's parser out of memory
 
 Layout = Mapping[str, tuple[Shape, np.dtype[Any]]]  # shape and dtype of every array by name
+
+
+class UnreadableError(HandcnnError):
+    """A file that the system does not let us read; nothing is known of its content."""
 
 
 def write_archive(
@@ -73,8 +79,10 @@ def read_archive(
         layout: returns the shape and dtype of every array for given metadata.
 
     Raises:
-        HandcnnError: the file is missing, damaged, of another kind or version, or does not hold
-            exactly the arrays of `layout`, all finite. The message is one line.
+        UnreadableError: the file is missing, or the system does not let us read it.
+        HandcnnError: it is damaged, of another kind or version, or does not hold exactly the arrays
+            of `layout`, all finite. The message is one line.
+        MemoryError: it may be whole, but does not fit in memory now.
     """
     with _open(path) as file:
         try:
@@ -84,9 +92,12 @@ def read_archive(
                 return _read_arrays(archive, layout(metadata)), metadata
         except HandcnnError as error:
             raise unusable(path, error) from error
-        except OSError as error:
-            raise unreadable(path, error) from error
+        except MemoryError:
+            raise
         except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class
+            # EINVAL among them, for a seek to before the start; other OSErrors tell of the system.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise unreadable(path, error) from error
             fault = f"is not a complete .npz file of handcnn: {one_line(error)}"
             raise HandcnnError(f"{one_line(path)} {fault}") from error
 
@@ -101,10 +112,10 @@ def reason(error: Exception) -> str:
     return f"there is no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> HandcnnError:
+def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> UnreadableError:
     """Return the error for a file that the system does not let us read."""
     cause = getattr(error, "strerror", None) or error
-    return HandcnnError(f"cannot read {one_line(path)}: {one_line(cause)}")
+    return UnreadableError(f"cannot read {one_line(path)}: {one_line(cause)}")
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -181,8 +192,8 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[Shape, np.dtype[A
             version = npy.read_magic(stream)
             if version != (1, 0):
                 raise ValueError(f".npy version {version} is not (1, 0)")
-            shape, _, dtype = npy.read_array_header_1_0(stream)
-        except zipfile.BadZipFile:
+            shape, _, dtype = npy.read_array_header_1_0(stream, MAX_HEADER_BYTES)
+        except (zipfile.BadZipFile, MemoryError):
             raise
         except Exception as error:  # a damaged header makes its parser raise almost any class
             raise HandcnnError(f"the header of the array {name!r} is damaged") from error

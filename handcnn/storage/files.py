@@ -18,18 +18,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The bytes go to a hidden temporary file in the same folder. They are flushed to the disk, then
     the file is renamed to `path`. Whenever the process stops, `path` holds its former content or
-    the new one. A write that fails removes its temporary file and leaves `path` as it was. A
-    symlink stays, and the file that it points to is replaced.
+    the new one. A write that fails removes its temporary file and leaves `path` as it was. Of
+    several writes at a time, the last to end wins. A symlink stays, and the file that it points to
+    is replaced. The permissions of a former file stay, too.
 
     Raises:
-        HandcnnError: `path` is a folder, a device, a pipe or a socket, which nothing may replace.
+        HandcnnError: `path` is a folder, a device, a pipe or a socket, which nothing may replace,
+            or a file that nobody may write to.
         OSError: the folder is missing or not writable, or the disk is full; it names `path`.
     """
-    _refuse_special(Path(path))
+    permissions = _permissions(Path(path))
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f"{_own_names()}{os.urandom(8).hex()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
+            with suppress(OSError):  # not every file system knows locks
+                lock_file(file)  # it shows that this process lives
+            if permissions is not None:
+                with suppress(OSError):  # nor permissions
+                    temporary.chmod(permissions)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -43,34 +50,64 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def _refuse_special(path: Path) -> None:
-    """Refuse what is there and is not a regular file; renaming would replace even a device."""
+def _own_names() -> str:
+    """Return how the names of this process's temporary files begin."""
+    return f".handcnn-{os.getpid()}-"
+
+
+def _permissions(path: Path) -> int | None:
+    """Return the permission bits of the file at `path`, None if there is nothing.
+
+    Raises:
+        HandcnnError: it must not be replaced. Renaming would replace even a device.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return
+        return None
     if not stat.S_ISREG(mode):
-        raise HandcnnError(
-            f"{one_line(path)} cannot be written: it is not a regular file; choose another name"
-        )
+        fault = "it is not a regular file; choose another name"
+    elif not mode & 0o222:
+        fault = "it is read-only; choose another name, or make it writable"
+    else:
+        return stat.S_IMODE(mode)
+    raise HandcnnError(f"{one_line(path)} cannot be written: {fault}")
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Remove the temporary files of writes into `folder` whose process was killed."""
-    with suppress(OSError):
-        for temporary in folder.glob(".*.tmp"):
-            temporary.unlink()
+def remove_temporary_files(folder: Path, *, own: bool = False) -> None:
+    """Remove the temporary files of writes into `folder` whose process was killed.
+
+    Args:
+        folder: the folder.
+        own: remove those of this process as well, which is about to end.
+    """
+    for temporary in folder.glob(".handcnn-*.tmp"):
+        is_own = own and temporary.name.startswith(_own_names())
+        if is_own or not _is_locked(temporary):
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("r+b") as file:
+            lock_file(file)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:  # it has just gone, or the file system knows no locks
+        pass
+    return False
 
 
 def flush_folder(folder: Path) -> None:
     """Make new names in `folder` survive a power cut, where the system can promise that."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # not every file system can
+        with suppress(OSError):  # not every file system can, and not every folder may be opened
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def lock_file(file: BinaryIO) -> None:

@@ -6,14 +6,15 @@ parameters lay in memory in another order than C's.
 """
 
 import os
-from collections.abc import Mapping
-from math import inf, prod
+from collections.abc import Mapping, Sized
+from math import prod
 from typing import Any, cast
 
 import numpy as np
 
 from handcnn.errors import HandcnnError
 from handcnn.layers import LAYERS, Conv2D, Layer
+from handcnn.layers.checks import check_learning_rate
 from handcnn.network import Network
 from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
 from handcnn.text import one_line
@@ -23,6 +24,7 @@ from handcnn.types import Array, Shape
 # numbers of an image, in 1.8 million multiplications.
 MOST_NUMBERS = 10_000_000
 MOST_MULTIPLICATIONS = 1_000_000_000
+MOST_LAYERS = 1_000
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
@@ -89,7 +91,8 @@ def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str
     architecture = net.architecture()
     try:
         for config in architecture["layers"]:
-            _check_learning_rate(config)
+            check_learning_rate(config["class"], config.get("learning_rate", 0))
+        _check_number(net.layers)
         _check_cost(net)
     except ValueError as error:
         raise HandcnnError(f"{one_line(path)} was not written: {error}") from None
@@ -99,6 +102,7 @@ def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str
 def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
     """Return the shape and dtype of every parameter of an architecture, building no layer."""
     try:
+        _check_number(metadata["layers"])
         return {
             f"layer{i}.{name}": (shape, DTYPES[metadata["dtypes"][f"layer{i}.{name}"]])
             for i, config in enumerate(metadata["layers"])
@@ -132,20 +136,15 @@ def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array])
     arguments = {name: value for name, value in config.items() if name != "class"}
     if forbidden := {"rng", "dtype"} & arguments.keys():  # these are not kept in files
         raise ValueError(f"{config['class']} has an argument {min(forbidden)!r}")
-    _check_learning_rate(config)
     layer_class = LAYERS[config["class"]]
     for name in layer_class.parameter_shapes(config):
         arguments["dtype"] = arrays[f"layer{i}.{name}"].dtype
     return layer_class(**arguments)
 
 
-def _check_learning_rate(config: Mapping[str, Any]) -> None:
-    rate = config.get("learning_rate", 0.0)
-    if type(rate) not in (int, float) or not 0 <= float(rate) < inf:
-        raise ValueError(
-            f"{config['class']} expects learning_rate to be a finite number of at least 0, "
-            f"got {rate!r}"
-        )
+def _check_number(layers: Sized) -> None:
+    if len(layers) > MOST_LAYERS:
+        raise HandcnnError(f"it has {len(layers):,} layers, {MOST_LAYERS:,} are allowed")
 
 
 def _checked_input_shape(shape: Any) -> Shape | None:

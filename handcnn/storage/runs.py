@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.checkpoints import HISTORY_COLUMNS
 from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_temporary_files
+from handcnn.text import one_line
 
 OUTPUTS = Path("outputs")
-LATEST = Path("latest")  # stands for the newest run
+LATEST = "latest"  # stands for the newest run; Path("latest") is a folder of that name
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
@@ -26,6 +27,8 @@ STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: datetime) -> Path:
     """Make the folder `<date-time>-<dataset>[-<name>]`, a new one even within the same second.
+
+    The newest run is found by these names, so `now` must be UTC: local time can go back.
 
     Raises:
         OSError: it cannot be made.
@@ -40,7 +43,9 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
             continue
         flush_folder(output_dir)
         return folder
-    raise HandcnnError(f"{output_dir} holds a thousand runs named {stem}; choose another --name")
+    raise HandcnnError(
+        f"{one_line(output_dir)} holds a thousand runs named {stem}; choose another --name"
+    )
 
 
 @contextmanager
@@ -50,7 +55,7 @@ def new_run(output_dir: Path, dataset: str, name: str | None) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    folder = create_run_folder(output_dir, dataset, name, datetime.now())
+    folder = create_run_folder(output_dir, dataset, name, datetime.now(UTC))
     try:
         with locked(folder):
             yield folder
@@ -70,7 +75,8 @@ def locked(folder: Path) -> Iterator[None]:
             lock_file(file)
         except (BlockingIOError, PermissionError):
             raise HandcnnError(
-                f"{folder} is being trained by another process; wait until it ends, or stop it"
+                f"{one_line(folder)} is being trained by another process; wait until it ends, or "
+                "stop it"
             ) from None
         except OSError:
             pass  # a file system without locks is no reason to refuse
@@ -87,7 +93,9 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def newest_run(output_dir: Path, holding: str, advice: str = "train one first") -> Path:
-    """Return the folder of the newest run that holds the file `holding`.
+    """Return the folder of the run that was started last, of those that hold the file `holding`.
+
+    Runs that may not be read are passed over.
 
     Raises:
         HandcnnError: there is none.
@@ -95,11 +103,18 @@ def newest_run(output_dir: Path, holding: str, advice: str = "train one first") 
     folders = [
         folder
         for folder in output_dir.glob("*")
-        if STARTED.match(folder.name) and (folder / holding).is_file()
+        if STARTED.match(folder.name) and _is_file(folder / holding)
     ]
     if not folders:
-        raise HandcnnError(f"no run in {output_dir} holds {holding}; {advice}")
+        raise HandcnnError(f"no run in {one_line(output_dir)} holds {holding}; {advice}")
     return max(folders, key=_sorting_key)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder on the way may belong to somebody else
+        return False
 
 
 def _sorting_key(folder: Path) -> list[str | int]:
@@ -108,20 +123,21 @@ def _sorting_key(folder: Path) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def find(run: Path, output_dir: Path, advice: str) -> Path:
-    """Return the folder of a run, given as its path or as `latest`.
+def find(run: Path | str, output_dir: Path, advice: str) -> Path:
+    """Return the folder of a run, given as its path or as LATEST.
 
     Raises:
         HandcnnError: there is none, with `advice`, or it holds no checkpoint.
     """
     if run == LATEST:
         return newest_run(output_dir, CHECKPOINT, advice)
-    if not (run / CHECKPOINT).is_file():
+    folder = Path(run)
+    if not (folder / CHECKPOINT).is_file():
         raise HandcnnError(
-            f"{run} is not the folder of a run: it holds no {CHECKPOINT}; "
-            f"give a folder inside {output_dir}, or latest"
+            f"{one_line(folder)} is not the folder of a run: it holds no {CHECKPOINT}; "
+            f"give a folder inside {one_line(output_dir)}, or {LATEST}"
         )
-    return run
+    return folder
 
 
 def tested_accuracy(folder: Path, epochs: int) -> float | None:
