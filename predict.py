@@ -19,13 +19,12 @@ from typing import TextIO
 
 try:
     import numpy as np
-    import numpy.typing as npt
 
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
     from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
     from handcnn.formatting import percent
-    from handcnn.pictures import load_picture, prepare_picture, save_sheet, to_batch
+    from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
     from handcnn.text import one_line
     from handcnn.types import Array
 except ModuleNotFoundError as error:
@@ -59,7 +58,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
-        "--show", type=cli.png, metavar="FILE", help="write a PNG of what the network saw"
+        "--show", type=cli.png, metavar="FILE", help="write a PNG of what the network saw and said"
     )
     options = parser.parse(arguments)
     read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
@@ -82,23 +81,30 @@ def predict(options: argparse.Namespace) -> int:
     classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    seen = []
+    reads_digits = [*classes] == [*"0123456789"]  # other things may come in parts
+    tiles = []
     for path, name in zip(options.pictures, names, strict=True):
+        tile = Tile("standard input" if path == STDIN else Path(path).name)
         try:
-            image = read(path)
+            image, several = read(path)
         except HandcnnError as error:
             cli.print_failure("predict.py", str(error))
-            continue
-        seen.append(image)
-        print(f"{name:{width}}  {answer(probabilities(weights, net, image), classes)}", flush=True)
-    if options.show is not None and seen:
-        save_sheet(options.show, seen)
+        else:
+            row = probabilities(weights, net, image)
+            several &= reads_digits
+            remark = "   there seem to be several digits" if several else ""
+            print(f"{name:{width}}  {answer(row, classes)}{remark}", flush=True)
+            best = row.argmax()
+            tile = Tile(tile.name, image, classes[best], percent(row[best]), several)
+        tiles.append(tile)
+    if options.show is not None:
+        save_sheet(options.show, tiles)
         print(f"what the network saw: {one_line(options.show)}")
-    return 0 if len(seen) == len(names) else 1
+    return 1 if any(tile.picture is None for tile in tiles) else 0
 
 
-def read(path: Path | str) -> npt.NDArray[np.uint8]:
-    """Return the digit in a picture as the network expects it: uint8 (28, 28).
+def read(path: Path | str) -> Prepared:
+    """Return the digit in a picture as the network expects it, and whether it seems to be one.
 
     Raises:
         HandcnnError: the file is not a picture, or nothing is drawn on it.
@@ -106,7 +112,7 @@ def read(path: Path | str) -> npt.NDArray[np.uint8]:
     name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
     try:
-        return prepare_picture(picture)
+        return examine_picture(picture)
     except HandcnnError as error:
         raise HandcnnError(f"{name}: {error}") from error
 
@@ -138,7 +144,7 @@ def waits(file: TextIO) -> bool:
         return True
 
 
-def probabilities(weights: Path, net: Network, image: npt.NDArray[np.uint8]) -> Array:
+def probabilities(weights: Path, net: Network, image: Array) -> Array:
     """Return the probability of each class (K,).
 
     Raises:

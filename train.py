@@ -1,6 +1,8 @@
-"""Train the documented network on MNIST, by hand-derived gradients alone.
+"""Train a network on MNIST, by hand-derived gradients alone.
 
-    python train.py                            the full training, results in outputs/
+    python train.py                            the documented network, results in outputs/
+    python train.py --network lenet            two convolutions with pooling: 99 % within seconds
+    python train.py --network deep             six convolutions: 99.6 % within minutes
     python train.py --epochs 3                 a short one
     python train.py --limit 5000 --epochs 2    on 5,000 images, a matter of seconds
     python train.py --dataset fashion-mnist    on other images; one's own, too: see README.md

@@ -151,24 +151,27 @@ def bind(path: Path) -> None:
         unix.bind(path.name)  # the path of a socket must be short
 
 
-SPECIAL: dict[str, Callable[[Path], object]] = {
-    "a folder": Path.mkdir,
-    "a FIFO": lambda path: os.mkfifo(path),
-    "a socket": bind,
-    "a link to a device": lambda path: path.symlink_to(os.devnull),
-    "a read-only file": lambda path: path.touch(0o444),
+NOT_REGULAR = "not a regular file; choose another name"
+PROTECTED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (Path.mkdir, NOT_REGULAR),
+    "a FIFO": (lambda path: os.mkfifo(path), NOT_REGULAR),
+    "a socket": (bind, NOT_REGULAR),
+    "a link to a device": (lambda path: path.symlink_to(os.devnull), NOT_REGULAR),
+    "a read-only file": (
+        lambda path: path.touch(0o444),
+        "read-only; choose another name, or make it writable",
+    ),
 }
 
 
 @posix
-@pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
-def test_what_must_not_be_replaced_never_is(former: Path, make: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(("make", "fault"), PROTECTED.values(), ids=PROTECTED)
+def test_what_must_not_be_replaced_never_is(
+    former: Path, make: Callable[[Path], object], fault: str
+) -> None:
     former.unlink()
     make(former)
     before = former.lstat()
-    fault = "not a regular file; choose another name"
-    if former.is_file():
-        fault = "read-only; choose another name, or make it writable"
     message = refused(lambda: write("a.bin"), HandcnnError)
     assert message == f"a.bin cannot be written: it is {fault}"
     assert former.lstat() == before
@@ -196,10 +199,10 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_and_then_the_name(
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(former: Path) -> None:
-    for name in (".handcnn-123-4567.tmp", ".mine.tmp"):
+    for name in (".handcnn-123-4.tmp", ".mine.tmp", "b.tmp"):
         (former.parent / name).touch()
     remove_temporary_files(former.parent)
-    assert listing(former.parent) == [".mine.tmp", "a.bin"]
+    assert listing(former.parent) == [".mine.tmp", "a.bin", "b.tmp"]
 
 
 @posix

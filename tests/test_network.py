@@ -20,6 +20,7 @@ from builders import (
     geometries,
     literal_step,
     network,
+    refused,
     slopes_agree,
     step_by_loops,
     trained,
@@ -150,6 +151,41 @@ def test_a_network_descends_the_sum_of_the_losses() -> None:
     assert 6 * (before - after) == pytest.approx(1e-7 * squared, rel=1e-3)
 
 
+def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
+    """Calls are counted, not seconds. Seen to fail: every pair of layers was compared."""
+
+    def calls(count: int) -> int:
+        layers = [*(InputLayer() for _ in range(count)), OutputLayer(4, 3)]
+        events: list[str] = []
+        sys.setprofile(lambda _frame, event, _argument: events.append(event))
+        try:
+            Network(layers)
+        finally:
+            sys.setprofile(None)
+        return len(events)
+
+    assert calls(2000) < 3 * calls(1000)
+
+
+@pytest.mark.parametrize("name", ["layer1.weights", "layer2.weights", "layer3.bias"])
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_a_read_only_parameter_is_refused_before_anything_changes(
+    name: str, is_fused: bool
+) -> None:
+    """Seen to fail: the fused step had updated half of the parameters by then."""
+    net, (x, y) = network(), batch(SMALL.fusable if is_fused else SMALL)
+    net.backward(loss_gradient(net.forward(x), y))
+    array = net.parameters()[name]
+    array.flags.writeable = False
+    before = copies(net.parameters())
+    message = f"{name} is a read-only array; assign a copy of it to train it"
+    assert refused(lambda: net.train_step(x, y)) == message
+    assert refused(net.update_params) == message
+    compare(net.parameters(), before, rounding=0)
+    array.flags.writeable = True
+    net.train_step(x, y)
+
+
 # --- the documented network, and its table -------------------------------------------------------
 
 
@@ -197,6 +233,17 @@ def test_predictions_of_any_number_of_images(n: int, hidden: type[HiddenLayer]) 
         np.testing.assert_array_equal(classes, probabilities.argmax(axis=1))
 
 
+def test_an_input_with_nan_has_no_class() -> None:
+    net, (x, _) = network(), batch()
+    x[1, 0, 2, 2] = np.nan
+    probabilities = net.predict_proba(x)
+    assert np.isnan(probabilities).any(axis=1).tolist() == [False, True]
+    assert refused(lambda: net.predict(x)) == (
+        "predict finds no class for input 1: its probabilities are NaN; "
+        "look for NaN and very large numbers in it and in the parameters"
+    )
+
+
 # --- parameters by name --------------------------------------------------------------------------
 
 
@@ -218,22 +265,6 @@ def test_with_parameters_leaves_the_network_alone() -> None:
     net.backward(loss_gradient(y_pred, y))
     compare(net.gradients(), step_by_loops(before, x, y, SMALL)[1])
     compare(net.parameters(), before, rounding=0)
-
-
-def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
-    """Calls are counted, not seconds. Seen to fail: every pair of layers was compared."""
-
-    def calls(count: int) -> int:
-        layers = [*(InputLayer() for _ in range(count)), OutputLayer(4, 3)]
-        events: list[str] = []
-        sys.setprofile(lambda _frame, event, _argument: events.append(event))
-        try:
-            Network(layers)
-        finally:
-            sys.setprofile(None)
-        return len(events)
-
-    assert calls(2000) < 3 * calls(1000)
 
 
 def test_import_loads_numpy_and_nothing_slower() -> None:

@@ -109,7 +109,7 @@ Complaint = Callable[..., str]
 def complaint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Complaint:
-    """Return a function that runs a program in an empty folder and returns its one line."""
+    """Return a function that runs a program in a folder of two files and returns its one line."""
     monkeypatch.chdir(tmp_path)
     for program in (train.train, predict.predict):  # a value that slips through is not tried out
         monkeypatch.delattr(program.__module__ + "." + program.__name__)

@@ -7,6 +7,7 @@ digit is stored, lit or turned in another way, the oracle is the plain picture o
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import struct
@@ -23,6 +24,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile
+from scipy import ndimage
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import load_picture, prepare_picture, reading, to_batch
@@ -136,6 +138,67 @@ def test_thin_lines_get_the_width_of_a_pen(canvas: int, size: int, pen: int) -> 
 def test_faint_digits_become_bright(contrast: float) -> None:
     faint = 200 - contrast * (255 - drawn().astype(float)) / 255 * 150
     assert_alike(prepare_picture(np.rint(faint)), prepare_picture(drawn()), 0.99)
+
+
+# --- Small pictures of thick digits ------------------------------------------------------------
+
+FINE = 16  # pixels of the drawing in one of the picture
+
+
+def thick(digit: str, pen: float) -> Array:
+    """Return the true ink, True on False, as fine as needed, cropped to the digit."""
+    image = Image.new("L", (1600, 1600))
+    draw, width = ImageDraw.Draw(image), round(pen * 1000)
+    rings = {"0": [(400, 300, 1100, 1300)], "8": [(500, 300, 1000, 800), (450, 750, 1050, 1300)]}
+    for box in rings.get(digit, []):
+        outside = np.add(box, (-width / 2, -width / 2, width / 2, width / 2))
+        draw.ellipse(tuple(outside), outline=255, width=width)
+    for line in [] if digit in rings else DIGITS[digit]:
+        points = [(300 + 1000 * x, 300 + 1000 * y) for x, y in line]
+        draw.line(points, 255, width, "curve")
+        for x, y in points:  # round ends
+            draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), 255)
+    ink = np.asarray(image) > 127
+    rows, columns = np.nonzero(ink)
+    return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def averaged(ink: Array, side: int, margin: int) -> Array:
+    """Return how much ink is in each pixel of a square: its longer side fills the margins."""
+    length = side - 2 * margin
+    height, width = (max(1, round(n * length / max(ink.shape))) for n in ink.shape)
+    fine = Image.fromarray(ink).convert("L").resize((width * FINE, height * FINE))
+    shares = np.asarray(fine, float).reshape(height, FINE, width, FINE).mean((1, 3)) / 255
+    square = np.zeros((side, side))
+    y, x = (side - height) // 2, (side - width) // 2
+    square[y : y + height, x : x + width] = shares
+    return square
+
+
+def as_mnist(ink: Array) -> Array:
+    """Return the ink in a box of 20 pixels, its centre of mass in the middle of 28x28."""
+    picture = averaged(ink, 60, 20)
+    y, x = (round(30 - at) for at in ndimage.center_of_mass(picture))
+    return np.roll(picture, (y, x), (0, 1))[16:44, 16:44]
+
+
+def as_jpeg(picture: Array) -> Array:
+    file = io.BytesIO()
+    Image.fromarray(np.rint(picture).astype(np.uint8)).save(file, "jpeg", quality=50)
+    return np.asarray(Image.open(file), float)
+
+
+@pytest.mark.parametrize("pen", [0.2, 0.3, 0.45])
+@pytest.mark.parametrize("digit", ["0", "8", "1", "2", "4", "5"])
+def test_thick_digits_in_small_pictures(digit: str, pen: float) -> None:
+    """Whatever their margin, light on dark and dark on light, clean and as a JPEG in greys."""
+    ink = thick(digit, pen)
+    expected = as_mnist(ink)
+    for side, margin, light in itertools.product((20, 28, 64, 200), (0, 1, 3), (True, False)):
+        square = averaged(ink, side, margin)
+        square = square if light else 1 - square
+        for grey in (255 * square, as_jpeg(60 + 140 * square)):
+            assert_alike(prepare_picture(grey), expected, 0.85)
 
 
 # --- What is not the digit ---------------------------------------------------------------------
@@ -581,15 +644,26 @@ def test_damaged_files_load_or_are_refused(
         assert prepare_picture(grey).shape == (28, 28)
 
 
+@pytest.mark.parametrize("narrowing", [0, 0.1, 0.2])
 @pytest.mark.parametrize("border", [0.02, 0.08, 0.15])
-def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(border: float) -> None:
-    """The desk is darker than the ink and goes all around, so that no border shows the paper."""
-    grey = drawn("5", 400, 24, (600, 800), (170, 200)) * (130 / 255) + 70  # ink 70, paper 200
+def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(
+    border: float, narrowing: float
+) -> None:
+    """The desk is darker than the ink and goes all around, so that no border shows the paper.
+
+    Seen from its lower side, the sheet narrows upwards.
+    """
+    grey = drawn("5", 350, 24, (600, 800), (140, 260)) * (130 / 255) + 70  # ink 70, paper 200
     sheet = np.random.default_rng(0).normal(grey, 4)
     desk = np.random.default_rng(1).normal(60, 4, sheet.shape)
-    b = round(border * sheet.shape[1])
-    desk[b:-b, b:-b] = sheet[b:-b, b:-b]
-    assert_alike(prepare_picture(desk), prepare_picture(sheet), 0.9)
+    height, width = sheet.shape
+    b, narrow = round(border * width), round(narrowing * width)
+    outline = Image.new("1", (width, height))
+    ImageDraw.Draw(outline).polygon(
+        [(b + narrow, b), (width - b - narrow, b), (width - b, height - b), (b, height - b)], 1
+    )
+    photo = np.where(np.asarray(outline), sheet, desk)
+    assert_alike(prepare_picture(photo), prepare_picture(sheet), 0.9)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,10 @@ from handcnn.storage.checkpoints import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
+# A run with all that changes from step to step: learning rates, distortions, an average.
+LENET = ["--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"]
+LENET += ["--epochs", "3", "--augment", "distort", "--average", "0.9"]
+
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
@@ -54,11 +58,12 @@ def forks() -> Iterator[Forks]:
 class Outputs:
     """A folder of runs, with one run in it, which has to end as the undisturbed one did."""
 
-    def __init__(self, forks: Forks, path: Path, undisturbed: Path) -> None:
+    def __init__(self, forks: Forks, path: Path, undisturbed: Path, is_lenet: bool = False) -> None:
         self.forks, self.path, self.undisturbed = forks, path, undisturbed
+        self.options = LENET if is_lenet else OPTIONS
 
     def start(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
-        arguments = (*OPTIONS, "--output-dir", str(self.path), *options)
+        arguments = (*self.options, "--output-dir", str(self.path), *options)
         return self.forks.train(*arguments, setup=setup, kill_after=kill_after)
 
     def resume(self, *options: str, setup: str = "", kill_after: float | None = None) -> Result:
@@ -96,6 +101,21 @@ def undisturbed(oracle: tuple[Path, float]) -> Path:
     return oracle[0]
 
 
+@pytest.fixture(scope="module")
+def lenet_oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Train `LENET` without a fault; return the folder and how many seconds it took."""
+    path = tmp_path_factory.mktemp("lenet")
+    outputs = Outputs(forks, path, path, is_lenet=True)
+    result = outputs.start()
+    assert (result.code, result.err) == (0, "")
+    return outputs.run, result.seconds
+
+
+@pytest.fixture
+def lenet_outputs(forks: Forks, tmp_path: Path, lenet_oracle: tuple[Path, float]) -> Outputs:
+    return Outputs(forks, tmp_path / "outputs", lenet_oracle[0], is_lenet=True)
+
+
 @pytest.fixture
 def outputs(forks: Forks, tmp_path: Path, undisturbed: Path) -> Outputs:
     return Outputs(forks, tmp_path / "outputs", undisturbed)
@@ -130,7 +150,7 @@ def assert_all_complete(folder: Path) -> None:
                 assert path.read_text().endswith("\n")
                 assert {len(row) for row in rows} == {len(HISTORY_COLUMNS)}
             case "run.json":
-                assert json.loads(path.read_text())["parameters"] == 1_606_666
+                assert json.loads(path.read_text())["parameters"] in (1_606_666, 80_202)
             case name:
                 assert name in PICTURES
                 with Image.open(path) as image:
@@ -144,16 +164,24 @@ def assert_says(result: Result, code: int, message: str) -> None:
 # Killed at random --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("network", "share"), [("documented", 1.0), ("lenet", 0.16)])
 def test_killed_at_random_instants(
-    forks: Forks, oracle: tuple[Path, float], tmp_path: Path, pytestconfig: pytest.Config
+    request: pytest.FixtureRequest,
+    forks: Forks,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    network: str,
+    share: float,
 ) -> None:
-    undisturbed, seconds = oracle
-    rng, kills = np.random.default_rng(0), pytestconfig.getoption("--kills")
+    is_lenet = network == "lenet"
+    undisturbed, seconds = request.getfixturevalue("lenet_oracle" if is_lenet else "oracle")
+    rng = np.random.default_rng(0)
     done = trainings = 0
+    kills = round(share * pytestconfig.getoption("--kills"))
     while done < kills:
         trainings += 1
-        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed)
-        left = min(10, kills - done)
+        outputs = Outputs(forks, tmp_path / str(trainings), undisturbed, is_lenet)
+        left = min(17, kills - done)
         code = -9
         while code == -9:
             # Short waits are the more frequent, or most kills would hit the end.
@@ -299,6 +327,39 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
     outputs.assert_resumes() if result.code else assert_equal(run, outputs.undisturbed)
 
 
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("function", ["training.loss_function", "app.session.evaluate"])
+def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
+    lenet_outputs: Outputs, name: str, function: str
+) -> None:
+    """Rates, distortions and average go on from the end of the epoch before, to the last bit.
+
+    Three steps and one validation are an epoch; `function` is called in the middle of the second
+    epoch, and at its end, before it is saved.
+    """
+    number = 5 if function == "training.loss_function" else 2
+    stop = f"at_call({number}, 'handcnn.{function}', lambda: send(signal.{name}))"
+    assert lenet_outputs.start(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
+    assert lenet_outputs.epochs == (2 if (number, name) == (2, "SIGINT") else 1)
+    lenet_outputs.assert_resumes()
+
+
+def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
+    """Its options do not name network, schedule, augmentation and average, nor does it say more."""
+    stop = "at_call(3, 'handcnn.app.session.train_epoch', lambda: send(signal.SIGKILL))"
+    assert outputs.start(setup=stop).code == -9
+    path = outputs.run / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    metadata = json.loads(str(arrays["metadata"]))
+    assert metadata.pop("has_average") is False
+    for name in ("network", "schedule", "augment", "average"):
+        del metadata["options"][name]
+    np.savez(path, **(arrays | {"metadata": np.array(json.dumps(metadata))}))
+    assert outputs.epochs == 2
+    outputs.assert_resumes()
+
+
 def test_killed_before_anything_was_trained(outputs: Outputs) -> None:
     kill = "at_call(2, 'os.fsync', lambda: send(signal.SIGKILL))"
     assert outputs.start(setup=kill).code == -9
@@ -393,38 +454,27 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(
-    outputs: Outputs, finished: Path
-) -> None:
+def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_path: Path) -> None:
     """Seen to end in a traceback after the whole training, and again at each resume."""
     result = subprocess.run(
-        command(*OPTIONS, "--output-dir", outputs.path),
+        command(*OPTIONS, "--output-dir", tmp_path),
         env=os.environ | {"MPLBACKEND": "bogus"},
         capture_output=True,
         text=True,
         check=False,
     )
+    (folder,) = tmp_path.iterdir()
     start = "train.py: the pictures cannot be drawn: Key backend: 'bogus' is not a valid value "
     end = "; the test result is safe; when matplotlib works here, go on with: "
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(start)
-    assert result.stderr.endswith(f"{end}{resume_command(outputs.run)}\n")
+    assert result.stderr.endswith(f"{end}{resume_command(folder)}\n")
     assert "\ntest loss " in result.stdout
-    record = outputs.run / "run.json"
-    assert json.loads(record.read_text())["test"]
-    assert not list(outputs.run.glob("*.png"))
-    assert train.main(["--resume", str(outputs.run)]) == 0
+    assert json.loads((folder / "run.json").read_text())["test"]
+    assert not list(folder.glob("*.png"))
+    assert train.main(["--resume", str(folder)]) == 0
     for name in PICTURES:
-        assert (outputs.run / name).read_bytes() == (finished / name).read_bytes(), name
-
-
-def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
-    """Otherwise a run that is killed before it draws would seem to be finished."""
-    assert outputs.start("--epochs", "2").code == 0
-    kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
-    assert outputs.resume("--epochs", "4", setup=kill).code == -9
-    assert not list(outputs.run.glob("*.png"))
-    outputs.assert_resumes()
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_progress_bar_that_cannot_be_loaded() -> None:
@@ -504,6 +554,15 @@ def test_more_epochs_on_resuming_are_as_good_as_from_the_start(outputs: Outputs)
     stop = f"at_call(1, {TRAIN!r}, lambda: send(signal.SIGINT))"
     assert outputs.resume("--epochs", "4", setup=stop).code == 130
     outputs.assert_resumes("--dataset", "auto")
+
+
+def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
+    """Otherwise a run that is killed before it draws would seem to be finished."""
+    assert outputs.start("--epochs", "2").code == 0
+    kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
+    assert outputs.resume("--epochs", "4", setup=kill).code == -9
+    assert not list(outputs.run.glob("*.png"))
+    outputs.assert_resumes()
 
 
 def test_another_learning_rate(outputs: Outputs) -> None:
@@ -595,6 +654,14 @@ def other_network(state: Checkpoint) -> None:
     state.best = state.net.parameters()
 
 
+def other_data(**facts: Any) -> Callable[[Checkpoint], object]:
+    def forge(state: Checkpoint) -> None:
+        state.net = documented_network(state.options["learning_rate"], **facts)
+        state.best = state.net.parameters()
+
+    return forge
+
+
 def option(name: str, value: object) -> Callable[[Checkpoint], object]:
     return lambda state: state.options.update({name: value})
 
@@ -612,6 +679,10 @@ BAD_OPTIONS: dict[str, list[object]] = {
 UNUSABLE = "{folder}/checkpoint.npz cannot be used: "
 FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
     UNUSABLE + "it does not hold the network that train.py trains": [other_network],
+    UNUSABLE + "its network does not fit the data, images of shape (28, 28) in 10 classes": [
+        other_data(classes=3),
+        other_data(input_shape=(1, 27, 28)),
+    ],
     UNUSABLE + "its options are not those of train.py": [
         option("shell", "rm"),
         lambda state: state.options.pop("seed"),
@@ -658,22 +729,6 @@ def test_a_forged_checkpoint_is_refused(
         assert train.main(["--resume", str(tmp_path)]) == 1
         assert capsys.readouterr().err == f"train.py: {fault.format(folder=tmp_path)}\n"
         assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("facts", [{"classes": 3}, {"input_shape": (1, 27, 28)}])
-def test_a_forged_network_that_does_not_fit_the_data(
-    undisturbed: Path, tmp_path: Path, facts: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "checkpoint.npz"
-    state = load_checkpoint(undisturbed / "checkpoint.npz")
-    state.net = documented_network(state.options["learning_rate"], **facts)
-    state.best = state.net.parameters()
-    save_checkpoint(path, state)
-    assert train.main(["--resume", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == (
-        f"train.py: {path} cannot be used: its network does not fit the data, images of shape "
-        "(28, 28) in 10 classes\n"
-    )
 
 
 def test_best_weights_too_large_to_compute_with(outputs: Outputs, undisturbed: Path) -> None:

@@ -59,7 +59,7 @@ def row(epoch: int, /, **changes: object) -> dict[str, Any]:
     return {**dict(zip(HISTORY_COLUMNS, values, strict=True)), **changes}
 
 
-def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
+def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Checkpoint:
     rng = np.random.default_rng(seed)
     rng.integers(10, size=3, dtype=np.int32)  # half of a 64-bit number stays in the generator
     return Checkpoint(
@@ -68,6 +68,7 @@ def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
         rng=rng,
         history=[row(epoch) for epoch in range(1, epochs + 1)],
         options={"epochs": 3, "dataset": "digits", "limit": None},
+        average=network(seed + 200).parameters() if has_average else {},
     )
 
 
@@ -78,11 +79,6 @@ def assert_same_network(found: Network, expected: Network) -> None:
 
 
 # --- what was written is what is read ------------------------------------------------------------
-
-
-def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
-    Network([*(InputLayer() for _ in range(999)), OutputLayer(4, 3)]).save(tmp_path / "w.npz")
-    assert len(load_network(tmp_path / "w.npz").layers) == 1000
 
 
 def test_numpy_alone_reads_the_file_under_the_name_that_was_given(tmp_path: Path) -> None:
@@ -110,20 +106,31 @@ def test_numbers_of_numpy_and_no_input_shape(tmp_path: Path) -> None:
     assert (metadata["accuracy"], metadata["epoch"]) == (0.25, 3)
 
 
+def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
+    Network([*(InputLayer() for _ in range(999)), OutputLayer(4, 3)]).save(tmp_path / "w.npz")
+    assert len(load_network(tmp_path / "w.npz").layers) == 1000
+
+
 @every_dtype
 @pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
-def test_a_checkpoint_comes_back_whole(tmp_path: Path, dtype: type, epochs: int) -> None:
+@pytest.mark.parametrize("has_average", [False, True])
+def test_a_checkpoint_comes_back_whole(
+    tmp_path: Path, dtype: type, epochs: int, has_average: bool
+) -> None:
     """With every finite number: what overflows in a product is for those to say who multiply."""
-    saved = checkpoint(epochs=epochs)
+    saved = checkpoint(epochs=epochs, has_average=has_average)
     saved.net = network(dtype=dtype)
     trained(saved.net)[1].weights[:] = -np.finfo(dtype).max
     saved.best = network(100, dtype).parameters()
+    saved.average = network(200, dtype).parameters() if has_average else {}
     saved.net.save(tmp_path / "w.npz")
     save_checkpoint(tmp_path / "c.npz", saved)
     loaded = load_checkpoint(tmp_path / "c.npz")
     for net in (loaded.net, load_network(tmp_path / "w.npz")):
         assert_same_network(net, saved.net)
     compare(loaded.best, saved.best, rounding=0)
+    compare(loaded.average, saved.average, rounding=0)
+    assert bool(loaded.average) == has_average
     (x, y), best = builders.batch(GEOMETRY), loaded.net.with_parameters(loaded.best)
     with_best = saved.net.with_parameters(saved.best)
     np.testing.assert_array_equal(literal_step(best, x, y), literal_step(with_best, x, y))
@@ -158,6 +165,7 @@ def test_a_checkpoint_of_handcnn_0_1() -> None:
     state = load_checkpoint(FIXTURES / "checkpoint-0.1.npz")
     assert_same_network(state.net, network_of_0_1(scale=1))
     compare(state.best, network_of_0_1(scale=2).parameters(), rounding=0)
+    assert state.average == {}
     values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
     assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
     assert state.options == {"epochs": 3, "dataset": "digits", "limit": None}
@@ -464,9 +472,23 @@ def with_row(**changes: object) -> Forge:
     return with_metadata(history=[row(1, **changes)])
 
 
+NO_AVERAGE: tuple[Any, ...] = (False, 1, "true", None, [], ...)
 CHECKPOINT_DAMAGES: Damages = {
     CANNOT + "the array 'best.layer3.weights' is missing": [
         without_entry("best.layer3.weights.npy")
+    ],
+    CANNOT + "the array 'average.layer3.bias' is missing": [
+        without_entry("average.layer3.bias.npy")
+    ],
+    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": [
+        *(with_metadata(has_average=value) for value in NO_AVERAGE)
+    ],
+    CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": [
+        with_entry("average.layer1.bias.npy", npy(np.array([[1], [np.nan]], np.float32)))
+    ],
+    CANNOT + "the array 'average.layer1.bias' has shape (1, 2) of float32, "
+    "but (2, 1) of float32 is needed": [
+        with_entry("average.layer1.bias.npy", npy(np.zeros((1, 2), np.float32)))
     ],
     PROGRESS + "(there is no 'rng')": [with_metadata(rng=...)],
     PROGRESS + "(there is no 'state')": [with_metadata(rng={"bit_generator": "PCG64"})],
@@ -645,7 +667,10 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
         return None
     if isinstance(loaded, Network):
         return loaded.parameters()
-    return loaded.net.parameters() | {f"best.{name}": a for name, a in loaded.best.items()}
+    others = {"best": loaded.best, "average": loaded.average}
+    return loaded.net.parameters() | {
+        f"{kind}.{name}": array for kind, arrays in others.items() for name, array in arrays.items()
+    }
 
 
 @every_kind

@@ -166,65 +166,6 @@ def test_blocks_within_blocks_and_left_in_another_order() -> None:
     assert parts() == 1
 
 
-def test_a_number_of_threads_as_numpy_counts_them() -> None:
-    with use_threads(np.int64(2)):  # type: ignore[arg-type]
-        assert parts(2) == 2
-
-
-@pytest.mark.parametrize("failing", [1, 2, 3])
-def test_threads_that_cannot_be_started_leave_none_waiting(
-    monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
-    """The third is the one that holds BLAS to one thread."""
-    start_thread, calls = threading.Thread.start, count(1)
-
-    def limited(thread: threading.Thread) -> None:
-        if next(calls) == failing:
-            raise RuntimeError("can't start new thread")
-        start_thread(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
-    assert refused(lambda: use_threads(3).__enter__(), HandcnnError) == (
-        "a thread cannot be started (can't start new thread); "
-        "use fewer threads, or close other programs"
-    )
-    assert parts() == 1
-    with use_threads(3):
-        assert parts() == 3
-
-
-@pytest.mark.parametrize("moment", ["set", "restored"])
-def test_what_the_thread_that_holds_blas_raises_is_raised(
-    monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """Seen to wait for ever, for a thread that had died."""
-
-    @contextmanager
-    def failing(*_: object) -> Iterator[None]:
-        if moment == "restored":
-            yield
-        raise RuntimeWarning("two OpenMP libraries")
-
-    seen: list[str] = []
-
-    def user() -> None:
-        try:
-            with use_threads(2):
-                seen.append("inside")
-        except RuntimeWarning as error:
-            seen.append(str(error))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("threadpoolctl.threadpool_limits", failing)
-        thread = threading.Thread(target=user, daemon=True)
-        thread.start()
-        thread.join(30)
-        assert not thread.is_alive()
-    assert seen == ["inside"] * (moment == "restored") + ["two OpenMP libraries"]
-    with use_threads(2):  # the next one finds no lock held
-        pass
-
-
 def test_a_pool_belongs_to_the_thread_that_opened_it() -> None:
     with use_threads(2), ThreadPoolExecutor(1) as executor:
         assert executor.submit(parts).result() == 1
@@ -241,6 +182,11 @@ def test_several_threads_may_share_at_once() -> None:
 
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(user, range(4), timeout=30))
+
+
+def test_a_number_of_threads_as_numpy_counts_them() -> None:
+    with use_threads(np.int64(2)):  # type: ignore[arg-type]
+        assert parts() == 2
 
 
 # --- BLAS ----------------------------------------------------------------------------------------
@@ -284,6 +230,40 @@ def test_blas_has_one_thread_from_the_first_to_enter_to_the_last_to_leave(
                 move() if where == "here" else executor.submit(move).result()
             inside ^= {where}
             assert blas_threads() == ({1} if inside else {2})
+
+
+@pytest.mark.parametrize("moment", ["set", "restored"])
+def test_what_the_thread_that_holds_blas_raises_is_raised(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Seen to wait for ever, for a thread that had died."""
+
+    @contextmanager
+    def failing(*_: object) -> Iterator[None]:
+        if moment == "restored":
+            yield
+        raise RuntimeWarning("two OpenMP libraries")
+
+    seen: list[str] = []
+
+    def user() -> None:
+        try:
+            with use_threads(2):
+                seen.append("inside")
+        except RuntimeWarning as error:
+            seen.append(str(error))
+
+    running = threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr("threadpoolctl.threadpool_limits", failing)
+        thread = threading.Thread(target=user, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert seen == ["inside"] * (moment == "restored") + ["two OpenMP libraries"]
+    assert threading.active_count() == running
+    with use_threads(2):  # the next one finds no lock held
+        pass
 
 
 # --- errors and Ctrl-C ---------------------------------------------------------------------------
@@ -362,6 +342,33 @@ def test_ctrl_c_just_as_a_part_ends_does_not_wait_forever(monkeypatch: pytest.Mo
     thread.join(10)
     assert not thread.is_alive()
     assert len(raised) == 2
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_threads_that_cannot_be_started_leave_none_waiting(
+    monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The third is the one that holds BLAS to one thread."""
+    running, start_thread, calls = threading.active_count(), threading.Thread.start, count(1)
+
+    def limited(thread: threading.Thread) -> None:
+        if next(calls) == failing:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    def enter() -> None:
+        with use_threads(3):
+            pass
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert refused(enter, HandcnnError) == (
+        "a thread cannot be started (can't start new thread); "
+        "use fewer threads, or close other programs"
+    )
+    assert threading.active_count() == running
+    assert parts() == 1
+    with use_threads(3):
+        assert parts() == 3
 
 
 # --- processes -----------------------------------------------------------------------------------

@@ -46,10 +46,8 @@ function trace(context, side, colour) {
 }
 
 function paint() {
-  const side = Math.round(pad.clientWidth * devicePixelRatio);
-  if (pad.width !== side || pad.height !== side) pad.width = pad.height = side;
-  const context = pad.getContext("2d");
-  context.clearRect(0, 0, side, side);
+  const side = pad.clientWidth;
+  const context = resize(pad, side, side);
   trace(context, side, getComputedStyle(pad).color);
   const [{ picture, image } = {}] = visible();
   if (image) {
@@ -183,8 +181,15 @@ document.addEventListener("drop", (event) => {
   take(event.dataTransfer.files[0]);
 });
 
-new ResizeObserver(paint).observe(pad);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+const resized = new ResizeObserver((entries) => {
+  if (entries.some(({ target }) => target === pad)) paint();
+  layers.filter(({ canvas }) => entries.some(({ target }) => target === canvas)).forEach(paintLayer);
+});
+resized.observe(pad);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  paint();
+  paintLayers();
+});
 
 // Asking ------------------------------------------------------------------------------------------
 
@@ -278,8 +283,10 @@ const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 });
 
+const GAP = 7; // pixels between the tiles of a layer
+
 let classes = [];
-let layers = []; // the canvases of each layer
+let layers = []; // what the server said of each, with its canvas and the numbers that it shows
 let answer = null; // what is shown
 let fault = ""; // or why there is no answer
 let chosen = null; // the class that "why" explains, null for the answer
@@ -291,14 +298,20 @@ function bytes(text) {
   return numbers;
 }
 
-// Colour a canvas with the signed numbers from `start` on; without numbers it is clear.
-function colour(canvas, numbers, start = 0) {
-  const { width, height } = canvas;
-  if (!numbers) return canvas.getContext("2d").clearRect(0, 0, width, height);
+// Return signed numbers as the pixels of an image.
+function coloured(numbers, width, height) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[numbers[start + i] + 127];
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[numbers[i] + 127];
+  return image;
+}
+
+// Colour a canvas with signed numbers; without numbers it is clear.
+function colour(canvas, numbers) {
+  const { width, height } = canvas;
+  const context = canvas.getContext("2d");
+  if (numbers) context.putImageData(coloured(numbers, width, height), 0, 0);
+  else context.clearRect(0, 0, width, height);
 }
 
 function element(tag, properties = {}, ...children) {
@@ -315,8 +328,9 @@ function build(about) {
   $("bars").replaceChildren(...classes.map(bar));
   $("choice").replaceChildren($("choice").firstElementChild, ...classes.map(choice));
   $("answer").className = classes.every((name) => name.length === 1) ? "" : "name";
-  layers = about.layers.map((layer) => canvases(layer));
-  $("layers").replaceChildren(...about.layers.map((layer, i) => card(layer, layers[i])));
+  layers = about.layers.map((layer, i) => describe(layer, i === about.layers.length - 1));
+  $("layers").replaceChildren(...layers.map(card));
+  layers.forEach(({ canvas }) => resized.observe(canvas));
   colour($("ramp"), Int8Array.from({ length: 255 }, (_, i) => i - 127));
   chosen = null;
   show(null);
@@ -335,30 +349,89 @@ function choice(name, k) {
   return element("label", {}, input, element("span", { textContent: name }));
 }
 
-function canvases({ shape }) {
+// A layer as it is drawn: so many maps of this size. A unit is a map of one pixel.
+function describe({ title, shape, text, kernels }, isLast) {
   const [count, height, width] = shape.length === 3 ? shape : [shape[0], 1, 1];
-  return Array.from({ length: count }, () => element("canvas", { width, height }));
+  const names = isLast ? classes : null;
+  const canvas = element("canvas", { className: "maps" });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `What ${title} makes of the picture`);
+  const side = kernels && Math.sqrt(bytes(kernels).length / count);
+  const filters = kernels && sheet(bytes(kernels), side, side * count);
+  return { title, shape, text, count, height, width, names, canvas, filters, side };
 }
 
-function card({ title, shape, text, kernels }, maps) {
-  const kind = shape.length === 1 ? "unit" : shape[1] > 10 ? "map" : "small map";
-  const list = element("div", { className: `maps ${kind}` });
-  const side = kernels && Math.sqrt(bytes(kernels).length / maps.length);
-  maps.forEach((map, f) => {
-    const tile = element("div", {}, map);
-    if (kernels) {
-      const kernel = element("canvas", { width: side, height: side, className: "kernel" });
-      colour(kernel, bytes(kernels), f * side * side);
-      tile.prepend(kernel);
-    }
-    if (maps === layers.at(-1)) tile.append(element("span", { textContent: classes[f] }));
-    list.append(tile);
-  });
-  list.setAttribute("role", "img");
-  list.setAttribute("aria-label", `What ${title} makes of the picture`);
+function card({ title, shape, text, canvas }) {
   const heading = element("h3", { textContent: title },
     element("span", { className: "shape", textContent: shape.join(" × ") }));
-  return element("li", {}, heading, element("p", { textContent: text }), list);
+  return element("li", {}, heading, element("p", { textContent: text }), canvas);
+}
+
+// Maps one below the other on a canvas that is not on the page.
+function sheet(numbers, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(coloured(numbers, width, height), 0, 0);
+  return canvas;
+}
+
+// The width in which a map, a unit or a name can be told from others.
+function least({ width, names }) {
+  if (names?.some((name) => name.length > 2)) return 70;
+  return width === 1 ? 22 : width > 10 ? 42 : 34;
+}
+
+// Draw a layer: tiles in rows, each with its filter above and its name below, if there are any.
+// All are on one canvas, because hundreds of small ones make the page slow.
+function paintLayer(layer) {
+  const { canvas, numbers, count, height, width, names, filters, side } = layer;
+  const room = canvas.clientWidth - 2; // for the lines around the outer tiles
+  const zoom = room > 500 ? 1.35 : 1;
+  const columns = Math.max(1, Math.floor((room + GAP) / (zoom * least(layer) + GAP)));
+  const tile = (room + GAP) / columns - GAP;
+  const small = 0.4 * tile; // a filter
+  const above = filters ? small + 4 : 0;
+  const pitch = above + tile + (names ? 20 : 0) + GAP;
+  const rows = Math.ceil(count / columns);
+  canvas.style.height = `${rows * pitch}px`;
+  const context = resize(canvas, room + 2, rows * pitch);
+  const style = getComputedStyle(canvas);
+  context.imageSmoothingEnabled = false;
+  context.strokeStyle = style.getPropertyValue("--line");
+  context.font = `14px ${style.fontFamily}`;
+  context.textAlign = "center";
+  const maps = numbers && sheet(numbers, width, height * count);
+  for (let f = 0; f < count; f++) {
+    const x = 1 + (f % columns) * (tile + GAP);
+    const y = 1 + Math.floor(f / columns) * pitch;
+    if (filters) put(filters, side, side, f, x, y, small);
+    put(maps, width, height, f, x, y + above, tile);
+    context.fillStyle = style.color;
+    if (names) context.fillText(names[f], x + tile / 2, y + tile + 15, tile);
+  }
+
+  // Draw map f of a sheet in a frame, on whole pixels of the screen.
+  function put(source, w, h, f, ...place) {
+    const scale = devicePixelRatio;
+    const [x, y, s] = place.map((length) => Math.round(length * scale) / scale);
+    const line = 1 / scale;
+    context.lineWidth = line;
+    context.fillStyle = style.getPropertyValue("--track");
+    if (source) context.drawImage(source, 0, f * h, w, h, x, y, s, s);
+    else context.fillRect(x, y, s, s);
+    context.strokeRect(x - line / 2, y - line / 2, s + line, s + line);
+  }
+}
+
+// Give a canvas the pixels that it has on the screen, all clear; return its context, which counts
+// in the pixels of the page.
+function resize(canvas, width, height) {
+  const [w, h] = [width, height].map((length) => Math.round(length * devicePixelRatio));
+  const context = canvas.getContext("2d");
+  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+  context.resetTransform();
+  context.clearRect(0, 0, w, h);
+  context.scale(devicePixelRatio, devicePixelRatio);
+  return context;
 }
 
 // Show an answer of the server, a fault that it found in the picture, or, for null, nothing.
@@ -377,10 +450,12 @@ function show(next) {
   });
   showSeen();
   showWhy();
-  layers.forEach((maps, i) => {
-    const numbers = answer && bytes(answer.layers[i]);
-    maps.forEach((map, f) => colour(map, numbers, f * map.width * map.height));
-  });
+  layers.forEach((layer, i) => { layer.numbers = answer && bytes(answer.layers[i]); });
+  paintLayers();
+}
+
+function paintLayers() {
+  layers.forEach(paintLayer);
 }
 
 function showSeen() {
@@ -395,8 +470,9 @@ function showWhy() {
   const not = answer && k !== answer.answer ? "not " : "";
   $("why-class").textContent = k === undefined ? "" : `${not}${classes[k]}?`;
   [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
-  colour($("votes"), answer && bytes(answer.votes), k * 28 * 28);
-  colour($("gradient"), answer && bytes(answer.gradients), k * 28 * 28);
+  for (const [id, text] of [["votes", answer?.votes], ["gradient", answer?.gradients]]) {
+    colour($(id), text && bytes(text).subarray(k * 28 * 28, (k + 1) * 28 * 28));
+  }
 }
 
 function explain(k) {

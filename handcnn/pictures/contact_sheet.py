@@ -1,28 +1,84 @@
-"""Many prepared pictures in one PNG: what the network saw."""
+"""Many prepared pictures in one PNG: what the network saw of each, and what it answered."""
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from handcnn.pictures.drawing import FIELD
 from handcnn.storage.files import atomic_write
+from handcnn.text import one_line
 from handcnn.types import Array
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-def save_sheet(path: str | os.PathLike[str], pictures: Sequence[Array]) -> None:
-    """Write prepared pictures (28, 28) as one PNG, ten in a row, each pixel as a square of 6x6.
+MOST_COLUMNS = 10
+SIDE = 6 * FIELD  # of a tile, pixels
+GAP = 28  # around the tiles with their texts, pixels
+NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # below a tile, pixels
+WHITE, PALE, GREY, BLACK = 255, 235, 110, 0
+
+
+class Tile(NamedTuple):
+    """What a sheet shows of one picture."""
+
+    name: str
+    picture: Array | None = None  # (28, 28), bright on 0; None if it could not be read
+    answer: str = ""
+    probability: str = ""
+    several: bool = False  # whether there seem to be several digits
+
+
+def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
+    """Write at least one tile as one PNG, up to ten in a row, each with its texts below.
 
     Raises:
         OSError: the file cannot be written.
     """
-    columns = min(len(pictures), 10)
-    rows = -(-len(pictures) // columns)
-    pitch = FIELD + 2  # a thin grey line around each
-    sheet = np.full((rows * pitch, columns * pitch), 96, np.uint8)
-    for i, picture in enumerate(pictures):
-        y, x = i // columns * pitch + 1, i % columns * pitch + 1
-        sheet[y : y + FIELD, x : x + FIELD] = picture
+    rows = -(-len(tiles) // MOST_COLUMNS)
+    columns = -(-len(tiles) // rows)
+    width = SIDE + GAP
+    height = (BOTTOM if any(tile.several for tile in tiles) else REMARK) + GAP
+    sheet = Image.new("L", (GAP + columns * width, GAP + rows * height), WHITE)
+    for i, tile in enumerate(tiles):
+        sheet.paste(_drawn(tile), (GAP + i % columns * width, GAP + i // columns * height))
     with atomic_write(path) as file:
-        Image.fromarray(sheet.repeat(6, axis=0).repeat(6, axis=1)).save(file, format="PNG")
+        sheet.save(file, format="PNG")
+
+
+def _drawn(tile: Tile) -> Image.Image:
+    """Return a tile with its texts below."""
+    image = Image.new("L", (SIDE, BOTTOM), WHITE)
+    draw = ImageDraw.Draw(image)
+    small, large = _font(13), _font(18)
+    draw.text((0, NAME), _shortened(tile.name, small, SIDE), GREY, small)
+    if tile.picture is None:
+        draw.rectangle((0, 0, SIDE, SIDE - 1), PALE)
+        draw.text((SIDE // 2 - 40, SIDE // 2 - 9), "not readable", GREY, small)
+        return image
+    image.paste(Image.fromarray(tile.picture).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    room = int(SIDE - small.getlength(tile.probability))
+    draw.text((room, ANSWER + 4), tile.probability, GREY, small)
+    draw.text((0, ANSWER), _shortened(tile.answer, large, room - 8), BLACK, large)
+    if tile.several:
+        draw.text((0, REMARK), "several digits?", BLACK, small)
+    return image
+
+
+def _font(size: int) -> Font:
+    """Return Pillow's own font; it has the letters of ASCII."""
+    try:
+        return ImageFont.load_default(size)
+    except ImportError:  # a Pillow built without FreeType has one small font
+        return ImageFont.load_default()
+
+
+def _shortened(text: str, font: Font, width: int) -> str:
+    """Return the text in ASCII, escaped, its middle left out if it is wider than that."""
+    text = one_line(text).encode("ascii", "backslashreplace").decode()
+    shown, kept = text, len(text) // 2
+    while font.getlength(shown) > width and kept > 0:
+        kept -= 1
+        shown = f"{text[:kept]}...{text[len(text) - kept :]}"
+    return shown

@@ -66,7 +66,7 @@ def _is_sheet(sheet: Array, light: Array, written: Array) -> bool:
     if not (ends_in_the_picture and is_large and is_mostly_paper and written.any()):
         return False
     writing_is_large = max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
-    return bool(writing_is_large and sheet.sum() >= 0.9 * _rectangle_around(sheet).sum())
+    return bool(writing_is_large and _has_four_corners(sheet))
 
 
 def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
@@ -79,15 +79,17 @@ def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step:
     return bool(dark_as_ink and far_below_the_edge)
 
 
-def _rectangle_around(mask: Array) -> Array:
-    """Return the smallest rectangle around a mask (H, W), at any angle, cut at the border."""
-    grid = np.indices(mask.shape)
-    best = np.ones_like(mask)
-    for angle in np.radians(np.arange(0, 90, 2)):
-        axes = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-        inside = np.ones_like(mask)
-        for place in np.tensordot(axes, grid, 1):  # along the one side, then along the other
-            inside &= (place >= place[mask].min()) & (place <= place[mask].max())
-        if inside.sum() < best.sum():
-            best = inside
-    return best
+def _has_four_corners(mask: Array) -> bool:
+    """Whether a mask (H, W) is about a quadrilateral: it fills its convex hull, and that is one.
+
+    A sheet is, from whatever side the camera looks at it. A thick 0 is rounder.
+    """
+    pixels, angles = np.argwhere(mask), np.radians(np.arange(0, 360, 5))
+    outermost = pixels[(pixels @ [np.sin(angles), np.cos(angles)]).argmax(axis=0)]  # (n, 2)
+    y, x = (outermost - outermost[:, None]).transpose(2, 0, 1)  # (n, n), from each to each
+    # Twice the area of every triangle, with a sign for the side of its first edge it lies on.
+    triangles = y[:, :, None] * x[:, None] - x[:, :, None] * y[:, None]
+    i = np.arange(1, len(outermost))
+    hull = abs(triangles[0, i - 1, i].sum())
+    quadrilateral = np.ptp(triangles, axis=2).max()  # the two largest triangles on one diagonal
+    return bool(quadrilateral >= 0.9 * hull and 2 * mask.sum() >= 0.95 * hull)

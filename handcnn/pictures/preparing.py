@@ -9,15 +9,23 @@ digits. The result does not depend closely on any of them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from handcnn.pictures.digit import digit_among
+from handcnn.pictures.digit import digit_among, seem_several
 from handcnn.pictures.drawing import draw_digit, is_like_mnist
 from handcnn.pictures.ink import ink_in, strokes_in
 from handcnn.pictures.paper import without_desk
 from handcnn.types import Array
+
+
+class Prepared(NamedTuple):
+    """What was found in a picture."""
+
+    image: Array  # the digit as MNIST would have it: uint8 (28, 28), bright on 0
+    several: bool  # whether there seem to be several digits, which are now drawn as one
 
 
 def prepare_picture(grey: npt.ArrayLike) -> Array:
@@ -30,14 +38,20 @@ def prepare_picture(grey: npt.ArrayLike) -> Array:
     Raises:
         HandcnnError: there is nothing to see in the picture.
     """
+    return examine_picture(grey).image
+
+
+def examine_picture(grey: npt.ArrayLike) -> Prepared:
+    """Return what `prepare_picture` returns, and whether there seem to be several digits."""
     picture = np.asarray(grey, np.float32)
     if picture.ndim != 2 or picture.size == 0:
         raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
-            return candidate.astype(np.uint8)
+            return Prepared(candidate.astype(np.uint8), seem_several(candidate > 64))
     ink = ink_in(without_desk(picture))
-    return draw_digit(ink, digit_among(strokes_in(ink)))
+    digit = digit_among(strokes_in(ink))
+    return Prepared(draw_digit(ink, digit), seem_several(digit))
 
 
 def to_batch(pictures: Sequence[Array]) -> Array:

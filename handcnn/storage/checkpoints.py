@@ -91,7 +91,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
     layout = parameter_layout(metadata)
-    kinds = ("", "best.", "average.") if metadata.get("has_average") else ("", "best.")
+    has_average = metadata.get("has_average") is True  # files of 0.1 do not say
+    kinds = ("", "best.", "average.") if has_average else ("", "best.")
     return {f"{kind}{name}": entry for kind in kinds for name, entry in layout.items()}
 
 
