@@ -32,18 +32,6 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture
-def kills(request: pytest.FixtureRequest) -> int:
-    """How many trainings test_reliability.py kills at random instants."""
-    return int(request.config.getoption("--kills"))
-
-
-@pytest.fixture
-def damages(request: pytest.FixtureRequest) -> int:
-    """How many files test_storage.py damages at random in each of ten ways."""
-    return int(request.config.getoption("--damages"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that train.py has trained in this process."""

@@ -310,6 +310,13 @@ def test_edited_and_assigned_parameters_are_seen(
 
 
 @every_parameter_layer
+def test_the_first_parameter_decides_the_dtype_of_all(make: Make) -> None:
+    layer = make()
+    layer.bias = layer.bias.astype(F64)
+    assert layer.forward(X).dtype == layer.parameters()["bias"].dtype == np.float32
+
+
+@every_parameter_layer
 @pytest.mark.parametrize("name", ["weights", "bias"])
 def test_nan_in_a_parameter_shows_in_the_output(make: Make, name: str) -> None:
     layer = filled(make(dtype=F64))

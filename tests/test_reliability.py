@@ -169,7 +169,7 @@ def test_killed_at_random_instants(
     request: pytest.FixtureRequest,
     forks: Forks,
     tmp_path: Path,
-    kills: int,
+    pytestconfig: pytest.Config,
     fixture: str,
     options: list[str],
     share: float,
@@ -177,7 +177,7 @@ def test_killed_at_random_instants(
     undisturbed, seconds = request.getfixturevalue(fixture)
     rng = np.random.default_rng(0)
     done = trainings = 0
-    kills = round(share * kills)
+    kills = round(share * pytestconfig.getoption("--kills"))
     while done < kills:
         trainings += 1
         outputs = Outputs(forks, tmp_path / str(trainings), undisturbed, options)

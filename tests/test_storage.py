@@ -676,12 +676,16 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
 @every_kind
 @pytest.mark.parametrize("damage", [flip, splice])
 def test_a_damaged_file_is_refused_or_loads_what_was_saved(
-    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Damage, damages: int
+    tmp_path: Path,
+    valid: dict[str, list[bytes]],
+    kind: str,
+    damage: Damage,
+    pytestconfig: pytest.Config,
 ) -> None:
     """Whatever loads is one of the two files, whole: no mixture and no changed number."""
     path = tmp_path / "a.npz"
     originals = [load_or_refuse(kind, path, content) for content in valid[kind]]
-    rng = np.random.default_rng(0)
+    rng, damages = np.random.default_rng(0), pytestconfig.getoption("--damages")
     refused = 0
     for _ in range(damages):
         loaded = load_or_refuse(kind, path, damage(rng, *valid[kind]))
@@ -696,7 +700,11 @@ def test_a_damaged_file_is_refused_or_loads_what_was_saved(
 @every_kind
 @pytest.mark.parametrize("damage", [flip, splice, retype])
 def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_architecture_says(
-    tmp_path: Path, valid: dict[str, list[bytes]], kind: str, damage: Damage, damages: int
+    tmp_path: Path,
+    valid: dict[str, list[bytes]],
+    kind: str,
+    damage: Damage,
+    pytestconfig: pytest.Config,
 ) -> None:
     """The damage reaches the parsers behind the checksums; weights may have become other numbers.
 
@@ -707,7 +715,7 @@ def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_arch
     shapes = {name: (a.shape, a.dtype) for name, a in intact.items()}
     entries, others = (unzipped(file) for file in valid[kind])
     rng = np.random.default_rng(0)
-    for i in range(damages):
+    for i in range(pytestconfig.getoption("--damages")):
         # metadata half of the time; every entry begins with its header
         name = "metadata.npy" if i % 2 else rng.choice(list(entries))
         content = zipped({**entries, name: damage(rng, entries[name], others[name])})
