@@ -1,4 +1,4 @@
-"""Max-pooling. docs/backprop.md, section 6, derives it and says why ties matter."""
+"""Max-pooling. docs/backprop.md, section 8, derives it and says why ties matter."""
 
 from math import prod
 from typing import cast
