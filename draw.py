@@ -54,7 +54,8 @@ def draw(options: argparse.Namespace) -> int:
     weights = options.weights or newest_weights()
     net, metadata = read_digit_reader(weights)
     known = origin(metadata)
-    about = view.describe(net, class_names(net, metadata), known)
+    classes = class_names(net, metadata)
+    about = view.describe(net, classes, known)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # BLAS on one thread: several clients share the cores, and its threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
@@ -63,7 +64,7 @@ def draw(options: argparse.Namespace) -> int:
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        server.serve(listener, about, partial(view.read, net))
+        server.serve(listener, about, partial(view.read, net, classes))
     return 0
 
 

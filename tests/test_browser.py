@@ -356,6 +356,18 @@ def test_what_cannot_be_read_gets_a_sentence(page: Page, zeros: int, remark: str
     assert settle(page) == "7"
 
 
+def test_two_digits_at_once_are_pointed_out(page: Page) -> None:
+    explanation = page.locator("#remark").inner_text()
+    for x in (30, 70):
+        draw(page, [[(x, 20), (x, 50), (x, 80)]])
+    remark = page.locator("#remark")
+    expect(remark).to_have_text(
+        "There seem to be several digits, and the network takes them for one; draw one at a time"
+    )
+    page.click("#undo")
+    expect(remark).to_have_text(explanation)
+
+
 # Why ---------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,8 @@ from handcnn.pictures import prepare_picture, to_batch
 from handcnn.types import Array
 
 K = 3
+NAMES = ["a", "b", "c"]
+DIGITS = [*"0123456789"]
 
 
 def pooled_network(dtype: Any = np.float64, side: int = 28) -> Network:
@@ -113,16 +115,17 @@ def test_without_biases_the_votes_of_the_ink_add_up_to_the_logit() -> None:
     gradients = view.look(net, seen)[1]
     votes = gradients * to_batch([seen])[0]
     np.testing.assert_allclose(votes.sum((1, 2, 3)), logits(net, to_batch([seen]))[0], rtol=1e-9)
-    shown = numbers(view.read(net, picture(seven()))["votes"]).reshape(K, 28, 28)
+    shown = numbers(view.read(net, NAMES, picture(seven()))["votes"]).reshape(K, 28, 28)
     np.testing.assert_allclose(shown, scaled(votes[:, 0], (1, 2)), atol=0.5001)
 
 
 def test_everything_that_is_shown_of_a_picture() -> None:
     net = pooled_network(np.float32)
     seen = prepare_picture(seven())
-    shown = view.read(net, picture(seven()))
+    shown = view.read(net, NAMES, picture(seven()))
     assert shown.keys() == {
-        *("answer", "probabilities", "percents", "seen", "layers", "gradients", "votes")
+        *("answer", "probabilities", "percents", "seen", "remark"),
+        *("layers", "gradients", "votes"),
     }
     np.testing.assert_array_equal(numbers(shown["seen"], np.uint8).reshape(28, 28), seen)
     probabilities = net.predict_proba(to_batch([seen]))[0]
@@ -139,12 +142,22 @@ def test_everything_that_is_shown_of_a_picture() -> None:
         np.testing.assert_allclose(numbers(text).reshape(output.shape), expected, atol=0.5001)
 
 
+def test_several_digits_in_one_picture_are_pointed_out() -> None:
+    net = documented_network(rng=np.random.default_rng(0))
+    both = picture(np.hstack([seven(), seven()]))
+    assert view.read(net, DIGITS, picture(seven()))["remark"] == ""
+    assert view.read(net, DIGITS, both)["remark"] == (
+        "there seem to be several digits, and the network takes them for one; draw one at a time"
+    )
+    assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # may come in parts
+
+
 def test_reading_leaves_the_network_alone() -> None:
     """It may be waiting for its backward pass."""
     net = pooled_network()
     x = random((2, 1, 28, 28), 7)
     net.forward(x)
-    view.read(net, picture(seven()))
+    view.read(net, NAMES, picture(seven()))
     assert net.layers[1].x is x
 
 
@@ -196,7 +209,7 @@ def test_every_layer_of_the_register_has_its_sentence() -> None:
 )
 def test_pictures_that_cannot_be_read(content: bytes, fault: str) -> None:
     with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
-        view.read(pooled_network(), content)
+        view.read(pooled_network(), NAMES, content)
 
 
 def test_weights_too_large_to_compute_with() -> None:
@@ -208,7 +221,7 @@ def test_weights_too_large_to_compute_with() -> None:
         "use other weights"
     )
     with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
-        view.read(net, picture(seven()))
+        view.read(net, NAMES, picture(seven()))
 
 
 def test_the_colours_are_those_of_the_pictures_of_a_run() -> None:

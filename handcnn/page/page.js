@@ -240,6 +240,7 @@ function tell() {
   const isBusy = waiting || asking;
   $("verdict").ariaBusy = String(isBusy);
   if (isBusy || stroke) return;
+  say(fault || answer?.remark);
   const said = answer ? `${classes[answer.answer]}, ${answer.percents[answer.answer]}` : fault;
   $("announcement").textContent = said;
 }
@@ -439,7 +440,7 @@ function show(next) {
   answer = next?.fault ? null : next;
   fault = next?.fault ?? "";
   if (!next) chosen = null;
-  say(fault || next?.remark);
+  say(fault);
   $("answer").textContent = answer ? classes[answer.answer] : "";
   $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
   classes.forEach((_, k) => {

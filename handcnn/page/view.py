@@ -21,10 +21,11 @@ from handcnn.formatting import percent
 from handcnn.layers import Conv2D, InputLayer, Layer
 from handcnn.network import Network
 from handcnn.page.words import describe_layer
-from handcnn.pictures import load_picture, prepare_picture, to_batch
+from handcnn.pictures import examine_picture, load_picture, to_batch
 from handcnn.types import Array
 
 LEVELS = 127  # of each sign
+SEVERAL = "there seem to be several digits, and the network takes them for one; draw one at a time"
 
 
 def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any]:
@@ -50,20 +51,21 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
     return {"classes": classes, "origin": origin, "parameters": f"{parameters:,}", "layers": layers}
 
 
-def read(net: Network, content: bytes) -> dict[str, Any]:
+def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]:
     """Return what is shown for one picture.
 
     Any number of threads may do this with the same network at a time.
 
     Args:
         net: as in `describe`.
+        classes: as in `describe`.
         content: of a picture file.
 
     Raises:
         HandcnnError: it is not a picture, nothing is drawn on it, or the weights are too large to
             compute with.
     """
-    seen = prepare_picture(load_picture(io.BytesIO(content), "the picture"))
+    seen, several = examine_picture(load_picture(io.BytesIO(content), "the picture"))
     with np.errstate(all="ignore"):  # what overflows is refused below
         outputs, gradients = look(net, seen)
     probabilities = outputs[-1]
@@ -78,6 +80,7 @@ def read(net: Network, content: bytes) -> dict[str, Any]:
         "probabilities": [round(float(p), 6) for p in probabilities],
         "percents": [percent(p) for p in probabilities],
         "seen": _base64(seen),
+        "remark": SEVERAL if several and [*classes] == [*"0123456789"] else "",
         "layers": [
             _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)
