@@ -22,12 +22,13 @@ try:
     from handcnn.text import one_line
 except ModuleNotFoundError as error:
     sys.exit(f"draw.py: {error.name} is not installed in this Python; use make, or see README.md")
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    options = parse_options(arguments)
-    return cli.run("draw.py", lambda: draw(options))
+    return cli.run("draw.py", lambda: draw(parse_options(arguments)))
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:

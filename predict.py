@@ -31,6 +31,8 @@ except ModuleNotFoundError as error:
     sys.exit(
         f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"
     )
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 STDIN = "-"  # Path("-") is a file of that name
@@ -40,9 +42,8 @@ NAMED = 3  # classes in an answer: the digit and two runners-up
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    options = parse_options(arguments)
     with np.errstate(all="ignore"):  # overflow shows in the probabilities
-        return cli.run("predict.py", lambda: predict(options))
+        return cli.run("predict.py", lambda: predict(parse_options(arguments)))
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:

@@ -15,6 +15,11 @@ from handcnn.text import one_line
 
 def main() -> int:
     """Run the program and return its exit code."""
+    return cli.run("data", lambda: fetch(parse_options()))
+
+
+def parse_options() -> argparse.Namespace:
+    """Return the options."""
     parser = cli.Parser(prog="python -m data", description=__doc__)
     parser.add_argument(
         "dataset",
@@ -27,8 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--data-home", type=cli.folder, metavar="FOLDER", help="scikit-learn's folder for downloads"
     )
-    options = parser.parse(None)
-    return cli.run("data", lambda: fetch(options))
+    return parser.parse(None)
 
 
 def fetch(options: argparse.Namespace) -> int:

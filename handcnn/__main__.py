@@ -17,12 +17,12 @@ from handcnn.models import documented_network
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the step and return the exit code."""
-    cli.Parser(prog="python -m handcnn", description=__doc__).parse(arguments)
-    return cli.run("handcnn", show_step)
+    return cli.run("handcnn", lambda: show_step(arguments))
 
 
-def show_step() -> int:
+def show_step(arguments: list[str] | None) -> int:
     """Print every part of one training step; return 0 if all of it is right."""
+    cli.Parser(prog="python -m handcnn", description=__doc__).parse(arguments)
     rng = np.random.default_rng(0)
     net = documented_network(rng=rng, dtype=np.float64)
     x = rng.random((2, 1, 28, 28))

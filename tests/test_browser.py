@@ -288,6 +288,7 @@ def test_what_is_drawn_survives_another_size_and_the_dark(page: Page) -> None:
     assert abs((small[..., 3] > 0).mean() - ink.mean()) < 0.01
     assert colour < 60
     page.emulate_media(color_scheme="dark")
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # the page is told before a frame
     small = pixels(page, "#pad")
     assert small[small[..., 3] == 255][:, :3].mean() > 200
     assert shown(page) == before

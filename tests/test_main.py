@@ -1,12 +1,14 @@
-"""`python -m handcnn`, run as a learner runs it.
+"""`python -m handcnn`, run as a learner runs it, and the programs while they load their libraries.
 
 Oracles: the exit code, and what must be on the screen; a layer broken on purpose, which the program
-has to notice.
+has to notice; Python's own audit events, which tell when a library is about to be imported.
 """
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,57 @@ def test_a_broken_layer_is_shown_and_fails(
     out = capsys.readouterr().out
     assert re.findall(r"(layer\d\.\w+) .* WRONG\n", out) == ["layer3.weights"]
     assert out.count(" ok\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (">&-", 0, ""),
+        (
+            "> /dev/full",
+            1,
+            "handcnn: the output: No space left on device; make room on the disk\n",
+        ),
+        (
+            "--wrong",
+            2,
+            "python -m handcnn: unrecognized arguments: --wrong; see python -m handcnn --help\n",
+        ),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_without_a_screen_and_with_other_options(arguments: str, code: int, complaint: str) -> None:
+    """Seen to fail in tracebacks and in two lines of argparse."""
+    command = ["sh", "-c", f'exec "$0" -m handcnn {arguments}', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", complaint)
+
+
+LISTENER = """
+import os, signal, sys
+
+def listen(event, arguments):
+    if event == "import" and arguments[0] == os.environ["MODULE"]:
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(listen)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
+@pytest.mark.parametrize("module", ["handcnn", "handcnn.app.command_line", "handcnn.layers.conv2d"])
+@pytest.mark.parametrize("program", ["train.py", "predict.py", "draw.py"])
+def test_ctrl_c_while_a_program_loads_its_libraries(
+    tmp_path: Path, program: str, module: str
+) -> None:
+    """Seen to fail: 13 to 35 lines of traceback."""
+    (tmp_path / "sitecustomize.py").write_text(LISTENER)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, root / program, "--help"],
+        env=os.environ | {"MODULE": module, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import Geometry, batch, close, literal_step, network, refused, set_blas_threads
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from handcnn import HandcnnError
 from handcnn.kernels import threads
@@ -389,6 +389,37 @@ def test_a_forked_process_does_its_work_alone() -> None:
             time.sleep(0.01)
         assert os.waitstatus_to_exitcode(ended[1]) == 1  # part
         assert parts(2) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_process_forked_while_another_thread_enters_a_block_can_enter_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen to wait for ever, for a lock of a thread that is not there."""
+    original, is_entering, may_go_on = threadpool_limits, threading.Event(), threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        is_entering.set()
+        assert may_go_on.wait(20)
+        return original(*args)
+
+    def other() -> None:
+        with use_threads(2):
+            pass
+
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", slowly)
+    with ThreadPoolExecutor(1) as executor:
+        entered = executor.submit(other)
+        assert is_entering.wait(20)
+        threading.Timer(0.05, may_go_on.set).start()  # the fork waits for it, or should
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            with use_threads(2):
+                os._exit(parts(2))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+        entered.result()
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (16, 2)])

@@ -191,7 +191,7 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, str(error)
     except MemoryError:
         code, message = 1, "out of memory; close other programs"
-    except ImportError as error:
+    except (ImportError, SystemError) as error:  # both for lack of memory, too
         advice = "close other programs, or install it again"
         code, message = 1, f"a library cannot be loaded: {one_line(error)}; {advice}"
     except OSError as error:

@@ -103,6 +103,14 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     return test.accuracy
 
 
+def check_target(accuracy: float, target: float | None) -> None:
+    """Raise a HandcnnError if the test accuracy is below the target, given in per cent."""
+    if target is not None and round(100 * accuracy, 9) < target:  # 100 * 0.9601 is below 96.01
+        raise HandcnnError(
+            f"test accuracy {100 * accuracy:.2f} % is below the target of {target:g} %"
+        )
+
+
 @contextmanager
 def _explained_drawing(session: Session) -> Iterator[None]:
     """Say in a sentence why there are no pictures; the system's failures are told elsewhere."""

@@ -1,8 +1,11 @@
 """From a run's checkpoint back to a session, with every doubt about the file settled first."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
+from handcnn.app.commands import train_command
 from handcnn.app.console import plural
 from handcnn.app.options import Options, Request, flag, saved_options
 from handcnn.app.session import Dataset, Session, open_session
@@ -14,6 +17,27 @@ from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
 from handcnn.text import one_line
 
 LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
+
+
+@contextmanager
+def resumed_run(
+    run: Path | str, request: Request, load: Callable[[Options, Request], Dataset]
+) -> Iterator[Session]:
+    """Find an earlier run, lock it, and go on from its checkpoint.
+
+    Args:
+        run: its folder, or `runs.LATEST`.
+        request: what else was typed.
+        load: returns the data for the options of the run.
+
+    Raises:
+        HandcnnError: there is no such run, or it cannot go on as it is asked to.
+    """
+    folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
+    with runs.locked(folder):
+        options, state = read_run(folder)
+        options = changed_options(folder, options, len(state.history), request)
+        yield resumed_session(folder, load(options, request), options, state)
 
 
 def read_run(folder: Path) -> tuple[Options, Checkpoint]:

@@ -81,6 +81,11 @@ class OneBlasThread:
 
     def __init__(self) -> None:
         self.lock, self.users = Lock(), 0
+        if hasattr(os, "register_at_fork"):  # no fork while another thread is in the middle of it
+            lock = self.lock
+            os.register_at_fork(
+                before=lock.acquire, after_in_parent=lock.release, after_in_child=self._after_fork
+            )
 
     def __enter__(self) -> None:
         with self.lock:
@@ -105,6 +110,11 @@ class OneBlasThread:
                 self.holder.join()
                 if self.fault:
                     raise self.fault
+
+    def _after_fork(self) -> None:
+        """Forget the blocks of other threads: of them, none lives on in the new process."""
+        self.users = len(_own.pools)
+        self.lock.release()
 
     def _hold(self) -> None:
         try:
