@@ -266,6 +266,20 @@ def test_what_takes_too_much_memory_is_refused(tmp_path: Path, kind: str) -> Non
 
 
 @by_its_header
+@pytest.mark.parametrize("prefix", [b"II", b"MM"])
+def test_a_tiff_that_gives_a_tag_twice_is_refused(tmp_path: Path, prefix: bytes) -> None:
+    """Pillow would believe the small tile, and libtiff unpack the large one."""
+    order = "<" if prefix == b"II" else ">"
+    tags = {256: [9], 257: [9], 258: [8], 259: [8], 262: [1], 322: [20_000, 9], 323: [20_000, 9]}
+    tags |= {324: [8], 325: [9]}
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag in tags for value in tags[tag]]
+    directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    head = prefix + struct.pack(f"{order}HI", 42, 8)
+    fault = "gives one of its tags twice; save it again as PNG or JPEG"
+    assert refusal(written(tmp_path / "twice.tif", head + directory)) == fault
+
+
+@by_its_header
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
     content = jpeg(7000, 7000, 0xC2, 200)
     assert refusal(written(tmp_path / "scans.jpg", content)) == SLOW.format("progressive JPEG")

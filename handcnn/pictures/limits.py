@@ -81,7 +81,7 @@ def check_picture(
     if (large and in_python) or megapixels * scans > MAX_SCANS:
         raise UnreadableError(f"takes too long to read as {decoder}; {INSTEAD}")
     bytes_a_pixel = HUNGRY.get(decoder, 1 if image.mode in ("1", "L", "P") else 4)
-    memory = width * height * bytes_a_pixel + 2 * _largest_piece(image)
+    memory = width * height * bytes_a_pixel + 2 * _largest_piece(image, file)
     if decoder in KEEPING_THE_FILE:
         memory += length
     if memory > MAX_DECODING:
@@ -113,9 +113,10 @@ def _tiles(image: Image.Image) -> list[Any]:
     return list(getattr(image, "tile", []))
 
 
-def _largest_piece(image: Image.Image) -> int:
-    """Return how many bytes of a picture are read or decoded at a time, if that may be many."""
+def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
+    """Return how many bytes of a picture are read or unpacked at a time."""
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.use_load_libtiff:
+        _check_directory(file, image.tag_v2.offset)
         return _piece_of_tiff(image.tag_v2)
     offsets = sorted(tile[2] for tile in _tiles(image))
     return int(max((end - start for start, end in pairwise(offsets)), default=0))
@@ -131,3 +132,17 @@ def _piece_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
         height = rows
     bits = max(tags.get(Tag.BitsPerSample, (1,))) * tags.get(Tag.SamplesPerPixel, 1)
     return int(width * height * bits // 8)
+
+
+def _check_directory(file: BinaryIO, place: int) -> None:
+    """Refuse a TIFF that gives a tag twice, of which libtiff takes the first, Pillow the last."""
+    file.seek(0)
+    start = file.read(4)
+    big = 43 in start  # a BigTIFF
+    file.seek(place)
+    count = int.from_bytes(file.read(8 if big else 2), "little" if start[0] == ord("I") else "big")
+    step = 20 if big else 12
+    entries = file.read(count * step)
+    tags = [entries[i : i + 2] for i in range(0, len(entries), step)]
+    if len(set(tags)) < len(tags):
+        raise UnreadableError("gives one of its tags twice; save it again as PNG or JPEG")
