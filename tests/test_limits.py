@@ -232,6 +232,12 @@ def test_what_is_decoded_in_python_is_refused_above_four_megapixels(
         load_picture(path)
 
 
+@by_its_header
+def test_a_plain_picture_of_very_many_comments_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pgm", b"P2 9 9 9\n" + b"1 #\n" * 10_001)
+    assert refusal(path) == SLOW.format("PPM")
+
+
 def test_every_decoder_in_python_is_known() -> None:
     """Should Pillow get another one, a header of it belongs into the table above."""
     Image.init()

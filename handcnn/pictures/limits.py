@@ -35,6 +35,7 @@ KEEPING_THE_FILE = ("WEBP", "AVIF", "FLI", "FTEX")
 # A decoder written in Python takes up to 2.5 microseconds a pixel.
 MAX_SLOW_MEGAPIXELS = 4
 MAX_SLOW_FILE = 50_000_000  # bytes, which need not all be pixels
+MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM: each is cut out of a megabyte
 MAX_SCANS = 5000  # of a JPEG, times its megapixels: each scan goes through all coefficients
 
 TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
@@ -76,9 +77,7 @@ def check_picture(
         raise UnreadableError("has a side of more than 65,535 pixels; crop it")
     scans = _scans(file) if image.format in ("JPEG", "MPO") else 0
     decoder = "ICO" if in_icon else _decoder(image, scans)
-    large = megapixels > MAX_SLOW_MEGAPIXELS or length > MAX_SLOW_FILE
-    in_python = any(tile[0] in Image.DECODERS for tile in _tiles(image))
-    if (large and in_python) or megapixels * scans > MAX_SCANS:
+    if megapixels * scans > MAX_SCANS or _is_slow(image, megapixels, file, length):
         raise UnreadableError(f"takes too long to read as {decoder}; {INSTEAD}")
     bytes_a_pixel = HUNGRY.get(decoder, 1 if image.mode in ("1", "L", "P") else 4)
     memory = width * height * bytes_a_pixel + 2 * _largest_piece(image, file)
@@ -86,6 +85,17 @@ def check_picture(
         memory += length
     if memory > MAX_DECODING:
         raise UnreadableError(f"takes more than 500 MB of memory to read as {decoder}; {INSTEAD}")
+
+
+def _is_slow(image: Image.Image, megapixels: float, file: BinaryIO, length: int) -> bool:
+    """Whether a picture is decoded in Python and is too large for that."""
+    decoders = {tile[0] for tile in _tiles(image)} & Image.DECODERS.keys()
+    if not decoders:
+        return False
+    if megapixels > MAX_SLOW_MEGAPIXELS or length > MAX_SLOW_FILE:
+        return True
+    file.seek(0)
+    return "ppm_plain" in decoders and file.read().count(b"#") > MAX_COMMENTS
 
 
 def _scans(file: BinaryIO) -> int:
