@@ -388,7 +388,7 @@ ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
     "JPEG 2000": lambda: (pillows(3890, format="jpeg2000"), 0),
     "JPEG 2000 in an icon": lambda: (in_icns(pillows(3890, format="jpeg2000")), 0),
     "WebP": lambda: (pillows(4500, format="webp", lossless=True, quality=0, method=0), 0),
-    "a bitmap in an icon": lambda: (in_ico(bitmap(5400, 10_800)), 5400 * 5400 // 4),
+    "a bitmap in an icon": lambda: (in_ico(bitmap(5400, 10_800) + bytes(5400 * 5432 // 4)), 0),
     "a plane after the other": lambda: (sgi(8200, 8200), 512 + 4 * 8200 * 8200),
     "a mirrored TGA": lambda: (tga(7100, 7100), 18 + 4 * 7100 * 7100),
     "GBR": lambda: (gbr(7100, 7100), 36 + 4 * 7100 * 7100),

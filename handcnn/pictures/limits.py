@@ -120,7 +120,7 @@ def _decoder(image: Image.Image, scans: int) -> str:
 
 def _tiles(image: Image.Image) -> list[Any]:
     """Return the (decoder, box, offset, arguments) of each part that a picture is stored in."""
-    return list(getattr(image, "tile", []))
+    return list(getattr(image, "tile", None) or [])
 
 
 def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
