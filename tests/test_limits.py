@@ -330,12 +330,31 @@ def test_what_the_codecs_of_videos_keep(
 # --- What is read -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
-def test_icons_are_read(tmp_path: Path, inside: Callable[[bytes], bytes]) -> None:
-    picture = np.arange(200, dtype=np.uint8).reshape(10, 20)
+PICTURE = np.arange(192, dtype=np.uint8).reshape(6, 32)
+
+
+def stored(kind: str, **options: Any) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "png")
-    assert (load_picture(written(tmp_path / "icon", inside(content.getvalue()))) == picture).all()
+    Image.fromarray(PICTURE).save(content, kind, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        in_ico(stored("png")),
+        in_icns(stored("png")),
+        in_icns(stored("jpeg2000", no_jp2=True)),
+        stored("ico", bitmap_format="bmp", sizes=[(32, 6)]),
+        b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in PICTURE.flat),
+        b"qoif"
+        + struct.pack(">IIBB", 32, 6, 3, 0)
+        + b"".join(b"\xfe%c%c%c" % (v, v, v) for v in PICTURE.flat),
+    ],
+    ids=["PNG in ICO", "PNG in ICNS", "JPEG 2000 in ICNS", "BMP in ICO", "plain PGM", "QOI"],
+)
+def test_small_ones_of_these_kinds_are_read(tmp_path: Path, content: bytes) -> None:
+    assert (load_picture(written(tmp_path / "small", content)) == PICTURE).all()
 
 
 MEMORY = """
