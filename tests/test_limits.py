@@ -346,10 +346,10 @@ def stored(kind: str, **options: Any) -> bytes:
         in_icns(stored("png")),
         in_icns(stored("jpeg2000", no_jp2=True)),
         stored("ico", bitmap_format="bmp", sizes=[(32, 6)]),
-        b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in PICTURE.flat),
+        b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in PICTURE.tobytes()),
         b"qoif"
         + struct.pack(">IIBB", 32, 6, 3, 0)
-        + b"".join(b"\xfe%c%c%c" % (v, v, v) for v in PICTURE.flat),
+        + b"".join(b"\xfe%c%c%c" % (v, v, v) for v in PICTURE.tobytes()),
     ],
     ids=["PNG in ICO", "PNG in ICNS", "JPEG 2000 in ICNS", "BMP in ICO", "plain PGM", "QOI"],
 )
