@@ -95,8 +95,8 @@ COMMAND_LINES: dict[str, list[str]] = {
         "a.png --show none/s.png"
     ],
     "predict.py: --show: 'TEXT' is a file that is not a PNG": ["a.png --show TEXT"],
-    "predict.py: --show: 'a.png' would overwrite what is to be read": ["a.png --show ./a.png"],
-    "predict.py: --show: 'w.npz' would overwrite what is to be read": [
+    "predict.py: --show: 'a.png' would overwrite an input file": ["a.png --show ./a.png"],
+    "predict.py: --show: 'w.npz' would overwrite an input file": [
         "a.png --show w.npz --weights w.npz"
     ],
     "predict.py: unrecognized arguments: --shown s.png": ["a.png --shown s.png"],

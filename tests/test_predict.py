@@ -300,7 +300,7 @@ def test_a_file_whose_name_stands_for_standard_input(
     [
         ("<&-", "is closed; redirect a picture to it"),
         ("0>file", "cannot be read: Bad file descriptor"),
-        ("non-blocking", "does not wait for a picture; save it in a file first"),
+        ("non-blocking", "is non-blocking; save the picture in a file first"),
     ],
 )
 def test_standard_input_that_cannot_be_read(
