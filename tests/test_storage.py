@@ -449,7 +449,7 @@ DAMAGES: Damages = {
     ],
     NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
     "C*H*W = 18, got (N, 2, 5, 5); "
-    "build the layer for the size of its input, or give inputs of the size of the layer)": [
+    "set input_size to the size of one input, or change the input)": [
         with_metadata(input_shape=[1, 9, 9])
     ],
     NO_NETWORK + "(there is no 'input_shape')": [with_metadata(input_shape=...)],
