@@ -164,7 +164,9 @@ def test_a_gradient_of_another_shape(shape: Shape) -> None:
     """Also where NumPy would broadcast it."""
     a: Array = np.zeros((8, 3))
     message = said(lambda: sgd_update(a, np.ones(shape), 1.0))
-    assert message == f"the gradient of a parameter (8, 3) has {shape}"
+    assert message == (
+        f"sgd_update expects a gradient of the parameter's shape (8, 3), got {shape}"
+    )
     assert not a.any()
 
 
