@@ -1,4 +1,4 @@
-"""Whatever happens to a training; nothing is lost, and one sentence says what to do.
+"""Whatever happens to a training, nothing is lost, and one sentence says what to do.
 
 Oracle: one undisturbed training. Every other one is killed, stopped or starved of disk or memory,
 then resumed, and must end with the same bytes in every file. NumPy, csv, json and Pillow judge
