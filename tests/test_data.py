@@ -257,7 +257,7 @@ def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert main() == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        "scikit-learn digits (NOT MNIST) is here and checked: 1,250 train, 250 validation, "
+        "scikit-learn digits (NOT MNIST) is available and checked: 1,250 train, 250 validation, "
         "297 test images, loaded in "
     )
     assert second == "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"

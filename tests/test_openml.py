@@ -157,34 +157,36 @@ def test_data_home_of_scikit_learn_is_honoured(
 FAULTS = [
     ("list", "404", "{host} answered 404 Not Found to {url}"),
     ("list", "500", "{host} answered 500 Internal Server Error to {url}"),
-    ("list", "drop", "{host} broke off the connection for {url}"),
-    ("list", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
+    ("list", "drop", "{host} closed the connection for {url}"),
+    ("list", "html", "the response of {host} to {url} is not JSON (a log-in page, perhaps?)"),
     (
         "list",
         "other json",
-        "what {host} sent for {url} is not MNIST as OpenML sends it (KeyError: 'data')",
+        "the response of {host} to {url} is not MNIST as OpenML sends it (KeyError: 'data')",
     ),
-    ("list", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("list", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("list", "drip", "{host} did not send all of {url} within 0.3 s"),
     ("list", "slow header", "{host} did not send all of {url} within 0.3 s"),
-    ("list", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+    ("list", "stall", "{host} sent nothing for 0.3 s while sending {url}"),
     ("description", "500", "{host} answered 500 Internal Server Error to {url}"),
     (
         "description",
         "wrong md5",
-        "what {host} sent for {data} is damaged: its md5 is not the one that OpenML names for it",
+        "the response of {host} to {data} is damaged: "
+        "its MD5 is not the one that OpenML gives for it",
     ),
-    ("features", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
-    ("qualities", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("features", "html", "the response of {host} to {url} is not JSON (a log-in page, perhaps?)"),
+    ("qualities", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("data", "404", "{host} answered 404 Not Found to {url}"),
     (
         "data",
         "html",
-        "what {host} sent for {url} is damaged: its md5 is not the one that OpenML names for it",
+        "the response of {host} to {url} is damaged: "
+        "its MD5 is not the one that OpenML gives for it",
     ),
-    ("data", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("data", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("data", "drip", "{host} did not send all of {url} within 0.3 s"),
-    ("data", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+    ("data", "stall", "{host} sent nothing for 0.3 s while sending {url}"),
 ]
 
 
@@ -225,8 +227,8 @@ OUTSIDE = [
     (
         "too little memory, and the system kills",
         "fetch.as_bytes = lambda *_: fetch.os.kill(fetch.os.getpid(), 9)",
-        "the process that fetches and parses MNIST was ended, perhaps for lack of memory: it takes "
-        "about 1 GB",
+        "the process that fetches and parses MNIST was killed, perhaps because memory ran out: it "
+        "needs about 1 GB",
     ),
 ]
 
@@ -314,7 +316,7 @@ WRONG = [
     (
         "a row is missing",
         (PIXELS[1:], LABELS[1:]),
-        "is not MNIST: MNIST has 36 images of 28x28 and as many labels, here are images of "
+        "is not MNIST: MNIST has 36 images of 28x28 and as many labels, but found images of "
         "shape (35, 28, 28) and labels of shape (35,)",
     ),
     (
@@ -353,7 +355,9 @@ def test_data_that_is_not_mnist_is_not_kept(
 ) -> None:
     right, server.arff = server.arff, arff(*content)
     message = machine.fails()
-    assert message.startswith(f"what {server.host} sent for {server.address('data')} {sentence}")
+    assert message.startswith(
+        f"the response of {server.host} to {server.address('data')} {sentence}"
+    )
     assert machine.files(machine.home) == machine.files(machine.cache) == []
     server.arff = right
     machine.start()
@@ -383,8 +387,8 @@ SPOILT = [
         "it is incomplete or damaged (Compressed file ended before the end-of-stream marker was "
         "reached)",
     ),
-    (spoil_pixels, "its md5 is not the one that OpenML names for it"),
-    (spoil_answer, "it is incomplete or not what OpenML answers"),
+    (spoil_pixels, "its MD5 is not the one that OpenML gives for it"),
+    (spoil_answer, "it is incomplete or not a response of OpenML"),
 ]
 
 
@@ -443,8 +447,8 @@ def test_damaged_download_that_cannot_be_quarantined_is_named(
     file = spoil_pixels(machine)
     (file.with_name(file.name + ".bad") / "in the way").mkdir(parents=True)
     assert machine.fails() == (
-        f"{file} in scikit-learn's download cache cannot be used (its md5 is not the one that "
-        "OpenML names for it) and could not be quarantined (Is a directory); delete it and start "
+        f"{file} in scikit-learn's download cache cannot be used (its MD5 is not the one that "
+        "OpenML gives for it) and could not be quarantined (Is a directory); delete it and start "
         "again"
     )
 
@@ -485,7 +489,7 @@ BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other classes": (
         lambda cache: fill(cache, PIXELS, np.full(36, 2, np.uint8)),
         "{path} cannot be used: the images per class in the training part are 0 0 24, "
-        f"those of MNIST {' '.join(map(str, SMALL.train_counts))}",
+        f"but those of MNIST are {' '.join(map(str, SMALL.train_counts))}",
     ),
     "an unknown class": (
         lambda cache: fill(
@@ -495,11 +499,11 @@ BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other pixels": (
         lambda cache: fill(cache, PIXELS[::-1], LABELS),
-        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+        "{path} cannot be used: its pixels or labels have changed since it was written (SHA-256)",
     ),
     "no hash": (
         lambda cache: fill(cache, PIXELS, LABELS, sha256=None),
-        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+        "{path} cannot be used: its pixels or labels have changed since it was written (SHA-256)",
     ),
 }
 
@@ -516,7 +520,7 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
     machine.start()
     assert machine.said[0].startswith(sentence.format(path=path))
     assert machine.said[0].endswith(
-        "; it is quarantined as mnist.npz.bad, and MNIST is fetched once again"
+        "; it is quarantined as mnist.npz.bad, and MNIST is fetched again"
     )
     assert (machine.cache / "mnist.npz.bad").read_bytes() == content
     machine.start()
@@ -585,7 +589,7 @@ def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
     other = replace(SMALL, sha256={**SMALL.sha256, "images": "0" * 64})
     warning = (
         "warning: the SHA-256 of the images differs from that of the published MNIST (rows and "
-        "class counts agree); what was used is in the run's record"
+        "class counts agree); run.json records the one used"
     )
     machine.start(other)
     assert machine.said[2:] == [warning]
@@ -599,7 +603,7 @@ def test_fast_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> 
     machine.start()
     shown = machine.home.with_name("a\\n\\x1b") / FILE
     assert machine.said[2:] == [
-        f"the fast cache {shown} cannot be written (File exists): training goes on "
+        f"the fast cache {shown} cannot be written (File exists): training continues "
         "from memory, and the next start will parse MNIST again"
     ]
 
@@ -617,13 +621,13 @@ def test_auto_goes_on_with_the_digits_and_shouts(
     assert warning.isascii()
     assert max(map(len, warning.splitlines())) == 78
     text = " ".join(warning.replace("*", " ").split())
-    assert text.startswith(f"WARNING: THIS IS NOT MNIST MNIST could not be had: {cause}. Training")
+    assert text.startswith(f"WARNING: THIS IS NOT MNIST MNIST is not available: {cause}. Training")
     with pytest.raises(HandcnnError) as caught:
         load_dataset("mnist", say=machine.said.append, **places)
     assert str(caught.value) == (
-        f"MNIST could not be had: {cause}. To get MNIST, connect to the network and start again, "
-        "or point --data-home (or SCIKIT_LEARN_DATA) at a folder where scikit-learn has already "
-        "put it. Or train on the small set that is always there: --dataset digits."
+        f"MNIST is not available: {cause}. To get MNIST, connect to the network and start again, "
+        "or point --data-home (or SCIKIT_LEARN_DATA) at a folder that already holds "
+        "scikit-learn's copy of it. Or train on the bundled set: --dataset digits."
     )
 
 
@@ -673,8 +677,8 @@ def test_parts_divided_in_another_way_where_the_order_is_not_known(
     known = replace(SMALL, sha256={})
     load_published(known, machine.home, machine.cache, machine.said.append)
     assert machine.said[2:] == [
-        "warning: the last 12 images are not those that were published to test MNIST (all class "
-        "counts agree); they test here, too"
+        "warning: the last 12 images are not those published to test MNIST (all class "
+        "counts agree); they are used for the test anyway"
     ]
     known = replace(known, train_counts=known.test_counts, test_counts=known.train_counts)
     machine.said.clear()
