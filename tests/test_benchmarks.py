@@ -100,11 +100,11 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("after", "verdict"),
     [
-        (15.0, "the machine was quiet"),
+        (15.0, "the machine was idle"),
         (
             110.0,
-            f"WARNING: other processes kept 2.0 of {cores()} cores busy; these are not the "
-            "figures of a quiet machine, so take them again",
+            f"WARNING: other processes kept 2.0 of {cores()} cores busy; "
+            "measure again on an idle machine",
         ),
         (float("nan"), "whether other processes were busy is only known on Linux"),
     ],
@@ -144,8 +144,8 @@ def small_case(method: str = "train_step") -> cases.Case:
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ([3.0, -4.0, 0.001], "z is 2.0e-04 of its length away from handcnn's, more than 1e-04"),
-        ([3.0, -4.0, np.nan], "z is nan of its length away from handcnn's, more than 1e-04"),
+        ([3.0, -4.0, 0.001], "z differs from handcnn's by 2.0e-04 of its norm, more than 1e-04"),
+        ([3.0, -4.0, np.nan], "z differs from handcnn's by nan of its norm, more than 1e-04"),
         ([3.0, -4.0, 0.0004], None),
     ],
 )
@@ -241,7 +241,8 @@ def test_an_unknown_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         __main__.main(["--only", "steps"])
     message = capsys.readouterr().err
-    assert message.startswith("python -m benchmarks: --only steps: no case begins so; there are ")
+    start = "python -m benchmarks: --only steps: no case starts with this name; there are "
+    assert message.startswith(start)
     assert message.count("\n") == 1
 
 

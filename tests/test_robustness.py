@@ -21,7 +21,7 @@ def test_shifts_are_by_whole_pixels_into_all_directions() -> None:
     for y_, x_ in ((1, 0), (0, -2), (-2, 2)):
         np.testing.assert_array_equal(shifted(y_, x_)(x), np.roll(x, (y_, x_), axis=(2, 3)))
     expected = {
-        "as they are": {(0, 0)},
+        "original": {(0, 0)},
         "1 pixel": {(1, 0), (-1, 0), (0, 1), (0, -1)},
         "2 pixels": {(2, 0), (-2, 0), (0, 2), (0, -2)},
         "2 and 2": {(2, 2), (2, -2), (-2, 2), (-2, -2)},
