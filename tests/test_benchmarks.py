@@ -1,8 +1,8 @@
-"""The benchmarks time what is the same, in turns, and print what they measured.
+"""The benchmarks time equal computations, in turns, and print what they measured.
 
-Oracles: figures worked out by hand; the float64 loops of `reference.py` for the loops that are
-timed; networks spoilt on purpose, which the check before the timing must refuse; and train.py for
-the same training in PyTorch. No test depends on how long anything takes.
+Oracles: figures computed by hand; the float64 loops of `reference.py` for the timed loops; networks
+that are wrong on purpose, which the check before the timing must refuse; and train.py for the same
+training in PyTorch. No test depends on how long anything takes.
 """
 
 import copy
@@ -34,19 +34,19 @@ FEW = ["--dataset", "digits", "--limit", "130", "--epochs", "2", "--threads", "1
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write to a folder of the test's own."""
+    """Run in a temporary folder, so that results are written there."""
     monkeypatch.chdir(tmp_path)
 
 
 def run(*command: str) -> None:
-    """Run Python. PyTorch's threads must not come into the process of the other tests."""
+    """Run Python in a new process, to keep PyTorch's threads out of the test process."""
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
     paths = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, *command], env=paths, check=True, stdout=subprocess.DEVNULL)
 
 
 def written() -> dict[str, Any]:
-    """Return the figures that a benchmark wrote."""
+    """Return the figures written by a benchmark."""
     (file,) = Path("outputs").glob("*.json")
     figures: dict[str, Any] = json.loads(file.read_text())
     return figures
@@ -65,8 +65,8 @@ def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPat
         threads.pop()
 
     monkeypatch.setattr(timing, "thread_count", fake)
-    monkeypatch.setattr(timing, "WARM_UP", 1e-9)  # one call to warm up,
-    monkeypatch.setattr(timing, "TURN", 0.0)  # and one that counts
+    monkeypatch.setattr(timing, "WARM_UP", 1e-9)  # one warm-up call,
+    monkeypatch.setattr(timing, "TURN", 0.0)  # then one timed call
     calls: list[tuple[str, int]] = []
     runs = {
         ("a", 1): lambda: calls.append(("a", threads[-1])),
@@ -129,11 +129,11 @@ def test_figures_are_those_of_all_calls(monkeypatch: pytest.MonkeyPatch) -> None
     assert figures == [(2, 4, 1, times["handcnn", 1]), (1, 8, 2, times["PyTorch", 1])]
 
 
-# The same?
+# Do they compute the same?
 
 
 def small_case(method: str = "train_step") -> cases.Case:
-    """Return a case that takes no time."""
+    """Return a case that runs fast."""
     rng = np.random.default_rng(0)
     layers = [InputLayer(), Conv2D(1, 2, 3), HiddenLayer(2 * 4 * 3, 5), OutputLayer(5, 3)]
     arguments = [rng.standard_normal((4, 1, 6, 5)), np.eye(3)[[0, 2, 1, 2]]]
@@ -211,7 +211,7 @@ def test_the_documented_loops_compute_the_documented_convolution() -> None:
     np.testing.assert_allclose(conv.dbias, dbias, atol=1e-12)
 
 
-# The whole
+# Whole programs
 
 
 def test_it_runs_without_pytorch_and_says_so(
@@ -247,7 +247,7 @@ def test_an_unknown_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pytorch_trains_as_train_py_does() -> None:
-    """With `deep`, which has a schedule, an augmentation and an average."""
+    """With `deep`, which uses a schedule, augmentation and averaging."""
     run("-m", "benchmarks.torch_train", "--network", "deep", *FEW, "--output-dir", "theirs")
     assert train.main(["--network", "deep", *FEW, "--output-dir", "ours", "--quiet"]) == 0
     ours, theirs = (
@@ -272,7 +272,7 @@ def test_a_training_is_recorded() -> None:
 def test_trainings_take_turns_and_are_summed_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first one, which only fills the caches, does not count."""
+    """The first training only fills the caches and is not counted."""
     figures = [(0.1, 99.0, 9.0), (0.97, 5, 80), (0.98, 6, 99), (0.99, 7, 90), (0.98, 8, 98)]
     commands: list[list[str]] = []
 
