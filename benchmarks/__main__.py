@@ -29,7 +29,7 @@ three calls  handcnn's forward, backward and update_params instead of train_step
 loops        handcnn with the convolution as plain loops
 ratio        the median divided by handcnn's, with the same number of threads
 Before the timing, all entries were checked to compute the same outputs and gradients from the same
-weights: to {EXACT:.0e} of their norm in float64, and to {ROUNDED:.0e} in float32, which is timed."""
+weights: to {EXACT:.0e} of their norm in float64, to {ROUNDED:.0e} in float32, the timed dtype."""
 
 
 def main(arguments: list[str] | None = None) -> int:

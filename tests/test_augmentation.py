@@ -141,7 +141,7 @@ def test_moves_by_whole_pixels_are_exact(shape: Shape, down: int, right: int) ->
 
 
 def test_mirrors_and_a_quarter_turn_are_exact() -> None:
-    """This would detect swapped rows and columns, or wrong signs."""
+    """Swapped rows and columns, or wrong signs, would fail here."""
     x = images((2, 2, 8, 8))
     for rows, columns, expected in (
         ((-1, 0, 0), (0, 1, 0), x[:, :, ::-1]),

@@ -1,8 +1,8 @@
-"""What the mathematics says when something does not fit: every message, whole, in one place.
+"""All messages of the layers, the network and the loss, compared whole, in one place.
 
-Oracle: the sentence itself. It names the layer, what was expected, what came, and how to mend it.
-One mistake can be made by way of several calls, and all of them must say the same. What is said of
-a training that diverges is in test_training.py.
+Oracle: the sentence itself. It names the layer, what was expected, what came, and the fix. The same
+mistake can be made in several calls, which must all give the same message. test_training.py tests
+the messages of a training that diverges.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ Call = Callable[[], object]
 
 
 def said(*calls: Call, error: type[Exception] = ValueError) -> str:
-    """Return the one message with which all these calls are refused."""
+    """Return the message that all these calls raise."""
     (message,) = {refused(call, error) for call in calls}
     return message
 
@@ -152,7 +152,7 @@ def test_dout_of_a_wrong_shape(layer: Layer, x_shape: Shape, expected: Shape) ->
     ],
 )
 def test_labels_that_do_not_fit(function: Callable[..., object], y_pred: Any, y_true: Any) -> None:
-    """Some of these would broadcast into a number that looks like a loss."""
+    """Some of these would broadcast to a number that looks like a loss."""
     assert said(lambda: function(np.ones(y_pred), np.ones(y_true))) == (
         f"{function.__name__} expects y_pred and one-hot y_true of the same shape (N, K), "
         f"got {y_pred} and {y_true}; make labels one-hot with numpy.eye(K)[labels]"
@@ -161,7 +161,7 @@ def test_labels_that_do_not_fit(function: Callable[..., object], y_pred: Any, y_
 
 @pytest.mark.parametrize("shape", [(9, 3), (7, 3), (8, 2), (8, 1), (3,)])
 def test_a_gradient_of_another_shape(shape: Shape) -> None:
-    """Also where NumPy would broadcast it."""
+    """Including shapes that NumPy would broadcast."""
     a: Array = np.zeros((8, 3))
     message = said(lambda: sgd_update(a, np.ones(shape), 1.0))
     assert message == (
@@ -356,7 +356,7 @@ def test_calls_out_of_order(name: str) -> None:
 
 
 def test_gradient_checks_in_float32() -> None:
-    """Also where only one layer of several is in float32."""
+    """Even if only one of several layers is in float32."""
     net = filled_network([HiddenLayer(6, 4, dtype=np.float64), OutputLayer(4, 3)])
     rng, x, y = np.random.default_rng(0), np.zeros((2, 6)), np.eye(3)[:2]
     assert said(lambda: check_gradients(net, x, y, rng)) == (

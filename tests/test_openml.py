@@ -1,12 +1,11 @@
-"""MNIST over a real network connection, through every fault of the line, the server and the disk.
+"""MNIST over a real network connection, with faults of the network, the server and the disk.
 
-The child process of these tests is the real one, but for the addresses it asks and the limits it
-sets: `fetch_locally`.
+The child process is the real one, except for its URLs and time limits: see `fetch_locally`.
 
-The oracle is what the little server of `openml_server` was given to serve, and the sentence that a
-user should read. Its content is 784 pixels wide like MNIST but has 36 rows and three classes, so
-`SMALL` takes the place of the published facts. A server that drips or stalls never comes to an
-end: these tests end only because the client gives up.
+The oracles are the data served by `openml_server` and the sentence that a user should read. The
+data have 784 pixels per row like MNIST, but 36 rows and three classes, so `SMALL` replaces the
+published facts. A server that drips or stalls never finishes: these tests end only because the
+client gives up.
 """
 
 import gzip
@@ -48,7 +47,7 @@ SMALL = replace(
         "labels": hashlib.sha256(LABELS.tobytes()).hexdigest(),
     },
 )
-# Short only for what is going to be slow, so that a busy machine cannot spoil a test.
+# Only the limits under test are short, so that a busy machine cannot break a test.
 SHORT = {
     ("list", "drip"): "fetch.ANSWERS = 0.3",
     ("list", "slow header"): "fetch.ANSWERS = 0.3",
@@ -59,14 +58,14 @@ SHORT = {
 
 
 class Machine:
-    """A user's machine: its folders, what was said on the screen, and starting the program."""
+    """A user's machine: its folders, the messages shown, and a start of the program."""
 
     def __init__(self, folder: Path) -> None:
         self.home, self.cache = folder / "home", folder / "cache"
         self.said: list[str] = []
 
     def start(self, known: Known = SMALL) -> None:
-        """Load MNIST and compare it with what the server was given."""
+        """Load MNIST and compare it with the data of the server."""
         self.said.clear()
         images, labels, _ = load_published(known, self.home, self.cache, self.said.append)
         assert images.dtype == labels.dtype == np.uint8
@@ -74,7 +73,7 @@ class Machine:
         np.testing.assert_array_equal(labels, LABELS)
 
     def fails(self, known: Known = SMALL) -> str:
-        """Start, which must fail, and return the one sentence."""
+        """Start the program, which must fail; return its message."""
         with pytest.raises(HandcnnError) as caught:
             self.start(known)
         assert "\n" not in str(caught.value)
@@ -95,12 +94,12 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Path | None]:
-    """Return where a server listens that forks for every fetch; None where nothing can."""
+    """Return the socket of a server that forks for every fetch; None if forks are not possible."""
     if not hasattr(os, "fork"):
         yield None
         return
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "s"  # a socket's path must be short
+        path = Path(folder) / "s"  # socket paths must be short
         command = [sys.executable, "-I", FETCH_LOCALLY, "--serve", str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
@@ -121,7 +120,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
 
 @pytest.fixture
 def set_up(server: OpenML, forks: Path | None, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """Return a function that has every fetch ask the server, after some Python code."""
+    """Return a function that makes every fetch use the server, after running some Python code."""
     return lambda setup: monkeypatch.setattr("data.openml.PROGRAM", server.program(setup, forks))
 
 
@@ -249,7 +248,7 @@ def test_fault_of_this_machine(
 def test_whoever_ends_the_download_leaves_no_orphan_and_no_half_file(
     machine: Machine, server: OpenML, name: str
 ) -> None:
-    """The server sees the connection of the child process end with its parent."""
+    """The server sees the connection of the child process close when the parent ends."""
     number = getattr(signal, name)
     server.faults["data"] = "drip"
     program = f"""
@@ -273,12 +272,12 @@ sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, prin
     files = machine.files(machine.home)
     if number == signal.SIGINT:
         assert (process.returncode, err, files) == (130, b"program: interrupted\n", [])
-    else:  # the parent could do nothing more, and the complete answers stay
+    else:  # the parent could not clean up, and the complete responses stay
         assert (process.returncode, err, files) == (-number, b"", ["1.gz", *["554.gz"] * 3])
 
 
 class Screen(io.StringIO):
-    """A terminal; once it has shown some bytes, the server goes on."""
+    """A terminal; once it has shown some bytes, the server continues."""
 
     def __init__(self, server: OpenML) -> None:
         super().__init__()
@@ -302,7 +301,7 @@ def test_the_download_can_be_watched(
     monkeypatch.setattr("sys.stderr", screen)
     fetch(SMALL, machine.home, lambda *_: None, machine.said.append)
     assert server.go_on.is_set()
-    assert screen.getvalue().endswith("\r")  # the bar is gone
+    assert screen.getvalue().endswith("\r")  # the bar was removed
 
 
 def test_without_a_terminal_there_are_plain_lines(
@@ -531,7 +530,7 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
 def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Seen to fail: what may not be read was taken for damaged, and quarantined."""
+    """Once failed: an unreadable file was taken for damaged and quarantined."""
     machine.start()
     path = machine.cache / FILE
     message = f"cannot read {path}: Input/output error"
@@ -554,7 +553,7 @@ def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
 
 
 def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
-    """Bytes changed, cut off or doubled: what is read is the original, or nothing is."""
+    """Bytes are changed, cut off or doubled. The result is the original or an error."""
     fill(tmp_path, PIXELS, LABELS)
     path = tmp_path / FILE
     original = path.read_bytes()
@@ -579,7 +578,7 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
             np.testing.assert_array_equal(found.labels, LABELS)
-    assert len(refusals) > 900  # what lies between the entries may change unseen
+    assert len(refusals) > 900  # bytes between the entries may change unnoticed
     assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
 
 
@@ -652,7 +651,7 @@ ABOUT: Any = ("name", "title", "source", "classes", "openml")
 def test_every_data_set_of_openml_by_name(
     machine: Machine, forks: Path | None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """With few images and no known pixels, it is fetched by its own name, checked and cached."""
+    """With few images and no known hash, each is fetched by its name, checked and cached."""
     known = replace(SMALL, **{key: getattr(CATALOGUE[name], key) for key in ABOUT}, sha256={})
     monkeypatch.setitem(CATALOGUE, name, known)
     with serving(PIXELS, LABELS, known) as server:

@@ -1,7 +1,7 @@
-"""Bad options: one sentence, exit code 2, before anything has happened.
+"""Bad options: one sentence and exit code 2, before anything else happens.
 
 Oracle: the sentence itself, which names the option, the value and what is allowed; and the file
-system, where nothing may have appeared.
+system, in which nothing may be created.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ NO_FOLDER = {
     "cannot be used as a path: File name too long": [LONG],
     "cannot be used as a path: ": [NUL],
 }
-# What is said to be allowed, and the values that are not.
+# For each option: the expected message, and the values that cause it.
 BAD: dict[str, dict[str, list[str]]] = {
     "--epochs": {"is not a whole number from 1 to 10,000": ["0", "-1", "10001", *NOT_WHOLE]},
     "--batch-size": TO_A_MILLION,
@@ -109,7 +109,7 @@ def complaint(
 ) -> Complaint:
     """Return a function that runs a program in a folder of two files and returns its one line."""
     monkeypatch.chdir(tmp_path)
-    for program in (train.train, predict.predict):  # a value that slips through is not tried out
+    for program in (train.train, predict.predict):  # never runs, even for accepted values
         monkeypatch.setattr(program.__module__ + "." + program.__name__, None)
     (tmp_path / "FILE").write_bytes(b"")
     (tmp_path / "TEXT").write_bytes(b"not a PNG")
@@ -135,7 +135,7 @@ def test_bad_values_of_train(complaint: Complaint, option: str) -> None:
                 if len(value) < 300 and value != NUL:
                     expected = f"train.py: {option}: {value!r} {allowed}; see train.py --help\n"
                     assert line == expected
-                else:  # a very long value is not shown as a whole
+                else:  # a very long value is shortened
                     assert line.startswith(f"train.py: {option}: {repr(value)[:50]}")
                     assert allowed in line
                     assert line.endswith("; see train.py --help\n")

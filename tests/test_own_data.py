@@ -1,8 +1,7 @@
-"""One's own images, by path: what is read is what was written, and what cannot be used is named.
+"""Users' own images: they are read as written, and errors name what cannot be used.
 
-Oracles: NumPy's own savez and the IDX header packed by hand write the files; a fuzzed file is read
-as the original or refused in one line; the pictures of a folder are compared with predict.py's
-preparation of each.
+Oracles: files written with NumPy's savez, and IDX headers packed by hand; a fuzzed file must read
+as the original or be refused in one line; pictures in a folder must match predict.py's preparation.
 """
 
 import gzip
@@ -40,7 +39,7 @@ def labels(count: int, classes: int = 3) -> np.ndarray:
 
 
 def keras(path: Path, **changes: Any) -> Arrays:
-    """Write a Keras .npz of three classes, with arrays changed, or left out where None."""
+    """Write a Keras .npz of three classes, with arrays changed, or left out if None."""
     arrays = {
         "x_train": images(24),
         "y_train": labels(24),
@@ -60,7 +59,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def idx_files(folder: Path, **changes: Any) -> dict[str, np.ndarray]:
-    """Write the four files, the training part gzipped; `changes` are their bytes, None for none."""
+    """Write the four files, training part gzipped; `changes` replaces bytes, None omits a file."""
     folder.mkdir()
     arrays = {
         "train-images-idx3-ubyte.gz": images(24),
@@ -93,7 +92,7 @@ def load(path: Path, **options: Any) -> tuple[Dataset, list[str]]:
 
 
 def rows(dataset: Dataset) -> list[tuple[bytes, int]]:
-    """Return the images that train and validate, with their labels, in some order."""
+    """Return the training and validation images with their labels, in any order."""
     parts = (dataset.train, dataset.validation)
     return sorted((i.tobytes(), int(n)) for part in parts for i, n in zip(*part, strict=True))
 
@@ -502,7 +501,7 @@ def damages(draw: st.DrawFn) -> Damage:
             return content[:first] + bytes([content[first] ^ byte]) + content[first + 1 :]
         if kind == "cut":
             return content[:first]
-        middle = content[first:last] * 2 if kind == "double" else b""  # or left out
+        middle = content[first:last] * 2 if kind == "double" else b""  # otherwise left out
         return content[:first] + middle + content[last:]
 
     return damage
@@ -515,7 +514,7 @@ damaged = given(st.lists(damages(), min_size=1, max_size=3), st.booleans())
 def read_damaged(
     read: Callable[[Path], Any], path: Path, content: bytes, damages: list[Damage]
 ) -> tuple[bytes, Any]:
-    """Return what the damage has made of a file, and what is read of it; None if it is refused."""
+    """Return the damaged file, and the data read from it, or None if it is refused."""
     for damage in damages:
         content = damage(content)
     path.write_bytes(content)
@@ -533,7 +532,7 @@ def read_damaged(
 def test_a_damaged_idx_file_is_what_its_header_says_or_refused(
     tmp_path: Path, damages: list[Damage], zip_it: bool
 ) -> None:
-    """A gzipped one has a checksum, too."""
+    """A gzipped file also has a checksum."""
     original = gzip.compress(idx(IMAGES), mtime=0) if zip_it else idx(IMAGES)
     content, found = read_damaged(read_idx, tmp_path / "images", original, damages)
     if found is not None and zip_it:
