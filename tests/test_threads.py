@@ -211,7 +211,7 @@ def _two_blas_threads() -> Iterator[None]:
 def test_blas_has_one_thread_from_the_first_to_enter_to_the_last_to_leave(
     moves: tuple[str, ...],
 ) -> None:
-    """Whichever threads these are. A thread enters its block at its first move and leaves at its next.
+    """Whichever threads these are. A thread enters its block at its first move, leaves at its next.
 
     Both threads live until the end. An error ends the blocks.
     """
