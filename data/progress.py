@@ -14,7 +14,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) 
     except ValueError as error:  # tqdm reads its settings as it is loaded
         raise HandcnnError(
             f"the progress bar cannot be loaded: {one_line(error)}; "
-            "look for TQDM_ in the environment"
+            "check the TQDM_ variables in the environment"
         ) from error
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""The one error class for whatever a user can cause: a sentence to print instead of a traceback."""
+"""The error class for everything a user can cause: the programs print it without a traceback."""
 
 
 class HandcnnError(ValueError):

@@ -363,7 +363,7 @@ def test_two_digits_at_once_are_pointed_out(page: Page) -> None:
         draw(page, [[(x, 20), (x, 50), (x, 80)]])
     remark = page.locator("#remark")
     expect(remark).to_have_text(
-        "There seem to be several digits, and the network takes them for one; draw one at a time"
+        "There seem to be several digits, and the network reads them as one; draw a single digit"
     )
     page.click("#undo")
     expect(remark).to_have_text(explanation)
@@ -444,7 +444,7 @@ def test_a_lost_server_is_told_and_found_again(
         port = address.split(":")[-1].strip("/")
         notice = page.locator("#notice")
         expect(notice).to_have_text(
-            f"The server does not answer. Start it again: python draw.py --port {port}"
+            f"The server does not respond. Start it again: python draw.py --port {port}"
         )
         draw(page, drawing("1"))
         with serve(other, "--port", port):

@@ -114,9 +114,9 @@ def test_a_picture_is_read(port: int) -> None:
     assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
 
 
-HERE = "the page is at http://127.0.0.1:PORT/ and nowhere else\n"
+HERE = "the page is at http://127.0.0.1:PORT/ only\n"
 OTHER = "another site sent this request; type http://127.0.0.1:PORT/ in the address bar\n"
-NOTHING = "there is nothing here; the page is at /\n"
+NOTHING = "nothing here; the page is at /\n"
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ NOTHING = "there is nothing here; the page is at /\n"
         ("GET", "/%2e%2e/%2e%2e/draw.py", {}, 404, NOTHING),
         ("GET", "//etc/passwd", {}, 404, NOTHING),
         ("GET", "/page.js/", {}, 404, NOTHING),
-        ("GET", "/read", {}, 405, "this takes POST only\n"),
-        ("PUT", "/read", {}, 405, "this takes POST only\n"),
-        ("POST", "/", {}, 405, "this takes GET or HEAD only\n"),
-        ("OPTIONS", "/network", {}, 405, "this takes GET or HEAD only\n"),
+        ("GET", "/read", {}, 405, "this address accepts only POST\n"),
+        ("PUT", "/read", {}, 405, "this address accepts only POST\n"),
+        ("POST", "/", {}, 405, "this address accepts only GET or HEAD\n"),
+        ("OPTIONS", "/network", {}, 405, "this address accepts only GET or HEAD\n"),
     ],
 )
 def test_who_may_ask_and_what(
@@ -262,8 +262,7 @@ def test_a_busy_port_is_one_sentence(
         port = other.getsockname()[1]
         assert draw.main(["--weights", str(weights), "--port", str(port)]) == 1
     assert capsys.readouterr().err == (
-        f"draw.py: port {port} is used by another program; choose another one, "
-        "or leave --port out\n"
+        f"draw.py: port {port} is used by another program; choose another one, or omit --port\n"
     )
     assert opened == []
 

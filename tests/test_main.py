@@ -77,7 +77,7 @@ def test_a_broken_layer_is_shown_and_fails(
         (
             "> /dev/full",
             1,
-            "handcnn: the output: No space left on device; make room on the disk\n",
+            "handcnn: the output: No space left on device; free some disk space\n",
         ),
         (
             "--wrong",

@@ -147,7 +147,7 @@ def test_several_digits_in_one_picture_are_pointed_out() -> None:
     both = picture(np.hstack([seven(), seven()]))
     assert view.read(net, DIGITS, picture(seven()))["remark"] == ""
     assert view.read(net, DIGITS, both)["remark"] == (
-        "there seem to be several digits, and the network takes them for one; draw one at a time"
+        "there seem to be several digits, and the network reads them as one; draw a single digit"
     )
     assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # may come in parts
 

@@ -128,7 +128,7 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
     [
         (
             Network([OutputLayer(5, 3)]),
-            "holds a network for inputs of shape None, pictures of digits need one for (1, 28, 28)",
+            "holds a network for inputs of shape None; pictures of digits need (1, 28, 28)",
         ),
         (
             Network([Conv2D(1, 2, 3)], (1, 28, 28)),
@@ -232,9 +232,9 @@ def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
     show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
     show.parent.mkdir()
     for number, advice in (
-        (errno.ENOSPC, "No space left on device; make room on the disk"),
+        (errno.ENOSPC, "No space left on device; free some disk space"),
         (errno.ENAMETOOLONG, "File name too long; choose a shorter name"),
-        (errno.EIO, "Input/output error; see that its folder is there and can be written to"),
+        (errno.EIO, "Input/output error; check that its folder exists and is writable"),
     ):
         fault = OSError(number, os.strerror(number))
         monkeypatch.setattr("os.fsync", Mock(side_effect=fault))
@@ -300,7 +300,7 @@ def test_a_file_whose_name_stands_for_standard_input(
     [
         ("<&-", "is closed; redirect a picture to it"),
         ("0>file", "cannot be read: Bad file descriptor"),
-        ("non-blocking", "does not wait for a picture; save it in a file first"),
+        ("non-blocking", "is non-blocking; save the picture in a file first"),
     ],
 )
 def test_standard_input_that_cannot_be_read(

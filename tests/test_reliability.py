@@ -245,16 +245,16 @@ CHECKPOINT = "handcnn.app.session.save_checkpoint"
 HISTORY, RECORD = "handcnn.storage.runs.write_history", "handcnn.storage.runs.write_record"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 KILL, TWICE = "send(signal.SIGKILL)", "send(signal.SIGINT, signal.SIGINT)"
-STOPPING = "\nstopping after this step; once more to leave at once\n"
-TOO_LARGE = "File too large; raise the limit on the size of a file (ulimit -f)"
-UNHARMED = "what was saved before is unharmed; go on with: {resume}"
+STOPPING = "\nstopping after this step; press Ctrl-C again to quit now\n"
+TOO_LARGE = "File too large; raise the file size limit (ulimit -f)"
+UNHARMED = "what was saved before is intact; resume with: {resume}"
 NAN = "sys.modules['handcnn.training'].Metrics(float('nan'), 0.1)"
 SIZE_NOW = "next(Path({outputs!r}).glob('*/checkpoint.npz')).stat().st_size"
 
 
 def stopped(name: str, call: int, function: str, epochs: int) -> Fault:
     """Return the fault in which a signal comes once: the step is ended, and the file written."""
-    says = f"{STOPPING}train.py: stopped by {name}, nothing is lost; go on with: {{resume}}\n"
+    says = f"{STOPPING}train.py: stopped by {name}; nothing is lost; resume with: {{resume}}\n"
     return Fault(call, function, f"send(signal.{name})", EXIT_CODES[name], says, epochs)
 
 
@@ -283,7 +283,7 @@ FAULTS = {
     **{
         f"{name} while data are loaded": Fault(
             *(1, LOAD, f"send(signal.{name})", code),
-            f"train.py: stopped by {name}, nothing is lost\n",
+            f"train.py: stopped by {name}; nothing is lost\n",
         )
         for name, code in EXIT_CODES.items()
     },
@@ -297,7 +297,10 @@ FAULTS = {
     ),
     "a signal that ended the screen as well": Fault(  # as in python train.py | tee log
         *(2, EVALUATE, "(send(signal.SIGINT), os.dup2(os.open('/dev/full', os.O_WRONLY), 1))"),
-        *(130, f"{STOPPING}train.py: stopped by SIGINT, nothing is lost; go on with: {{resume}}\n"),
+        *(
+            130,
+            f"{STOPPING}train.py: stopped by SIGINT; nothing is lost; resume with: {{resume}}\n",
+        ),
         2,
     ),
     "no space from the start": Fault(
@@ -313,11 +316,11 @@ FAULTS = {
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
         *(2, EVALUATE, "__import__('shutil').rmtree({outputs!r})", 1),
-        "train.py: {run} has vanished, and with it what was saved there; start a new run\n",
+        "train.py: {run} has disappeared, with everything saved in it; start a new run\n",
     ),
     "out of memory": Fault(
         *(2, TRAIN, "__import__('numpy').empty(10**15)", 1),
-        "train.py: out of memory; close other programs and go on with: {resume}, or start a new "
+        "train.py: out of memory; close other programs and resume with: {resume}, or start a new "
         "run with a --batch-size below 32\n",
         1,
     ),
@@ -325,8 +328,8 @@ FAULTS = {
     "a validation loss that is not finite": Fault(
         *(1, TRAIN, f"replace({EVALUATE!r}, lambda _: lambda *_: ({NAN}, None))", 1),
         "train.py: epoch 1: the validation loss is not finite after the last step, most likely "
-        "because the learning rate is too large; try a tenth of it; {run} keeps the state after "
-        "epoch 0, go on with: {resume} --learning-rate 0.0012\n",
+        "because the learning rate is too large; try a tenth of it; {run} holds the state after "
+        "epoch 0; resume with: {resume} --learning-rate 0.0012\n",
         0,
     ),
 }
@@ -408,7 +411,7 @@ def test_python_train_py_stopped_and_resumed(finished: Path, tmp_path: Path) -> 
         _, err = process.communicate()
     (folder,) = tmp_path.iterdir()
     assert process.returncode == 130
-    assert f"go on with: {resume_command(folder)}\n" in err
+    assert f"resume with: {resume_command(folder)}\n" in err
     again = command("--resume", "latest", "--output-dir", tmp_path)
     assert subprocess.run(again, check=False, capture_output=True).returncode == 0
     assert without_clock(folder) == without_clock(finished)
@@ -441,10 +444,10 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
             if not Path(screen).exists():
                 pytest.skip(f"there is no {screen}")
             os.dup2(os.open(screen, os.O_WRONLY), writer)
-            fault = f"the output: No space left on device; make room on the disk; {UNHARMED}"
+            fault = f"the output: No space left on device; free some disk space; {UNHARMED}"
         case "a pipe":
             os.close(reader)
-            fault = f"nobody reads the output any longer; {UNHARMED}"
+            fault = f"the program that reads the output has quit; {UNHARMED}"
         case _:
             arguments = ["sh", "-c", 'ulimit -f 5000; exec "$@"', "sh", *arguments]  # blocks
             fault = f"{{run}}/checkpoint.npz: {TOO_LARGE}"
@@ -470,8 +473,8 @@ def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_
         check=False,
     )
     (folder,) = tmp_path.iterdir()
-    start = "train.py: the pictures cannot be drawn: Key backend: 'bogus' is not a valid value "
-    end = "; the test result is safe; when matplotlib works here, go on with: "
+    start = "train.py: the plots cannot be drawn: Key backend: 'bogus' is not a valid value "
+    end = "; the test result is saved; once matplotlib works, resume with: "
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(start)
     assert result.stderr.endswith(f"{end}{resume_command(folder)}\n")
@@ -508,7 +511,7 @@ sys.exit(run("train.py", main))
     assert (result.returncode, result.stderr) == (
         1,
         "train.py: the progress bar cannot be loaded: could not convert string to float: 'abc'; "
-        "look for TQDM_ in the environment, or use --quiet\n",
+        "check the TQDM_ variables in the environment, or use --quiet\n",
     )
 
 
@@ -542,14 +545,14 @@ def test_a_finished_run_says_so_and_is_left_alone(forks: Forks, undisturbed: Pat
     before = {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
     for option, value, fault in (
         ("--epochs", "4", ""),
-        ("--epochs", "3", f"{undisturbed} has trained 4 epochs, which --epochs 3 cannot undo; "),
+        ("--epochs", "3", f"{undisturbed} has already trained 4 epochs, more than --epochs 3; "),
         ("--target-accuracy", "99.9", " % is below the target of 99.9 %\n"),
     ):
         result = forks.train("--resume", str(undisturbed), option, value)
         assert (result.code, result.err.count("\n")) == ((1, 1) if fault else (0, 0))
         assert fault in result.err
         if option != "--epochs" or not fault:
-            advice = "is finished after 4 epochs; --epochs N with N > 4 goes on"
+            advice = "is finished after 4 epochs; use --epochs N with N > 4 to train further"
             assert result.out == f"{undisturbed} {advice}\n"
     assert {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
 
@@ -580,8 +583,8 @@ def test_another_learning_rate(outputs: Outputs) -> None:
     assert re.fullmatch(
         r"train\.py: epoch 3: [\w.]+ is no longer finite at step \d+, most likely because the "
         r"learning rate is too large \(the gradient is a sum over the batch, so larger batches "
-        rf"need smaller rates\); try a tenth of it; {outputs.run} keeps the state after epoch 2, "
-        rf"go on with: {re.escape(resume_command(outputs.run))} --learning-rate 100\n",
+        rf"need smaller rates\); try a tenth of it; {outputs.run} holds the state after epoch 2; "
+        rf"resume with: {re.escape(resume_command(outputs.run))} --learning-rate 100\n",
         result.err,
     )
     assert contents(outputs.run)["history.csv"] == history
@@ -624,13 +627,13 @@ def test_a_disk_that_fills_up_is_given_more_room_and_can_only_be_read(
     """A checkpoint of 12.9 MB beside its successor and 6.4 MB of weights: 28 MB are too little."""
     result = outputs.start()
     unharmed = UNHARMED.format(resume=resume_command(outputs.run))
-    fault = "No space left on device; make room on the disk"
+    fault = "No space left on device; free some disk space"
     assert_says(result, 1, f"{outputs.run}/checkpoint.npz: {fault}; {unharmed}")
     assert_all_complete(outputs.run)
     assert litter(outputs.run) == []
     before = contents(outputs.run)
     small_disk("remount,ro")
-    fault = "Read-only file system; choose a folder that you may write to"
+    fault = "Read-only file system; choose a folder that you can write to"
     assert_says(outputs.resume(), 1, f"{outputs.run}/.lock: {fault}")
     refused = rf"train\.py: {outputs.path}/[\w-]+: {re.escape(fault)}\n"
     assert re.fullmatch(refused, outputs.start().err)
@@ -646,7 +649,7 @@ def test_a_folder_that_may_not_be_written_to(outputs: Outputs) -> None:
         pytest.skip("root may write anywhere")
     result = outputs.start()
     assert result.code == 1
-    advice = "Permission denied; choose a folder that you may write to\n"
+    advice = "Permission denied; choose a folder that you can write to\n"
     assert result.err.endswith(advice)
     outputs.path.chmod(0o700)
     assert list(outputs.path.iterdir()) == []
@@ -716,8 +719,8 @@ FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
         for name, values in BAD_OPTIONS.items()
     },
     UNUSABLE + "it has format version 2, this handcnn reads 1": [lambda state: None],
-    "{folder} was trained on other digits data than what is there now (their SHA-256 differ); "
-    "bring back the former data or start a new run": [
+    "{folder} was trained on other digits data than those there now (their SHA-256 differ); "
+    "restore the old data or start a new run": [
         lambda state: state.options["sha256"].update(images="0" * 64)
     ],
 }

@@ -190,18 +190,18 @@ def changed(i: int, weight: float = 0.0, rate: float = 0.0) -> Network:
 NOT_WRITTEN = "{path} was not written: "
 NOT_FINITE = "the array 'layer2.weights' holds values that are not finite (NaN or infinity)"
 NEGATIVE = "HiddenLayer expects learning_rate to be a finite number of at least 0, got {}"
-TAKEN = "Network.save expects another name for the metadata '{}', which the file uses itself"
+TAKEN = "Network.save expects another name for the metadata '{}', which handcnn uses itself"
 UNWRITABLE: dict[str, list[tuple[Network, dict[str, Any]]]] = {
     NOT_WRITTEN + NOT_FINITE: [(changed(1, weight=x), {}) for x in (np.nan, np.inf, -np.inf)],
     NOT_WRITTEN + "its metadata is too long": [(network(), {"note": "x" * 5_000_000})],
     NOT_WRITTEN + NEGATIVE.format("-1e+308"): [(changed(1, rate=-1e308), {})],
     NOT_WRITTEN + NEGATIVE.format("nan"): [(changed(1, rate=np.nan), {})],
-    NOT_WRITTEN + "it has 1,001 layers, 1,000 are allowed": [
+    NOT_WRITTEN + "it has 1,001 layers, at most 1,000 are allowed": [
         (Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]), {})
     ],
-    "range(0, 3) cannot be kept as JSON": [(network(), {"when": range(3)})],
+    "range(0, 3) cannot be saved as JSON": [(network(), {"when": range(3)})],
     "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer, "
-    "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez": [
+    "got OwnLayer(4 -> 3); save the parameters of other layers with numpy.savez": [
         (Network([OwnLayer(4, 3)]), {})
     ],
     **{
@@ -338,14 +338,14 @@ ZEROS = np.zeros((2, 1, 3, 3), np.float32)
 PICKLE = np.array([Boom()], dtype=object)
 BROKEN = "is not a complete .npz file of handcnn: "
 CANNOT = "cannot be used: "
-NOT_KNOWN = CANNOT + "its architecture is not one that handcnn knows "
-NO_NETWORK = CANNOT + "its architecture is no network "
+NOT_KNOWN = CANNOT + "its architecture is unknown to handcnn "
+NO_NETWORK = CANNOT + "its architecture is not a valid network "
 NO_SIZE = NO_NETWORK + "(Conv2D expects stride to be a whole number of at least 1, got {})"
 NO_RATE = NO_NETWORK + "(Conv2D expects learning_rate to be a finite number of at least 0, got {})"
 RATES: list[object] = [np.nan, np.inf, -1e308, -0.1, True, "fast", None, []]
 PROGRESS = CANNOT + "its progress is damaged "
 SHAPE = CANNOT + "the array 'layer1.weights' has shape {}, but (2, 1, 3, 3) of float32 is needed"
-LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, 72 are needed"
+LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, but 72 are needed"
 
 # What is said of a file after its path, and what is done to a valid file to deserve that.
 Damages = dict[str, list[Forge]]
@@ -372,7 +372,7 @@ DAMAGES: Damages = {
     ],
     CANNOT + "it has format version 2, this handcnn reads 1": [with_metadata(version=2)],
     CANNOT + "it has format version None, this handcnn reads 1": [with_metadata(version=...)],
-    CANNOT + "it holds 'mnist', where '{kind}' is needed": [with_metadata(kind="mnist")],
+    CANNOT + "it holds 'mnist', but '{kind}' is needed": [with_metadata(kind="mnist")],
     # entries
     CANNOT + "its entry 'metadata.npy' is compressed or encrypted": [
         lambda valid: zipped(unzipped(valid), zipfile.ZIP_DEFLATED),
@@ -382,7 +382,7 @@ DAMAGES: Damages = {
     CANNOT + "it holds two entries of the same name": [doubled],
     CANNOT + "the array 'layer2.bias' is missing": [without_entry("layer2.bias.npy")],
     **{
-        CANNOT + f"its entry '{name}' does not belong there": [with_entry(name, npy(0))]
+        CANNOT + f"it has an unexpected entry '{name}'": [with_entry(name, npy(0))]
         for name in ("layer4.bias.npy", "layer1.weights", "metadata", "../../evil.npy")
     },
     # arrays
@@ -424,7 +424,7 @@ DAMAGES: Damages = {
     ],
     # architecture
     NOT_KNOWN + "(there is no 'layers')": [with_metadata(layers=...)],
-    CANNOT + "it has 1,001 layers, 1,000 are allowed": [
+    CANNOT + "it has 1,001 layers, at most 1,000 are allowed": [
         with_metadata(layers=[{"class": "InputLayer"}] * 1001)
     ],
     NOT_KNOWN + "(there is no 'os.system')": [with_metadata(layer1={"class": "os.system"})],
@@ -449,7 +449,7 @@ DAMAGES: Damages = {
     ],
     NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
     "C*H*W = 18, got (N, 2, 5, 5); "
-    "build the layer for the size of its input, or give inputs of the size of the layer)": [
+    "set input_size to the size of one input, or change the input)": [
         with_metadata(input_shape=[1, 9, 9])
     ],
     NO_NETWORK + "(there is no 'input_shape')": [with_metadata(input_shape=...)],
@@ -480,7 +480,7 @@ CHECKPOINT_DAMAGES: Damages = {
     CANNOT + "the array 'average.layer3.bias' is missing": [
         without_entry("average.layer3.bias.npy")
     ],
-    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": [
+    CANNOT + "it has an unexpected entry 'average.layer1.bias.npy'": [
         *(with_metadata(has_average=value) for value in NO_AVERAGE)
     ],
     CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": [
@@ -506,12 +506,12 @@ CHECKPOINT_DAMAGES: Damages = {
     ],
     PROGRESS + "(there is no 'history')": [with_metadata(history=...)],
     PROGRESS + "(there is no 'options')": [with_metadata(options=...)],
-    PROGRESS + "(it has no history or no options)": [
+    PROGRESS + "(its history or its options are missing)": [
         with_metadata(history=""),
         with_metadata(options=7),
         with_metadata(options=[["epochs", 3]]),
     ],
-    PROGRESS + "(the history of epoch 1 has other columns)": [
+    PROGRESS + "(the history of epoch 1 has the wrong columns)": [
         with_metadata(history=[bad]) for bad in (1, list(HISTORY_COLUMNS), {"epoch": 1})
     ],
     PROGRESS + "(the history of epoch 1 holds something that is not a number)": [
@@ -520,8 +520,8 @@ CHECKPOINT_DAMAGES: Damages = {
         with_row(epoch=True),
         with_row(loss=True),
     ],
-    PROGRESS + "(the history has epoch 1.0 in the place of epoch 1)": [with_row(epoch=1.0)],
-    PROGRESS + "(the history has epoch 3 in the place of epoch 2)": [
+    PROGRESS + "(the history has epoch 1.0 in place of epoch 1)": [with_row(epoch=1.0)],
+    PROGRESS + "(the history has epoch 3 in place of epoch 2)": [
         with_metadata(history=[row(1), row(3)])
     ],
 }
@@ -794,14 +794,16 @@ def wide(count: int) -> list[Layer]:
 # 400 * (628 * 628 + 630 * 3 * 628); 60 * 2028 * 2028 + 2028 * 2028 + 60 * 2028 + 1;
 # 100 * 100 * (64 * (9 + 1) + 3 * 64 * (64 * 9 + 1))
 TOO_COSTLY: dict[str, list[Layer]] = {
-    "it needs 632,521,600 numbers for one image, 10,000,000 are allowed": thin(400),
-    "it needs 251,001,505 numbers for one image, 10,000,000 are allowed": [
+    "it needs 632,521,600 numbers for one image, at most 10,000,000 are allowed": thin(400),
+    "it needs 251,001,505 numbers for one image, at most 10,000,000 are allowed": [
         Conv2D(1, 60, 1, padding=1000),
         Conv2D(60, 1, 1, stride=3000),
     ],
-    "it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed": wide(4),
+    "it needs 1,114,240,000 multiplications for one image, at most 1,000,000,000 are allowed": wide(
+        4
+    ),
     # 2 * 1028 * 1028 + 400 * 400 * 629 * 629
-    "it needs 63,304,673,568 multiplications for one image, 1,000,000,000 are allowed": [
+    "it needs 63,304,673,568 multiplications for one image, at most 1,000,000,000 are allowed": [
         Conv2D(1, 1, 1, padding=500),
         MaxPool2D(400, stride=1),
     ],
@@ -824,6 +826,6 @@ def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
 
 @pytest.mark.parametrize("layers", [thin(6), wide(3)], ids=["thin", "wide"])
 def test_the_most_costly_networks_that_are_loaded(tmp_path: Path, layers: list[Layer]) -> None:
-    """One image takes no more memory than the numbers that are allowed, 8 bytes each."""
+    """One image takes no more memory than the allowed numbers, 8 bytes each."""
     net = load_network(forged(tmp_path / "a.npz", layers))
     assert megabytes(lambda: net.predict(np.ones((1, 1, 28, 28), np.float32))) < 80

@@ -148,7 +148,7 @@ def test_latest_is_the_run_that_started_last(
             (tmp_path / f"20240101-00000{name}" / "checkpoint.npz").touch()
     latest = shutil.copytree(finished, tmp_path / "20240101-000002-digits-12")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    advice = "is finished after 4 epochs; --epochs N with N > 4 goes on"
+    advice = "is finished after 4 epochs; use --epochs N with N > 4 to train further"
     assert capsys.readouterr().out == f"{latest} {advice}\n"
 
 
@@ -165,9 +165,9 @@ def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
     assert capsys.readouterr().out == f"{folder} is finished after 2 epochs\n"
     assert train.main(["--resume", str(folder), "--epochs", "3"]) == 1
     assert capsys.readouterr().err == (
-        f"train.py: {folder} was trained with --schedule one-cycle over --epochs 2: other epochs "
-        "would have had other learning rates from the start; "
-        "leave the option out or start a new run\n"
+        f"train.py: {folder} was trained with --schedule one-cycle for --epochs 2; another number "
+        "of epochs would have changed the learning rates from the start; "
+        "omit the option or start a new run\n"
     )
 
 
@@ -231,8 +231,8 @@ def test_resuming_refuses_to_change_the_past(
 ) -> None:
     assert resume(finished, option, new) == 1
     assert capsys.readouterr().err == (
-        f"train.py: {finished} was trained with {option} {past}, which cannot become {new} on "
-        "resuming; leave the option out or start a new run\n"
+        f"train.py: {finished} was trained with {option} {past}, which cannot change to {new} on "
+        "resuming; omit the option or start a new run\n"
     )
 
 
@@ -319,9 +319,9 @@ def test_a_schedule_cannot_be_stretched_afterwards(
     for epochs in ("1", "3"):
         assert resume(pooled, "--epochs", epochs) == 1
         assert capsys.readouterr().err == (
-            f"train.py: {pooled} was trained with --schedule {schedule} over --epochs 2: other "
-            "epochs would have had other learning rates from the start; leave the option out or "
-            "start a new run\n"
+            f"train.py: {pooled} was trained with --schedule {schedule} for --epochs 2; another "
+            "number of epochs would have changed the learning rates from the start; omit the "
+            "option or start a new run\n"
         )
     assert (pooled / "checkpoint.npz").read_bytes() == before
 
@@ -409,8 +409,8 @@ def test_ones_own_images_from_training_to_prediction(
     capsys.readouterr()
     assert resume(folder, "--epochs", "4") == 1
     assert capsys.readouterr().err == (
-        f"train.py: {folder} was trained on other {path} data than what is there now (their "
-        "SHA-256 differ); bring back the former data or start a new run\n"
+        f"train.py: {folder} was trained on other {path} data than those there now (their "
+        "SHA-256 differ); restore the old data or start a new run\n"
     )
 
 
