@@ -159,14 +159,16 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     dx = np.zeros((c, h, w, b), dz.dtype)
 
     def work(rows: slice) -> None:
-        for y in range(rows.start, rows.stop):
-            i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
-            count = (i.stop - i.start) * f
-            few = A[:, kernel_rows].reshape(k * c, count)
-            products = few @ dz_rows[i.start * f : i.start * f + count]
-            for v, product in enumerate(products.reshape(k, c, ow, b)):
+        for few in slices(rows, max(1, MOST // (k * c * ow * b))):
+            products = np.empty((k * c, few.stop - few.start, ow * b), dz.dtype)
+            for y in range(few.start, few.stop):
+                i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
+                count = (i.stop - i.start) * f
+                part, below = A[:, kernel_rows].reshape(k * c, count), i.start * f
+                np.matmul(part, dz_rows[below : below + count], out=products[:, y - few.start])
+            for v, product in enumerate(products.reshape(k, c, -1, ow, b)):
                 j, pixels = overlap(v - p, s, ow, w)
-                dx[:, y, pixels] += product[:, j]
+                dx[:, few, pixels] += product[:, :, j]
 
     share(work, h, _cost((k * c, k * f), oh * ow * b, k))
     return dx
