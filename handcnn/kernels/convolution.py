@@ -46,7 +46,7 @@ SUMMED = 512
 MANY_ENTRIES, FEW_FILTERS = 200, 16
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 FEW_ZEROS = 4 / 3
-MOST = 1 << 22  # numbers in the products of a weight gradient that are summed in one call
+MOST = 1 << 22  # numbers in the products that are added up in one call
 
 
 def correlate(
