@@ -4,5 +4,5 @@
 class HandcnnError(ValueError):
     """A file, a picture, an option or a data set that cannot be used.
 
-    The message is one sentence: what was given, what was expected, and how to mend it.
+    The message is one sentence: what was given, what was expected, and how to fix it.
     """

@@ -33,8 +33,8 @@ class Network:
         for layer in self.layers:
             if id(layer) in seen:
                 raise ValueError(
-                    f"Network expects layers that are all different objects, got {layer} twice; "
-                    "build a second one"
+                    f"Network expects distinct layer objects, got {layer} twice; "
+                    "create a second one"
                 )
             seen.add(id(layer))
         self.output_shapes()
@@ -115,7 +115,7 @@ class Network:
         if unknown := np.argwhere(np.isnan(probabilities)).tolist():
             raise ValueError(
                 f"predict finds no class for input {unknown[0][0]}: its probabilities are NaN; "
-                "look for NaN and very large numbers in it and in the parameters"
+                "check it and the parameters for NaN and very large numbers"
             )
         classes: npt.NDArray[np.intp] = probabilities.argmax(axis=1)
         return classes

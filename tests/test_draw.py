@@ -114,7 +114,7 @@ def test_a_picture_is_read(port: int) -> None:
     assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
 
 
-HERE = "the page is at http://127.0.0.1:PORT/ only\n"
+HERE = "the page is only at http://127.0.0.1:PORT/\n"
 OTHER = "another site sent this request; type http://127.0.0.1:PORT/ in the address bar\n"
 NOTHING = "nothing here; the page is at /\n"
 

@@ -292,8 +292,8 @@ NO_PARAMETERS = "Network expects at least one layer with parameters, got "
         (
             [TWICE, InputLayer(), TWICE],
             None,
-            "Network expects layers that are all different objects, got Conv2D(1 -> 1, 3x3) twice; "
-            "build a second one",
+            "Network expects distinct layer objects, got Conv2D(1 -> 1, 3x3) twice; "
+            "create a second one",
         ),
         (
             [Conv2D(3, 2, 3)],

@@ -240,7 +240,7 @@ def test_an_input_with_nan_has_no_class() -> None:
     assert np.isnan(probabilities).any(axis=1).tolist() == [False, True]
     assert refused(lambda: net.predict(x)) == (
         "predict finds no class for input 1: its probabilities are NaN; "
-        "look for NaN and very large numbers in it and in the parameters"
+        "check it and the parameters for NaN and very large numbers"
     )
 
 

@@ -154,7 +154,7 @@ def refuse_strangers(environ: Environ, port: int) -> None:
     names = ("localhost", HOST)
     ours = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
     if host not in ours:
-        raise Refusal("403 Forbidden", f"the page is at http://{HOST}:{port}/ only")
+        raise Refusal("403 Forbidden", f"the page is only at http://{HOST}:{port}/")
     origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE", "none")
     if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
         raise Refusal(

@@ -27,8 +27,8 @@ def describe_layer(layer: Layer, before: Shape, after: Shape) -> str:
             )
         case MaxPool2D(size=n):
             return (
-                f"Keeps only the largest of every {n}{TIMES}{n} numbers. The maps become smaller, "
-                "and the exact place of a stroke matters less."
+                f"Keeps only the largest number of every {n}{TIMES}{n} square. The maps become "
+                "smaller, and the exact place of a stroke matters less."
             )
         case ReLU():
             return "Numbers below zero become zero, so only the patterns found are passed on."
