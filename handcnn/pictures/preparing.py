@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from handcnn.errors import HandcnnError
 from handcnn.pictures.digit import digit_among, seem_several
 from handcnn.pictures.drawing import draw_digit, is_like_mnist
 from handcnn.pictures.ink import ink_in, strokes_in
@@ -32,26 +33,41 @@ def prepare_picture(grey: npt.ArrayLike) -> Array:
     """Return the digit in a grey picture as MNIST would have it: uint8 (28, 28), bright on 0.
 
     Args:
-        grey: (H, W), on any scale, dark ink on light or light on dark. An MNIST image, or its
-            negative, comes back as it is, bit for bit.
+        grey: (H, W), dark ink on light or light on dark. Values from 0 to 255 are taken as they
+            are, and values from 0 to 1 times 255; all others are stretched to 0 to 255. An MNIST
+            image, or its negative, comes back as it is, bit for bit.
 
     Raises:
-        HandcnnError: there is nothing to see in the picture.
+        HandcnnError: there is nothing to see in the picture, or a value is NaN or infinite.
     """
     return examine_picture(grey).image
 
 
 def examine_picture(grey: npt.ArrayLike) -> Prepared:
     """Return what `prepare_picture` returns, and whether there seem to be several digits."""
-    picture = np.asarray(grey, np.float32)
-    if picture.ndim != 2 or picture.size == 0:
-        raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
+    picture = _scaled(grey)
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
             return Prepared(candidate.astype(np.uint8), seem_several(candidate > 64))
     ink = ink_in(without_desk(picture))
     digit = digit_among(strokes_in(ink))
     return Prepared(draw_digit(ink, digit), seem_several(digit))
+
+
+def _scaled(grey: npt.ArrayLike) -> Array:
+    """Return a grey picture (H, W), which may have any finite values, in [0, 255], float32."""
+    picture = np.asarray(grey, np.float64)
+    if picture.ndim != 2 or picture.size == 0:
+        raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
+    if not np.isfinite(picture).all():
+        raise HandcnnError("the picture has values that are NaN or infinite; give it finite ones")
+    lowest, highest = picture.min(), picture.max()
+    if lowest < 0 or highest > 255:
+        picture = picture / max(-lowest, highest)  # so that no difference overflows
+        picture = (picture - picture.min()) / max(np.ptp(picture), 1e-30) * 255
+    elif highest <= 1:
+        picture = np.round(picture * 255, 4)  # an image divided by 255 is again what it was
+    return picture.astype(np.float32)
 
 
 def to_batch(pictures: Sequence[Array]) -> Array:

@@ -1,59 +1,65 @@
 """A picture file -> grey values: any format of Pillow, upright, within 500 MB of memory.
 
-A decoded picture may take 400 MB: 100 megapixels of 4 bytes. So its size is checked before it is
-decoded, and it is reduced, strip by strip, before anything else is computed from it. Pillow also
-keeps 8 bytes a row, and a strip is at least a thousandth of the longer side high; so no side may be
-much longer than that of a large scan. No setting of Pillow or Python is changed, so that several
-threads may read pictures at a time.
+What a picture will cost is checked before it is decoded (limits.py). Then it is reduced, strip by
+strip, before anything else is computed from it. No setting of Pillow or Python is changed, so that
+several threads may read pictures at a time.
 """
 
+import errno
 import os
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import ExifTags, IcnsImagePlugin, IcoImagePlugin, Image, ImageOps
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    IcnsImagePlugin,
+    IcoImagePlugin,
+    Image,
+    ImageOps,
+    Jpeg2KImagePlugin,
+)
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures.colour import to_grey
+from handcnn.pictures.limits import TOO_LARGE, UnreadableError, check_picture, length_of
 from handcnn.text import one_line
 from handcnn.types import Array
 
-MAX_MEGAPIXELS = 100
-# These decoders keep several copies of a picture, or all its coefficients at once.
-HUNGRY = {"JPEG2000": 15, "WEBP": 20, "AVIF": 20, "progressive JPEG": 50}  # megapixels
-MAX_SIDE = 65_535  # what a JPEG can have
 WORKING_SIDE = 1000  # larger pictures are averaged down to this: noise goes, strokes stay
 STRIP_PIXELS = 500_000
 
-TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
+PNG = b"\x89PNG\r\n\x1a\n"  # what a file of it starts with
 BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
-
-
-class UnreadableError(Exception):
-    """A file that cannot be used; the message says why and what to do, but not which file."""
 
 
 def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standard input") -> Array:
     """Return a picture, in a file or an open one, as grey values (H, W) in [0, 255], float32.
 
-    It is upright. Pillow's formats and modes are accepted, but for PostScript. Of an animation, the
-    first frame is read.
-    Colours become the grey that tells ink and paper apart best. Transparency becomes black behind
-    light ink and white behind dark ink. Pictures much larger than 1000 pixels are reduced.
+    It is upright. Pillow's formats and modes are accepted, but for PostScript and BLP. Of an
+    animation, the first frame is read. Colours become the grey that tells ink and paper apart best.
+    Transparency becomes black behind light ink and white behind dark ink. Pictures much larger than
+    1000 pixels are reduced.
 
     Args:
         source: a path, or an open file, which messages call `name`.
         name: as above.
 
     Raises:
-        HandcnnError: the file cannot be read, is not a complete picture, or is so large that
-            decoding it would take more than 500 MB.
+        HandcnnError: the file cannot be read, is not a complete picture, or would take more than
+            500 MB of memory or much more than ten seconds to decode (limits.py).
     """
     shown = Path(source) if isinstance(source, str | os.PathLike) else name
     try:
         with _opened(source) as file, _identified(file) as image:
-            _check_size(image)
-            return to_grey(_small_and_upright(image))
+            small = _small_and_upright(image)
+            image.close()  # frees the memory of a large one
+        grey = to_grey(small)
+        # Nothing is black on black; prepare_picture takes small values for a scale of 0 to 1.
+        return grey if grey.max() > 1 else np.zeros_like(grey)
     except UnreadableError as fault:
         message = str(fault)
     except Image.DecompressionBombError:  # Pillow's own limit, for what it decodes on the way
@@ -68,7 +74,8 @@ def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standar
         message = "does not fit in memory; make it smaller"
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         message = BROKEN
-        if isinstance(error, OSError) and error.errno:  # what the system says, not Pillow
+        # What the system says, unless a damaged file made Pillow look before its start.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             message = f"cannot be read: {error.strerror}; check the path"
     raise HandcnnError(f"{one_line(shown)} {message}") from None
 
@@ -84,42 +91,58 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:
 
 
 def _identified(file: BinaryIO) -> Image.Image:
-    """Return the picture in an open file, not decoded yet.
+    """Return the picture in an open file, not decoded yet, if it may be decoded.
 
-    An icon holds another picture, which alone knows how large it is. Pillow would decode that one
+    An icon holds other pictures, which alone know how large they are. Pillow would decode one
     without asking, so it is taken out here.
     """
+    length = length_of(file)
+    file.seek(0)
     start = file.read(4)
     file.seek(0)
     if start == b"\0\0\1\0":
-        return IcoImagePlugin.IcoFile(file).frame(0)
-    if start == b"icns":
-        return IcnsImagePlugin.IcnsFile(file).getimage()
-    return Image.open(file)
-
-
-def _check_size(image: Image.Image) -> None:
-    """Refuse what would take more than 500 MB to decode, or would run a program."""
+        _check_ico(file, length)
+        image = IcoImagePlugin.IcoFile(file).frame(0)
+    elif start == b"icns":
+        _check_icns(file, length)
+        image = IcnsImagePlugin.IcnsFile(file).getimage()
+    else:
+        image = Image.open(file)
     if image.format in ("EPS", "IPTC"):  # IPTC may contain an EPS
         raise UnreadableError("may hold PostScript, which is a program; save it as PNG or JPEG")
-    width, height = image.size
-    megapixels = width * height / 1_000_000
-    if megapixels > MAX_MEGAPIXELS:
-        raise UnreadableError(TOO_LARGE)
-    if max(width, height) > MAX_SIDE:
-        raise UnreadableError("has a side of more than 65,535 pixels; crop it")
-    decoder = "progressive JPEG" if "progressive" in image.info else image.format
-    limit = HUNGRY.get(decoder or "", MAX_MEGAPIXELS)
-    if megapixels > limit:
-        raise UnreadableError(
-            f"has more than {limit:g} megapixels, too many to read as {decoder}; "
-            "make it smaller, or save it as PNG"
-        )
+    if image.format == "BLP":
+        raise UnreadableError("may hold a JPEG of any size; save it as PNG or JPEG")
+    check_picture(image, file, length)
+    return image
+
+
+def _check_ico(file: BinaryIO, length: int) -> None:
+    """Refuse a Windows icon if one of its bitmaps costs too much. Its PNGs are not decoded yet."""
+    count = int.from_bytes(file.read(6)[4:], "little")
+    for (offset,) in struct.iter_unpack("<12xI", file.read(16 * count)):
+        file.seek(offset)
+        if file.read(len(PNG)) != PNG:
+            file.seek(offset)
+            bitmap = BmpImagePlugin.DibImageFile(file)
+            check_picture(bitmap, file, length, (bitmap.width, bitmap.height // 2))
+    file.seek(0)
+
+
+def _check_icns(file: BinaryIO, length: int) -> None:
+    """Refuse a Mac OS icon if its JPEG 2000 costs too much. A PNG is not decoded yet."""
+    icon = IcnsImagePlugin.IcnsFile(file)
+    for kind, _ in icon.SIZES[icon.bestsize()]:
+        if kind in icon.dct:
+            file.seek(icon.dct[kind][0])
+            with suppress(SyntaxError):  # it is not a JPEG 2000
+                check_picture(Jpeg2KImagePlugin.Jpeg2KImageFile(file), file, length)
+    file.seek(0)
 
 
 def _small_and_upright(image: Image.Image) -> Image.Image:
     """Return the decoded picture, not much larger than needed, turned as its camera was held."""
     image.draft(None, (WORKING_SIDE, WORKING_SIDE))
+    image.load()  # which turns a TIFF
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     small = _reduced(image)
     small.getexif()[ExifTags.Base.Orientation] = orientation

@@ -1,0 +1,158 @@
+"""What a picture may cost: 500 MB of memory and about ten seconds, judged before it is decoded.
+
+A decoded picture may take 400 MB: 100 megapixels of 4 bytes. Pillow also keeps 8 bytes a row, and a
+strip is at least a thousandth of the longer side high; so no side may be much longer than that of a
+large scan. Most of Pillow's decoders need little more than the picture. The tables here say what
+the others keep besides, and which are slow.
+"""
+
+import os
+import re
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+MAX_MEGAPIXELS = 100
+MAX_SIDE = 65_535  # what a JPEG can have
+MAX_FILE = 400_000_000  # bytes: some plugins read the file as a whole
+MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of the 500 MB
+
+# Bytes a pixel, where a decoder keeps more than the picture.
+HUNGRY = {
+    "JPEG2000": 27,  # each sample twice, in 32 bits
+    "WEBP": 20,  # the canvas, a frame and copies of both
+    "AVIF": 20,
+    "progressive JPEG": 8,  # all coefficients, in 16 bits
+    "turned TIFF": 8,  # the picture before and after
+    "TGA": 8,  # the same, if it is mirrored
+    "GBR": 8,  # the file
+    "CUR": 14,  # a bitmap and its mask, before and after they are converted
+    "ICO": 14,
+}
+KEEPING_THE_FILE = ("WEBP", "AVIF", "FLI", "FTEX")
+
+# A decoder written in Python takes up to 2.5 microseconds a pixel.
+MAX_SLOW_MEGAPIXELS = 4
+MAX_SLOW_FILE = 50_000_000  # bytes, which need not all be pixels
+MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM: each is cut out of a megabyte
+MAX_SCANS = 5000  # of a JPEG, times its megapixels: each scan goes through all coefficients
+
+TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
+INSTEAD = "make it smaller, or save it as PNG"
+
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in a JPEG; after \xff, the rest are data
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+Tag = ExifTags.Base
+
+
+class UnreadableError(Exception):
+    """A file that cannot be used; the message says why and what to do, but not which file."""
+
+
+def length_of(file: BinaryIO) -> int:
+    """Return the bytes in an open file; refuse one that is too large to look into."""
+    length = file.seek(0, os.SEEK_END)
+    if length > MAX_FILE:
+        raise UnreadableError("is a file of more than 400 MB; make the picture smaller")
+    return length
+
+
+def check_picture(
+    image: Image.Image, file: BinaryIO, length: int, in_icon: tuple[int, int] | None = None
+) -> None:
+    """Refuse a picture that would cost too much, before it is decoded.
+
+    Args:
+        image: as Pillow identified it.
+        file: the open file in which it was found.
+        length: of the file, in bytes.
+        in_icon: the (width, height) of a bitmap in an icon; its image counts the mask as well.
+    """
+    width, height = in_icon or image.size
+    megapixels = width * height / 1e6
+    if megapixels > MAX_MEGAPIXELS:
+        raise UnreadableError(TOO_LARGE)
+    if max(width, height) > MAX_SIDE:
+        raise UnreadableError("has a side of more than 65,535 pixels; crop it")
+    scans = _scans(file) if image.format in ("JPEG", "MPO") else 0
+    decoder = "ICO" if in_icon else _decoder(image, scans)
+    if megapixels * scans > MAX_SCANS or _is_slow(image, megapixels, file, length):
+        raise UnreadableError(f"takes too long to read as {decoder}; {INSTEAD}")
+    bytes_a_pixel = HUNGRY.get(decoder, 1 if image.mode in ("1", "L", "P") else 4)
+    memory = width * height * bytes_a_pixel + 2 * _largest_piece(image, file)
+    if decoder in KEEPING_THE_FILE:
+        memory += length
+    if memory > MAX_DECODING:
+        raise UnreadableError(f"takes more than 500 MB of memory to read as {decoder}; {INSTEAD}")
+
+
+def _is_slow(image: Image.Image, megapixels: float, file: BinaryIO, length: int) -> bool:
+    """Whether a picture is decoded in Python and is too large for that."""
+    decoders = {tile[0] for tile in _tiles(image)} & Image.DECODERS.keys()
+    if not decoders:
+        return False
+    if megapixels > MAX_SLOW_MEGAPIXELS or length > MAX_SLOW_FILE:
+        return True
+    file.seek(0)
+    return "ppm_plain" in decoders and file.read().count(b"#") > MAX_COMMENTS
+
+
+def _scans(file: BinaryIO) -> int:
+    """Return the number of scans in a JPEG file."""
+    file.seek(0)
+    content = file.read()
+    scans, place = 0, len(b"\xff\xd8")
+    while (marker := MARKER.search(content, place)) and marker[0] != END_OF_IMAGE:
+        scans += marker[0] == START_OF_SCAN
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return scans
+
+
+def _decoder(image: Image.Image, scans: int) -> str:
+    """Return the name of what decodes a picture: its format, and how it is stored in that."""
+    if scans > 1:
+        return "progressive JPEG"
+    if image.format == "TIFF" and image.getexif().get(Tag.Orientation, 1) != 1:
+        return "turned TIFF"
+    return image.format or ""
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """Return the (decoder, box, offset, arguments) of each part that a picture is stored in."""
+    return list(getattr(image, "tile", []))
+
+
+def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
+    """Return how many bytes of a picture are read or unpacked at a time."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.use_load_libtiff:
+        _check_directory(file, image.tag_v2.offset)
+        return _piece_of_tiff(image.tag_v2)
+    offsets = sorted(tile[2] for tile in _tiles(image))
+    return int(max((end - start for start, end in pairwise(offsets)), default=0))
+
+
+def _piece_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
+    """Return the bytes of a strip or a tile, which can be larger than the picture."""
+    width, height = tags[Tag.ImageWidth], tags[Tag.ImageLength]
+    rows = tags.get(Tag.RowsPerStrip, height)
+    if Tag.TileWidth in tags or Tag.TileLength in tags:
+        width, height = tags[Tag.TileWidth], tags[Tag.TileLength]
+    elif 0 < rows < height:
+        height = rows
+    bits = max(tags.get(Tag.BitsPerSample, (1,))) * tags.get(Tag.SamplesPerPixel, 1)
+    return int(width * height * bits // 8)
+
+
+def _check_directory(file: BinaryIO, place: int) -> None:
+    """Refuse a TIFF that gives a tag twice, of which libtiff takes the first, Pillow the last."""
+    file.seek(0)
+    start = file.read(4)
+    big = 43 in start  # a BigTIFF
+    file.seek(place)
+    count = int.from_bytes(file.read(8 if big else 2), "little" if start[0] == ord("I") else "big")
+    step = 20 if big else 12
+    entries = file.read(count * step)
+    tags = [entries[i : i + 2] for i in range(0, len(entries), step)]
+    if len(set(tags)) < len(tags):
+        raise UnreadableError("gives one of its tags twice; save it again as PNG or JPEG")
