@@ -176,7 +176,7 @@ def check_same(
     """Raise `HandcnnError` if an array of theirs is too far from ours."""
     for name, array in ours.items():
         away = np.linalg.norm(theirs[name] - array) / (np.linalg.norm(array) or 1)
-        if not away <= tolerance:  # NaN is not
+        if not away <= tolerance:  # also true for NaN
             raise HandcnnError(
                 f"not timed, because {who} computes something else: {name} differs from handcnn's "
                 f"by {away:.1e} of its norm, more than {tolerance:.0e}"

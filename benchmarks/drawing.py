@@ -73,7 +73,7 @@ def find_browser() -> str | None:
 
 @contextmanager
 def open_browser() -> "Iterator[Browser]":
-    """Run a Chromium without a window, one that fetches nothing by itself."""
+    """Run headless Chromium without background network traffic."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

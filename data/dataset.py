@@ -77,7 +77,7 @@ class Dataset:
 
 
 class _Whole(NamedTuple):
-    """A data set before it is divided. The last `test` rows are the test part."""
+    """A data set before division: the last `test` rows test, `validation` other rows validate."""
 
     name: str
     title: str

@@ -2,8 +2,8 @@
 
 `sklearn.datasets.load_digits` is part of scikit-learn, so it works offline: 1,797 digits of 8x8
 pixels and 17 grey levels, written by 13 people (E. Alpaydin, C. Kaynak: Optical Recognition of
-Handwritten Digits, UCI 1998). They are no replacement for MNIST: they are blurred, easier to read,
-and 39 times fewer.
+Handwritten Digits, UCI 1998). They are no replacement for MNIST: they are blurred and easier to
+read, and MNIST has 39 times as many.
 
 The code that prepares pictures for predict.py scales and centres them, so that a network trained on
 these digits sees other people's digits drawn in the same way.

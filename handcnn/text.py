@@ -7,7 +7,7 @@ def one_line(text: object) -> str:
     """Return `text` as one short line: control characters escaped, a long middle left out.
 
     A file may hold a megabyte of text, a line break, or an escape sequence that a terminal would
-    obey. Print nothing from a file, and no path, without this.
+    obey. Use this function for everything printed from a file, and for every path.
     """
     text = str(text)
     line = escaped(text[:LONGEST] + text[LONGEST:][-LONGEST:])  # no more than this can be shown

@@ -387,7 +387,7 @@ def test_a_forked_process_does_its_work_alone() -> None:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
-        assert os.waitstatus_to_exitcode(ended[1]) == 1  # part
+        assert os.waitstatus_to_exitcode(ended[1]) == 1  # a single part
         assert parts(2) == 2
 
 

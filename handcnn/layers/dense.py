@@ -114,6 +114,6 @@ def flatten(x: Array) -> Array:
 
 def softmax(z: Array) -> Array:
     """Return exp(z) divided by the sum of its row, for z (N, M)."""
-    exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels; without it, exp overflows
+    exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels and prevents overflow
     a: Array = exp / exp.sum(axis=1, keepdims=True)
     return a

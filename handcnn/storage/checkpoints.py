@@ -91,7 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
     layout = parameter_layout(metadata)
-    has_average = metadata.get("has_average") is True  # files of 0.1 do not say
+    has_average = metadata.get("has_average") is True  # missing in files of version 0.1
     kinds = ("", "best.", "average.") if has_average else ("", "best.")
     return {f"{kind}{name}": entry for kind in kinds for name, entry in layout.items()}
 

@@ -146,7 +146,7 @@ def tested_accuracy(folder: Path, epochs: int) -> float | None:
     try:
         record = json.loads((folder / RECORD).read_text())
         accuracy = record["test"]["accuracy"]
-        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # NaN is not
+        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # false for NaN
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return accuracy if is_current and isinstance(accuracy, float) else None
