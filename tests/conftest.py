@@ -20,7 +20,7 @@ settings.load_profile("handcnn")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=15, metavar="N", help="kill N trainings at random (default 15)"
+        "--kills", type=int, default=10, metavar="N", help="kill N trainings at random (default 10)"
     )
     parser.addoption(
         "--damages", type=int, default=200, metavar="N", help="damage N files each (default 200)"

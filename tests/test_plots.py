@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -385,6 +385,7 @@ def test_curves_hold_the_history_and_nothing_overlaps(run: str) -> None:
     st.lists(st.tuples(*[st.floats(0, 1)] * 2, *[st.floats(0, 34.5)] * 2), min_size=1, max_size=60),
     st.none() | st.floats(0, 1),
 )
+@settings(max_examples=30)
 def test_the_axes_hold_all_but_the_steep_start(
     rows: list[tuple[float, ...]], test: float | None
 ) -> None:
