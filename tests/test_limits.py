@@ -22,7 +22,6 @@ from handcnn.errors import HandcnnError
 from handcnn.pictures import limits, load_picture
 
 BOMB = "has more than 100 megapixels; crop it or make it smaller"
-LONG_SIDE = "has a side of more than 65,535 pixels; crop it"
 SLOW = "takes too long to read as {}; make it smaller, or save it as PNG"
 HUNGRY = "takes more than 500 MB of memory to read as {}; make it smaller, or save it as PNG"
 
@@ -219,6 +218,15 @@ def test_bombs_are_refused(tmp_path: Path, side: int, inside: Callable[[bytes], 
 
 
 @by_its_header
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("width", "height"), [(1, 99_999_999), (65_536, 10)])
+def test_very_thin_pictures_are_refused(tmp_path: Path, width: int, height: int) -> None:
+    """Pillow keeps 8 bytes a row, besides the pixels."""
+    fault = "has a side of more than 65,535 pixels; crop it"
+    assert refusal(written(tmp_path / "thin.png", png(width, height))) == fault
+
+
+@by_its_header
 @pytest.mark.parametrize("kind", IN_PYTHON)
 def test_what_is_decoded_in_python_is_refused_above_four_megapixels(
     tmp_path: Path, kind: str
@@ -322,12 +330,31 @@ def test_what_the_codecs_of_videos_keep(
 # --- What is read -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
-def test_icons_are_read(tmp_path: Path, inside: Callable[[bytes], bytes]) -> None:
-    picture = np.arange(200, dtype=np.uint8).reshape(10, 20)
+PICTURE = np.arange(192, dtype=np.uint8).reshape(6, 32)
+
+
+def stored(kind: str, **options: Any) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "png")
-    assert (load_picture(written(tmp_path / "icon", inside(content.getvalue()))) == picture).all()
+    Image.fromarray(PICTURE).save(content, kind, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        in_ico(stored("png")),
+        in_icns(stored("png")),
+        in_icns(stored("jpeg2000", no_jp2=True)),
+        stored("ico", bitmap_format="bmp", sizes=[(32, 6)]),
+        b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in PICTURE.flat),
+        b"qoif"
+        + struct.pack(">IIBB", 32, 6, 3, 0)
+        + b"".join(b"\xfe%c%c%c" % (v, v, v) for v in PICTURE.flat),
+    ],
+    ids=["PNG in ICO", "PNG in ICNS", "JPEG 2000 in ICNS", "BMP in ICO", "plain PGM", "QOI"],
+)
+def test_small_ones_of_these_kinds_are_read(tmp_path: Path, content: bytes) -> None:
+    assert (load_picture(written(tmp_path / "small", content)) == PICTURE).all()
 
 
 MEMORY = """
@@ -362,10 +389,6 @@ on_linux = pytest.mark.skipif(
         (10_000, 10_000, 4, "(1000, 1000)"),
         (65_535, 1_525, 4, "(24, 1009)"),
         (1_525, 65_535, 4, "(1009, 24)"),
-        (1, 99_999_999, 1, LONG_SIDE),
-        (1, 99_999_999, 4, LONG_SIDE),
-        (10, 9_999_999, 3, LONG_SIDE),
-        (9_999_999, 10, 3, LONG_SIDE),
     ],
 )
 def test_no_png_takes_more_than_500_mb(
@@ -391,10 +414,8 @@ ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
         saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
         0,
     ),
-    "a bitmap in an icon": lambda: (in_ico(bitmap(5400, 10_800) + bytes(5400 * 5432 // 4)), 0),
     "a plane after the other": lambda: (sgi(8200, 8200), 512 + 4 * 8200 * 8200),
     "a mirrored TGA": lambda: (tga(7100, 7100), 18 + 4 * 7100 * 7100),
-    "GBR": lambda: (gbr(7100, 7100), 36 + 4 * 7100 * 7100),
     "one strip": lambda: (tiff(6400, 6400, data=zeros(3 * 6400**2)), 0),
     "a tile larger than the picture": lambda: (
         tiff(9, 9, data=zeros(3 * 8000**2), TileWidth=8000, TileLength=8000),
