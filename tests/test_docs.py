@@ -31,7 +31,7 @@ QUOTING = [ROOT / name for name in ("README.md", "train.py", "docs/performance.m
 # Fenced code is matched as a whole, so that f[x](y) in it is not taken for a link.
 LINK = re.compile(r"(?s:```.*?```)|(?:`([^`]+)`)?\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 # An accuracy with its spread and, if the sentence or table row goes on with it, the time.
-ACCURACY = re.compile(r"(\d+\.\d+) (?:±|\+-) (\d+\.\d+) %(?:[^.|]*\bin (\d+) s\b)?")
+ACCURACY = re.compile(r"(\d+\.\d+) (?:±|\+-) (\d+\.\d+) %(?:[^.|]*\bin (\d+ (?:s|min))\b)?")
 
 
 def check_links(page: Path) -> None:
@@ -110,11 +110,11 @@ def write_example(folder: Path, text: str) -> Path:
 
 
 def training_figures() -> dict[tuple[str, str], str]:
-    """Return the seconds for each (accuracy, spread) in the table of trainings."""
+    """Return the time for each (accuracy, spread) in the table of trainings."""
     section = FIGURES.read_text(encoding="utf-8").split("## Training on MNIST\n")[1].split("\n#")[0]
-    rows = re.findall(r"^\|.*\| (\S+) ± (\S+) % \| (\d+) s \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\|.*\| (\S+) ± (\S+) % \| (\d+ (?:s|min)) \|$", section, re.MULTILINE)
     assert rows, f"{FIGURES.name} has no row such as | 3 | 96.66 ± 0.34 % | 7 s |"
-    return {(accuracy, spread): seconds for accuracy, spread, seconds in rows}
+    return {(accuracy, spread): time for accuracy, spread, time in rows}
 
 
 def table_rows(text: str) -> list[str]:
@@ -127,11 +127,11 @@ def table_rows(text: str) -> list[str]:
 def check_training_figures(name: str, text: str) -> None:
     """Refuse an accuracy or a time that is not in the table of trainings."""
     figures = training_figures()
-    for accuracy, spread, seconds in ACCURACY.findall(text):
+    for accuracy, spread, time in ACCURACY.findall(text):
         quoted = f"{name} says {accuracy} ± {spread} %"
         assert (accuracy, spread) in figures, f"{quoted}, which {FIGURES.name} does not say"
         expected = figures[accuracy, spread]
-        assert seconds in ("", expected), f"{quoted} in {seconds} s, not {expected} s"
+        assert time in ("", expected), f"{quoted} in {time}, not {expected}"
 
 
 def check_copied_rows(name: str, text: str) -> None:
@@ -154,11 +154,11 @@ def test_the_results_of_the_readme_are_copied_whole() -> None:
 
 
 def test_other_figures_are_refused() -> None:
-    (accuracy, spread), seconds = next(iter(training_figures().items()))
-    check_training_figures("page", f"{accuracy} +- {spread} % on five seeds,\nin {seconds} s.")
+    (accuracy, spread), time = next(iter(training_figures().items()))
+    check_training_figures("page", f"{accuracy} +- {spread} % on five seeds,\nin {time}.")
     with pytest.raises(AssertionError, match=r"^page says 12\.34 ± 0\.56 %, which performance\.md"):
         check_training_figures("page", "| **12.34 ± 0.56 %** |")
-    with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {seconds} s"):
+    with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {time}"):
         check_training_figures("page", f"{accuracy} ± {spread} %\nin 999 s")
     with pytest.raises(
         AssertionError, match=r"^page: performance\.md does not have the row \| 1 s"

