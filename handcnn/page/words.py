@@ -20,7 +20,7 @@ def describe_layer(layer: Layer, before: Shape, after: Shape) -> str:
     match layer:
         case Conv2D(kernel_size=k):
             what = "the picture" if before[0] == 1 else f"all {before[0]} maps above at once"
-            where = " Each filter is shown above its map." if before[0] == 1 else ""
+            where = " Each filter is above its map." if before[0] == 1 else ""
             return (
                 f"{count} filters of {k}{TIMES}{k} numbers slide over {what}. Each paints a map: "
                 f"red where it finds its pattern, blue where it finds the opposite.{where}"
