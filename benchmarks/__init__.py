@@ -2,6 +2,7 @@
 
     python -m benchmarks             training steps and predictions, in one process
     python -m benchmarks.record      whole trainings by train.py: accuracy, seconds, memory
+    python -m benchmarks.estimators  in scikit-learn, beside MLPClassifier and SVC
     python -m benchmarks.robustness  accuracy on images that are shifted or turned
     python -m benchmarks.drawing     the drawing page in a real browser
 
