@@ -8,29 +8,25 @@ something in common. The training is that of train.py, with the same code and th
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, replace
-from math import ceil, isfinite, prod
+from math import ceil, prod
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from handcnn.augmentation import AUGMENTATIONS
-from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import default_threads, use_threads
-from handcnn.layers import OutputLayer
 from handcnn.layers.checks import check_learning_rate, check_size
-from handcnn.models import NETWORKS, RECIPES, Recipe
+from handcnn.models import NETWORKS, RECIPES, Recipe, network_name
 from handcnn.network import Network
-from handcnn.rows import WHITE, Rows, Scale, Weighted, guessed_shape, largest_value
+from handcnn.rows import Rows, Scale, Weighted, guessed_shape, largest_value
 from handcnn.schedule import SCHEDULES, learning_rates
-from handcnn.storage.networks import read_weights
-from handcnn.text import one_line
+from handcnn.storage.classifiers import read_classifier, write_classifier
 from handcnn.training import Metrics, WeightAverage, train_epoch
 from handcnn.types import Array, Shape
 
@@ -192,15 +188,17 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     def _threads(self) -> int:
         """Return how many cores to compute on."""
+        if self.threads is not None:
+            return self.threads
         allowed = os.environ.get("OMP_NUM_THREADS", "")
-        most = int(allowed) if allowed.isdecimal() else default_threads()
-        return min(default_threads(), most) or 1 if self.threads is None else self.threads
+        most = max(1, int(allowed)) if allowed.isdecimal() else default_threads()
+        return min(default_threads(), most)
 
     def _begin(self, recipe: Recipe, X: Any, y: Any, weights: Any, classes: Any = None) -> Rows:
         """Settle what there is to learn, and make the network; return what to learn it from."""
         X, y = self._checked(X, reset=True, y=y)
         check_classification_targets(y)
-        self.classes_ = np.unique(y if classes is None else classes)
+        self.classes_ = unique_labels(y if classes is None else classes)
         rows = self._labelled(X, y, weights)
         self.scale_ = largest_value(rows.X)
         self.loss_curve_: list[float] = []
@@ -382,68 +380,37 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     # Files ---------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network and its classes to `path` (.npz), as train.py does.
+        """Write the network and its classes to `path` (.npz), for `load` and predict.py.
 
-        The errors are those of `handcnn.storage.networks.save_network`.
+        The errors are those of `Network.save`.
         """
         check_is_fitted(self)
-        labels = self.classes_.tolist()
-        names = [str(label) for label in labels]
-        about = {"scale": self.scale_, "epoch": self.n_iter_}
-        self.network_.save(path, classes=names, labels=labels, **about)
+        write_classifier(path, self.network_, self.classes_, self.scale_, self.n_iter_)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **parameters: Any) -> Self:
-        """Return the classifier that `save`, or train.py, wrote to `path`.
+        """Return the classifier that `save` or train.py wrote to `path`.
 
-        Its classes are the labels that it was fitted with. Of train.py they are the names of the
-        classes, which are texts: "0" to "9" for MNIST.
+        Its classes are the labels that it was fitted with. Those of train.py are texts, "0" to "9"
+        for MNIST.
 
         Args:
             path: the file.
-            parameters: of the constructor. They are not in the file, but for `network`, if it has
-                a name.
+            parameters: of the constructor, which are not in the file. Only `network` follows from
+                it, if the network has a name.
 
         Raises:
             HandcnnError: the file cannot be used.
         """
-        net, metadata = read_weights(path)
-        output = net.layers[-1]
-        if len(net.input_shape or ()) != 3 or not isinstance(output, OutputLayer):
-            raise HandcnnError(f"{one_line(path)} holds a network that does not classify images")
-        labels = metadata.get("labels", metadata.get("classes", list(range(output.output_size))))
-        scale = metadata.get("scale", WHITE)
-        _check_metadata(path, labels, scale, output.output_size)
-        order = np.argsort(labels, kind="stable")
-        if not np.array_equal(order, np.arange(len(order))):
-            output.weights = np.take(output.weights, order, axis=1)
-            output.bias = np.take(output.bias, order, axis=1)
-        loaded = cls(**{"network": _name(net, len(labels))} | parameters)
-        loaded.network_, loaded.classes_ = net, np.array(labels)[order]
-        loaded.image_shape_, loaded.n_features_in_ = net.input_shape, prod(net.input_shape)
-        loaded.scale_, loaded.n_iter_ = float(scale), metadata.get("epoch", 0)
-        loaded.loss_curve_, loaded.validation_scores_ = [], None
-        loaded.best_validation_score_ = None
+        net, image_shape, classes, scale, epochs = read_classifier(path)
+        name = network_name(net, len(classes)) or "documented"
+        loaded = cls(**{"network": name} | parameters)
+        loaded.network_, loaded.classes_, loaded.scale_ = net, classes, scale
+        loaded.image_shape_, loaded.n_features_in_ = image_shape, prod(image_shape)
+        loaded.n_iter_, loaded.loss_curve_ = epochs, []
+        loaded.validation_scores_, loaded.best_validation_score_ = None, None
         loaded._rng = loaded._generator()
         return loaded
-
-
-def _name(net: Network, classes: int) -> str:
-    """Return what the network is called; "documented" where it has no name."""
-    for name, make in NETWORKS.items():
-        with suppress(ValueError):  # it may not be made for such images
-            if repr(make(input_shape=net.input_shape, classes=classes)) == repr(net):
-                return name
-    return "documented"
-
-
-def _check_metadata(path: str | os.PathLike[str], labels: Any, scale: Any, classes: int) -> None:
-    """Raise a HandcnnError unless there are labels and a scale to use."""
-    is_list = isinstance(labels, list) and len({type(label) for label in labels}) == 1
-    if not is_list or type(labels[0]) not in (bool, int, float, str) or len(set(labels)) != classes:
-        raise HandcnnError(f"{one_line(path)} cannot be used: it has no label for each class")
-    if type(scale) not in (int, float) or not isfinite(scale) or scale < 1:
-        raise HandcnnError(f"{one_line(path)} cannot be used: its scale is {one_line(scale)}")
 
 
 def _one_of(names: Any, parameter: str, value: Any) -> str:

@@ -15,10 +15,10 @@ from handcnn.fast import copied
 from handcnn.kernels.products import slices
 from handcnn.loss import loss_gradient
 from handcnn.network import Network
+from handcnn.storage.classifiers import BYTES
 from handcnn.training import Batch
 from handcnn.types import Array, Shape
 
-WHITE = 255  # the largest byte
 PREDICTED = 1000  # images that become floats together
 
 
@@ -59,8 +59,8 @@ class Scale:
     def images(self, X: Array) -> Array:
         """Return images (n, C, H, W) for rows X (n, features)."""
         largest: Array | float = self.largest
-        if largest == WHITE or (largest == 1 and X.dtype == np.uint8):  # bytes, or fractions
-            largest = np.where(X.max(axis=1, keepdims=True) > 1, WHITE, 1)
+        if largest == BYTES or (largest == 1 and X.dtype == np.uint8):  # bytes, or fractions
+            largest = np.where(X.max(axis=1, keepdims=True) > 1, BYTES, 1)
         scaled: Array = np.divide(X, largest, dtype=self.dtype)
         return scaled.reshape(-1, *self.shape)
 
@@ -88,7 +88,7 @@ def largest_value(X: Array) -> float:
     there are negative ones, they are no grey values, and their standard deviation is as good.
     """
     if X.dtype == np.uint8 and X.max() > 1:
-        return float(WHITE)
+        return BYTES
     return max(1.0, float(X.max() if X.min() >= 0 else X.std()))
 
 

@@ -142,10 +142,10 @@ def stopping_early(make: Callable[..., Any], folder: Path) -> object:
 
 def labels_of_any_kind(make: Callable[..., Any], folder: Path) -> object:
     facts = []
-    for names in (["zero", "one", "two"], [-5, 7, 3], [0.0, 2.0, 1.0], [True, False, True]):
-        for dtype in (None, object):
-            one = make(3).fit(X, np.array(names, dtype)[y])
-            facts += [one.classes_.tolist(), one.classes_.dtype, one.predict(X).dtype]
+    texts = ["zero", "one", "two"]
+    for names in (texts, [-5, 7, 3], [0.0, 2.0, 1.0], [True, False, True], np.array(texts, object)):
+        one = make(3).fit(X, np.array(names)[y])
+        facts += [one.classes_.tolist(), one.classes_.dtype, one.predict(X).dtype]
     return facts
 
 
@@ -209,7 +209,7 @@ def cloned_and_pickled(make: Callable[..., Any], folder: Path) -> object:
 def weights_of_zero(make: Callable[..., Any], folder: Path) -> object:
     """Of all zeros, which are otherwise taken for ones."""
     y_two = y[y < 2]
-    one = make(batch_size=200).fit(X[y < 2], y_two, sample_weight=np.where(y_two == 0, 0.0, 1.0))
+    one = make().fit(X[y < 2], y_two, sample_weight=np.where(y_two == 0, 0.0, 1.0))
     return one.predict(X[y < 2]).tolist(), one.classes_.tolist()
 
 
@@ -508,7 +508,7 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
         "CNNClassifier expects image_shape to be (C, H, W) or (H, W) of 64 features, got (64,)",
     ),
     (
-        {"learning_rate": 1000.0},
+        {"learning_rate": 1e30},
         "loss is no longer finite at step 2, most likely because the learning rate is too large "
         "(the gradient is a sum over the batch, so larger batches need smaller rates); try a tenth "
         "of it",
@@ -623,7 +623,7 @@ def test_what_it_saves_is_read_by_predict_py(
     assert sorted(re.findall("left|right", line)) == ["left", "right"]
 
 
-@pytest.mark.parametrize("labels", [[3, 1, 2], [0.5, -1.0, 2.0], ["b", "a", "c"], [True, False]])
+@pytest.mark.parametrize("labels", [[3, 1, 2], [2.0, -1.0, 0.0], ["b", "a", "c"], [True, False]])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_round_trip_by_way_of_a_file(labels: list[Any], dtype: Any, tmp_path: Path) -> None:
     one = cnn(2).fit(X.astype(dtype), np.array(labels)[y % len(labels)])
@@ -656,31 +656,36 @@ def test_classes_of_train_py_that_are_not_in_order(tmp_path: Path) -> None:
     )
 
 
+LABELS_FAULT = "it does not hold a label for each class"
+
+
 @pytest.mark.parametrize(
     ("metadata", "fault"),
     [
-        ({"labels": [1, 2]}, "cannot be used: it has no label for each class"),
-        ({"labels": [1, 2, 2]}, "cannot be used: it has no label for each class"),
-        ({"labels": [1, 2, "3"]}, "cannot be used: it has no label for each class"),
-        ({"labels": [[1], [2], [3]]}, "cannot be used: it has no label for each class"),
-        ({"labels": []}, "cannot be used: it has no label for each class"),
-        ({"labels": 3}, "cannot be used: it has no label for each class"),
-        ({"scale": 0.5}, "cannot be used: its scale is 0.5"),
-        ({"scale": "\n"}, "cannot be used: its scale is \\n"),
-        ({"scale": float("nan")}, "cannot be used: its scale is nan"),
+        ({"labels": [1, 2]}, LABELS_FAULT),
+        ({"labels": [1, 2, 3, 3]}, LABELS_FAULT),
+        ({"labels": [1, 2, 2]}, LABELS_FAULT),
+        ({"labels": [1, 2, "3"]}, LABELS_FAULT),
+        ({"labels": [[1], [2], [3]]}, LABELS_FAULT),
+        ({"labels": []}, LABELS_FAULT),
+        ({"labels": 3}, LABELS_FAULT),
+        ({"scale": 0.5}, "it divides images by 0.5"),
+        ({"scale": "\n"}, "it divides images by '\\n'"),
+        ({"scale": float("nan")}, "it divides images by nan"),
     ],
 )
 def test_files_that_are_no_classifier(metadata: dict[str, Any], fault: str, tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
     documented_network(input_shape=(1, 4, 4), classes=3).save(path, **metadata)
-    assert refused(lambda: CNNClassifier.load(path), HandcnnError) == f"{path} {fault}"
+    message = f"{path} cannot be used: {fault}"
+    assert refused(lambda: CNNClassifier.load(path), HandcnnError) == message
 
 
 def test_a_network_that_does_not_classify_images(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
     for net in (Network([OutputLayer(4, 2)], (4,)), Network([HiddenLayer(4, 2)], (1, 2, 2))):
         net.save(path)
-        message = f"{path} holds a network that does not classify images"
+        message = f"{path} cannot be used: its network does not turn images into classes"
         assert refused(lambda: CNNClassifier.load(path), HandcnnError) == message
 
 
