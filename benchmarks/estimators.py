@@ -23,6 +23,7 @@ from benchmarks import machine
 from data import Dataset, load_dataset
 from handcnn.app import command_line as cli
 from handcnn.estimator import CNNClassifier
+from handcnn.types import Array
 
 MOST_FOR_SVC = 10_000
 COLUMNS = "| {:12} | {:28} | {:>6} | {:>8} | {:>12} | {:>15} |"
@@ -65,6 +66,8 @@ def classifiers(quick: bool) -> list[Any]:
 def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
     """Return how accurate a classifier is on a set, and how long it takes."""
     parts = [dataset.train, dataset.test]
+    X: Array
+    X_test: Array
     X, X_test = (images.reshape(len(images), -1) for images, _ in parts)
     y, y_test = (labels for _, labels in parts)
     if isinstance(classifier, SVC):

@@ -292,7 +292,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def _train(self, rows: Rows, recipe: Recipe, validation: Rows | None = None) -> Self:
         """Train as many epochs as the recipe says, or until the validation no longer improves."""
         kept, waited = self.network_, 0
-        self.n_iter_, self.best_validation_score_ = 0, None
+        self.n_iter_ = 0
+        self.best_validation_score_: float | None = None
         try:
             with use_threads(self._threads()):
                 for net in self._epochs(rows, recipe):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -83,7 +84,7 @@ def mlp(epochs: int = 20, **parameters: Any) -> MLPClassifier:
 # scikit-learn's own checks -----------------------------------------------------------------------
 
 
-@parametrize_with_checks([CNNClassifier()])
+@parametrize_with_checks([CNNClassifier()])  # type: ignore[untyped-decorator]
 def test_scikit_learn_checks(
     estimator: CNNClassifier, check: Callable[[CNNClassifier], None]
 ) -> None:
@@ -334,7 +335,7 @@ def test_each_network_brings_its_recipe(network: str) -> None:
 
 def test_two_in_two_threads_learn_what_they_learn_one_after_the_other() -> None:
     """Each with two threads of its own, in a network that shares its images between them."""
-    images = np.random.default_rng(0).random((128, 14, 14), np.float32)
+    images = np.random.default_rng(0).random((128, 20, 20), np.float32)
 
     def trained(seed: int) -> list[Array]:
         one = CNNClassifier("lenet", epochs=2, random_state=seed, threads=2)
@@ -447,6 +448,14 @@ def test_the_shape_of_an_image(shape: Shape, given: Any, expected: Shape, augmen
     assert np.array_equal(one.predict_proba(images), one.predict_proba(images.reshape(8, -1)))
 
 
+def test_images_go_through_cross_validation_as_they_are() -> None:
+    rows, images = (
+        cross_val_score(cnn(5), kind, y, cv=2, error_score="raise")
+        for kind in (X, X.reshape(-1, 8, 8))
+    )
+    np.testing.assert_array_equal(rows, images)
+
+
 def test_it_learns_digits_with_no_parameter_set() -> None:
     one = CNNClassifier(random_state=0).fit(X, y)
     assert one.score(X_TEST, Y_TEST) > 0.95
@@ -525,7 +534,7 @@ def test_parameters_that_cannot_be_used(parameters: dict[str, Any], message: str
 
 def test_functions_that_do_not_make_the_network() -> None:
     for make in (other, none):
-        message = refused(lambda make=make: CNNClassifier(make).fit(X, y))
+        message = refused(partial(CNNClassifier(make).fit, X, y))
         made = make(0.001, input_shape=(1, 8, 8))
         assert message == (
             f"{make!r} does not make a network for images of shape (1, 8, 8) in 3 classes, but "
