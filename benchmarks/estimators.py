@@ -26,7 +26,7 @@ from handcnn.estimator import CNNClassifier
 from handcnn.types import Array
 
 MOST_FOR_SVC = 10_000
-COLUMNS = "| {:12} | {:28} | {:>6} | {:>8} | {:>12} | {:>15} |"
+COLUMNS = "| {:7} | {:25} | {:>6} | {:>8} | {:>12} | {:>15} |"
 HEADING = ("data", "classifier", "images", "accuracy", "training", "10,000 answers")
 
 
@@ -46,21 +46,21 @@ def compare(options: argparse.Namespace) -> int:
         print(f"\n{COLUMNS.format(*HEADING)}\n|{'---|' * len(HEADING)}")
         for name in names:
             dataset = load_dataset(name, limit=limit)
-            for classifier in classifiers(options.quick):
-                figures.append(measure(classifier, dataset))
+            for title, classifier in classifiers(options.quick).items():
+                figures.append({"classifier": title} | measure(classifier, dataset))
                 print(COLUMNS.format(*cells(figures[-1])), flush=True)
     return 0
 
 
-def classifiers(quick: bool) -> list[Any]:
-    """Return what is compared."""
+def classifiers(quick: bool) -> dict[str, Any]:
+    """Return what is compared, by its name in the table."""
     epochs = 1 if quick else None
-    return [
-        CNNClassifier("documented", epochs=epochs, random_state=0),
-        CNNClassifier("lenet", epochs=epochs, random_state=0),
-        MLPClassifier(max_iter=epochs or 200, random_state=0),
-        SVC(C=10),
-    ]
+    return {
+        "CNNClassifier, documented": CNNClassifier("documented", epochs=epochs, random_state=0),
+        "CNNClassifier, lenet": CNNClassifier("lenet", epochs=epochs, random_state=0),
+        "MLPClassifier": MLPClassifier(max_iter=epochs or 200, random_state=0),
+        "SVC": SVC(C=10),
+    }
 
 
 def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
@@ -76,13 +76,12 @@ def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
         X, X_test = X / np.float32(255), X_test / np.float32(255)
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # epochs are limited on purpose
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of MLPClassifier's 200 epochs
         classifier.fit(X, y)
     trained = time.perf_counter()
     right = classifier.predict(X_test) == y_test
     return {
         "dataset": dataset.name,
-        "classifier": repr(classifier).replace("random_state=0", "").replace(", )", ")"),
         "images": len(X),
         "accuracy": 100 * float(np.mean(right)),
         "training": trained - start,

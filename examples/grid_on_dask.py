@@ -34,7 +34,7 @@ def main(address: str | None = None) -> None:
     classifier = CNNClassifier(epochs=20, random_state=0, threads=1)
     leader = nullcontext(address) if address else LocalCluster(threads_per_worker=1)
     with leader as cluster, Client(cluster) as client:
-        print(f"{len(client.ncores())} workers")
+        print(f"workers: {len(client.ncores())}")
         found = search(client, classifier, GRID, X.astype("float32"), y)
     for parameters, score in zip(
         found.cv_results_["params"], found.cv_results_["mean_test_score"], strict=True
@@ -45,12 +45,17 @@ def main(address: str | None = None) -> None:
 
 def search(client: Client, classifier: Any, grid: dict[str, Any], X: Array, y: Array) -> Any:
     """Return the finished search over a grid; what is done of it is printed meanwhile."""
-    # X and y go to every worker. Lists travel with each task. Arrays of the folds would stay with
-    # one worker, and be lost with it.
+    # What only one worker has is lost with it. So X and y go to every worker, and Dask's memory
+    # manager must not take the copies away. The folds are lists, which travel with each task;
+    # arrays would be kept by one worker.
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(X, y)
     cv = [(train.tolist(), test.tolist()) for train, test in folds]
-    with joblib.parallel_config("dask", client=client, scatter=[X, y], verbose=10):
-        return GridSearchCV(classifier, grid, cv=cv, n_jobs=-1).fit(X, y)
+    client.amm.stop()
+    try:
+        with joblib.parallel_config("dask", client=client, scatter=[X, y], verbose=10):
+            return GridSearchCV(classifier, grid, cv=cv, n_jobs=-1).fit(X, y)
+    finally:
+        client.amm.start()
 
 
 if __name__ == "__main__":

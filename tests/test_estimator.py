@@ -469,7 +469,7 @@ def other(rate: float, **arguments: Any) -> Network:
     return documented_network(rate, **arguments | {"classes": 7})
 
 
-def none(rate: float, **arguments: Any) -> None:
+def none(rate: float, **arguments: Any) -> Any:
     return None
 
 
