@@ -53,7 +53,9 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
 	$(BIN)/python -m benchmarks.record --quick
+	$(BIN)/python -m benchmarks.estimators --quick
 	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
+	$(BIN)/python -m examples.grid_on_dask
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -124,6 +124,8 @@ def _basis(h: int, w: int) -> Array:
 
 def _bumps(size: int) -> Array:
     """Return G bumps (G, size) along a line of pixels: half a cosine up, half a cosine down."""
+    if size == 1:
+        return np.full((GRID, 1), 1 / GRID)  # all points are at the one pixel
     points = np.linspace(0, size - 1, GRID)[:, None]
     distance = np.minimum(np.abs(np.arange(size) - points) / (points[1] - points[0]), 1)
     bumps: Array = (1 + np.cos(np.pi * distance)) / 2

@@ -140,6 +140,17 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 }
 
 
+def network_name(net: Network, classes: int) -> str | None:
+    """Return the name of the function that makes such a network, None where there is none."""
+    for name, make in NETWORKS.items():
+        try:
+            if repr(make(input_shape=net.input_shape, classes=classes)) == repr(net):
+                return name
+        except ValueError:  # it makes none for such images
+            continue
+    return None
+
+
 def _settings(
     learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
 ) -> dict[str, Any]:

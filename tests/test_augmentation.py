@@ -29,7 +29,7 @@ from handcnn.augmentation import (
 )
 from handcnn.types import Array, Shape
 
-SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8)]
+SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8), (2, 1, 1, 9)]
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 moving = pytest.mark.parametrize("augment", [shift, distort])
 

@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
 
 import train
-from benchmarks import __main__, cases, machine, naive, record, timing
+from benchmarks import __main__, cases, estimators, machine, naive, record, timing
+from data import load_dataset
 from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
 from handcnn.kernels.threads import cores, use_threads
 from handcnn.types import Array
@@ -312,3 +315,41 @@ def test_a_training_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> No
         "benchmarks.record: the training failed and said: train.py: --batch-size: '0' is not a "
         "whole number from 1 to 1,000,000; see train.py --help\n"
     )
+
+
+# Beside scikit-learn
+
+
+def test_estimators_are_compared_on_the_same_images(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each; those of scikit-learn are reckoned again, from the data set itself."""
+    assert estimators.main(["--quick"]) == 0
+    figures = written()["results"]
+    assert [one["classifier"] for one in figures] == list(estimators.classifiers(True))
+    dataset = load_dataset("digits", limit=200)
+    parts = [
+        (images.reshape(len(images), -1) / np.float32(255), labels)
+        for images, labels in (dataset.train, dataset.test)
+    ]
+    accuracy = 100 * SVC(C=10).fit(*parts[0]).score(*parts[1])
+    assert figures[3]["accuracy"] == pytest.approx(accuracy)
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert tuple(rows[0]) == estimators.HEADING
+    assert rows[1] == ["---"] * 6
+    for row, one in zip(rows[2:], figures, strict=True):
+        assert row[:3] == ["digits", one["classifier"], "200"]
+        assert [float(cell.split()[0]) for cell in row[3:]] == pytest.approx(
+            [one["accuracy"], one["training"], one["answers"]], abs=0.051
+        )
+
+
+def test_an_svc_gets_no_more_images_than_it_can_learn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimators, "MOST_FOR_SVC", 50)
+    dataset = load_dataset("digits", limit=200)
+    images = [
+        estimators.measure(classifier, dataset)["images"]
+        for classifier in (SVC(), MLPClassifier(max_iter=1))
+    ]
+    assert images == [50, 200]

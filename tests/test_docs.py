@@ -179,9 +179,12 @@ def test_examples_are_true(page: Path) -> None:
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert names["y_pred"].shape == (64, 10)
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.npz"]
+    step: dict[str, Any] = {}
+    estimator: dict[str, Any] = {}
+    for block, names in zip(blocks, (step, estimator), strict=True):
+        exec(block, names)
+    assert step["y_pred"].shape == (64, 10)
+    assert estimator["classifier"].score(estimator["X_test"], estimator["y_test"]) > 0.95
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.npz", "digits.npz"}
