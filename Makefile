@@ -1,5 +1,4 @@
-# handcnn: everything that can be done, each target with all the set-up it needs.
-# `make` alone lists them. The plain python line behind each one is in README.md.
+# Every target sets up what it needs. `make` alone lists the targets; README.md has the plain commands.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,12 +14,12 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: $(INSTALLED) ## make the virtual environment with pinned versions (the others do it themselves)
+setup: $(INSTALLED) ## create the virtual environment (the other targets do this when needed)
 
-train: $(INSTALLED) ## train on MNIST; options as in make train ARGS="--epochs 3"
+train: $(INSTALLED) ## train on MNIST; pass options with make train ARGS="--epochs 3"
 	$(BIN)/python train.py $(ARGS)
 
-draw: $(INSTALLED) ## draw digits in the browser, read by the newest run's weights
+draw: $(INSTALLED) ## draw digits in the browser and watch the newest weights read them
 	$(BIN)/python draw.py $(ARGS)
 
 demo: $(INSTALLED) ## show one training step on two images, with its gradient check
@@ -29,15 +28,15 @@ demo: $(INSTALLED) ## show one training step on two images, with its gradient ch
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
-lowest: ## run the tests with the lowest versions declared, in an environment of their own
+lowest: ## run the tests with the lowest declared versions, in a separate environment
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
 	    --editable '.[draw]' pytest pytest-xdist hypothesis
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --kills 5 $(ARGS)
 
-check: lint types test smoke ## all that must pass before a change lands: lint, types, tests, smoke
+check: lint types test smoke ## run all that must pass before a merge: lint, types, tests, smoke
 
-lint: $(INSTALLED) ## check style, formatting and the arrows between the rooms
+lint: $(INSTALLED) ## check style, formatting and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -54,20 +53,22 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
 	$(BIN)/python -m benchmarks.record --quick
+	$(BIN)/python -m benchmarks.estimators --quick
 	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
+	$(BIN)/python -m examples.grid_on_dask
 
 bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
 
-record: $(BENCH_INSTALLED) ## train lenet and deep with several seeds, beside PyTorch: accuracy, time
+record: $(BENCH_INSTALLED) ## measure accuracy and time of lenet and deep against PyTorch
 	$(BIN)/python -m benchmarks.record $(ARGS)
 
-clean: ## remove the virtual environment and what the tools left; runs and data stay
+clean: ## remove the virtual environment and the tools' caches; keep runs and data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "handcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	    { echo "handcnn needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -4,7 +4,7 @@
     python draw.py --weights outputs/RUN/weights.npz
     python draw.py --no-browser --port 8080             only serve the page, on this port
 
-The page is served to this computer alone. Ctrl-C ends it.
+Only this computer can reach the page. Ctrl-C ends the program.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options."""
+    """Return the parsed options."""
     parser = cli.Parser(prog="draw.py", description=__doc__)
     parser.add_argument(
         "--weights",
@@ -44,7 +44,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "--port",
         type=cli.whole_number(1, 65535),
         metavar="N",
-        help=f"to serve the page on (default: {server.USUAL_PORT}, or one that is free)",
+        help=f"port of the page (default: {server.USUAL_PORT}, or a free one)",
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser.parse(arguments)
@@ -58,7 +58,7 @@ def draw(options: argparse.Namespace) -> int:
     classes = class_names(net, metadata)
     about = view.describe(net, classes, known)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # BLAS on one thread: several clients share the cores, and its threads spin while they wait.
+    # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         address = f"http://{server.HOST}:{listener.getsockname()[1]}/"
         print(f"weights: {one_line(weights)}{known and f' ({known})'}")

@@ -2,11 +2,11 @@
 
     python predict.py picture.png                                  the newest run's weights
     python predict.py *.jpg --weights outputs/RUN/weights.npz
-    python predict.py photo.jpg --show seen.png                    also draw what the network saw
+    python predict.py photo.jpg --show seen.png                    also save what the network saw
     python predict.py - < photo.jpg                                a picture from standard input
 
 A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
-light on dark. The exit code is 1 if one of the pictures could not be read.
+light on dark. The exit code is 1 if a picture could not be read.
 """
 
 import argparse
@@ -35,8 +35,8 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 
-STDIN = "-"  # Path("-") is a file of that name
-MOST_BYTES = 100_000_000  # from standard input, which may have no end
+STDIN = "-"  # not Path("-"), which is a file of that name
+MOST_BYTES = 100_000_000  # read from standard input, which may never end
 NAMED = 3  # classes in an answer: the digit and two runners-up
 
 
@@ -47,10 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options."""
+    """Return the parsed options."""
     parser = cli.Parser(prog="predict.py", description=__doc__)
     parser.add_argument(
-        "pictures", nargs="+", type=picture, metavar="picture", help="to read; - is standard input"
+        "pictures",
+        nargs="+",
+        type=picture,
+        metavar="picture",
+        help="picture to read; - is standard input",
     )
     parser.add_argument(
         "--weights",
@@ -59,22 +63,22 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="weights to use (default: those of the newest run)",
     )
     parser.add_argument(
-        "--show", type=cli.png, metavar="FILE", help="write a PNG of what the network saw and said"
+        "--show", type=cli.png, metavar="FILE", help="save a PNG of what the network saw and said"
     )
     options = parser.parse(arguments)
     read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
     if options.show and os.path.realpath(options.show) in map(os.path.realpath, read):
-        parser.error(f"--show: '{options.show}' would overwrite what is to be read")
+        parser.error(f"--show: '{options.show}' would overwrite an input file")
     return options
 
 
 def picture(text: str) -> Path | str:
-    """Accept the path of a picture, or the sign for standard input; ./- is a path."""
+    """Return the path of a picture, or STDIN for -; ./- is a path."""
     return STDIN if text == STDIN else Path(text)
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Print an answer for each picture; return 1 if one of them could not be read."""
+    """Print an answer for each picture; return 1 if any of them could not be read."""
     weights = options.weights or newest_weights()
     net, metadata = read_digit_reader(weights)
     known = origin(metadata)
@@ -82,7 +86,7 @@ def predict(options: argparse.Namespace) -> int:
     classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    reads_digits = classes == list("0123456789")  # other things may come in parts
+    reads_digits = classes == list("0123456789")  # other classes may consist of several parts
     tiles = []
     for path, name in zip(options.pictures, names, strict=True):
         tile = Tile("standard input" if path == STDIN else Path(path).name)
@@ -105,10 +109,10 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def read(path: Path | str) -> Prepared:
-    """Return the digit in a picture as the network expects it, and whether it seems to be one.
+    """Return the digit in a picture as the network expects it, and whether it looks like several.
 
     Raises:
-        HandcnnError: the file is not a picture, or nothing is drawn on it.
+        HandcnnError: the file is not a picture, or the picture is empty.
     """
     name = "standard input" if path == STDIN else one_line(path)
     picture = load_picture(standard_input() if path == STDIN else path)
@@ -119,15 +123,15 @@ def read(path: Path | str) -> Prepared:
 
 
 def standard_input() -> io.BytesIO:
-    """Return what comes in on standard input, as a file.
+    """Return all of standard input as a file in memory.
 
     Raises:
-        HandcnnError: it cannot be read to its end, or there is too much of it.
+        HandcnnError: it cannot be read to its end, or it is too long.
     """
     if sys.stdin is None:
         raise HandcnnError("standard input is closed; redirect a picture to it")
     if not waits(sys.stdin):
-        raise HandcnnError("standard input does not wait for a picture; save it in a file first")
+        raise HandcnnError("standard input is non-blocking; save the picture in a file first")
     try:
         content = sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:
@@ -138,10 +142,10 @@ def standard_input() -> io.BytesIO:
 
 
 def waits(file: TextIO) -> bool:
-    """Return whether reading waits for what has not come yet; without that, half would be read."""
+    """Return whether reading waits for more data; if not, only a part would be read."""
     try:
         return os.get_blocking(file.fileno())
-    except (AttributeError, OSError):  # Windows before Python 3.12, or no file of the system
+    except (AttributeError, OSError):  # Windows before Python 3.12, or no file descriptor
         return True
 
 
@@ -149,7 +153,7 @@ def probabilities(weights: Path, net: Network, image: Array) -> Array:
     """Return the probability of each class (K,).
 
     Raises:
-        HandcnnError: the weights are finite, but what they compute is not.
+        HandcnnError: the probabilities are not finite, although the weights are.
     """
     row: Array = net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():

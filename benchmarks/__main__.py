@@ -1,12 +1,12 @@
-"""Measure handcnn against PyTorch and against the documented loops, in this one process.
+"""Compare the speed of handcnn with PyTorch and with plain loops, in one process.
 
     python -m benchmarks                            everything, in about four minutes
-    python -m benchmarks --quick                    does it run? some seconds, no figure to quote
-    python -m benchmarks --only predict "step d"    the cases whose names begin so
+    python -m benchmarks --quick                    a short test; do not quote its figures
+    python -m benchmarks --only predict "step d"    only cases whose names start with one of these
     python -m benchmarks --threads 1 4              with these thread counts
 
-All entries must compute the same before they are timed, in turns. Use a quiet machine; the last
-line warns if it was not.
+All entries are checked to compute the same, then timed in turns. Use an idle machine; the last line
+warns if it was busy.
 """
 
 import argparse
@@ -20,43 +20,45 @@ from benchmarks.timing import take_turns, thread_count
 from handcnn.app import command_line as cli
 from handcnn.kernels.threads import cores
 
-SECONDS, ROUNDS = 12, 3  # the least of each for a case
+SECONDS, ROUNDS = 12, 3  # the minimum of each for a case
 COLUMNS = "{:20}{:24}{:>8}{:>11}{:>11}{:>9}"
 EXACT, ROUNDED = TOLERANCES.values()
 LEGEND = f"""
-three calls  handcnn's forward, backward and update_params, which train_step does in one;
+three calls  handcnn's forward, backward and update_params instead of train_step;
              for predictions, forward in batches
-loops        handcnn with the documented loops for its convolution
-ratio        the median over that of handcnn, both with the same number of threads
-Before they were timed, all computed the same outputs and gradients from the same weights, to
-{EXACT:.0e} of their length in float64, and to {ROUNDED:.0e} in float32, in which they are timed."""
+loops        handcnn with the convolution as plain loops
+ratio        the median divided by handcnn's, with the same number of threads
+Before the timing, all entries were checked to compute the same outputs and gradients from the same
+weights: to {EXACT:.0e} of their norm in float64, to {ROUNDED:.0e} in float32, the timed dtype."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return its exit code."""
     parser = cli.Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose names begin so")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only cases whose names start with NAME"
+    )
     parser.add_argument(
         "--threads",
         nargs="+",
         type=cli.whole_number(1, 256),
         default=[1, min(2, cores()), cores()],
         metavar="N",
-        help="thread counts (default: 1, 2 and all cores, as far as there are so many)",
+        help="thread counts (default: 1, 2 and all cores, if there are that many)",
     )
     options = parser.parse_args(arguments)
     cases = all_cases(options.quick)
     for only in options.only or ():
         if not any(case.name.startswith(only) for case in cases):
             names = ", ".join(case.name for case in cases)
-            parser.error(f"--only {only}: no case begins so; there are {names}")
+            parser.error(f"--only {only}: no case starts with this name; there are {names}")
     chosen = [case for case in cases if case.name.startswith(tuple(options.only or [""]))]
     return cli.run("benchmarks", lambda: benchmark(chosen, options))
 
 
 def benchmark(cases: list[Case], options: argparse.Namespace) -> int:
-    """Measure, print and write."""
+    """Measure the cases, print the figures and save them."""
     with machine.figures("quick" if options.quick else "bench") as figures:
         print("\n" + COLUMNS.format("milliseconds", "", "threads", "minimum", "median", "ratio"))
         for case in cases:
@@ -66,7 +68,7 @@ def benchmark(cases: list[Case], options: argparse.Namespace) -> int:
 
 
 def measure(case: Case, counts: list[int], quick: bool) -> list[dict[str, Any]]:
-    """Check and time a case; print and return what was found of each entry."""
+    """Check and time a case; print and return the figures of each entry."""
     with thread_count(max(counts)):
         runs = checked_runs(case)
     entries = {(form, count): run for count in counts for form, run in runs.items()}

@@ -1,7 +1,7 @@
-"""What is compared, and the proof beforehand that all entries compute the same.
+"""The cases of the benchmark, and the check that all entries compute the same.
 
-An entry is a network in one of several forms: `handcnn` as it is; in `three calls`, without its
-fast ways; with the documented `loops` for its convolutions; or in PyTorch.
+An entry is a network in one of several forms: `handcnn` itself; in `three calls`, without fusing
+and sharing; with plain `loops` for its convolutions; or in PyTorch.
 """
 
 import copy
@@ -20,17 +20,17 @@ from handcnn.loss import loss_gradient
 from handcnn.models import deep, documented_network, lenet
 from handcnn.types import Array
 
-# How far arrays of two entries may be apart, relative to their length as vectors. In float32, which
-# is timed, one ReLU that rounding turned on or off was seen to move a gradient by 0.3 %.
+# The largest difference between arrays of two entries, relative to their norm. In float32, the
+# timed dtype, a ReLU turned on or off by rounding was seen to change a gradient by 0.3 %.
 TOLERANCES = {"float64": 1e-9, "float32": 1e-2}
-CHECKED_RATE = 1.0  # a step then changes the parameters by their gradient
-TIMED_RATE = 1e-5  # so small that thousands of steps on one batch stay ordinary numbers
+CHECKED_RATE = 1.0  # so that a step changes the parameters by their gradient
+TIMED_RATE = 1e-5  # so small that the numbers stay normal after thousands of steps on one batch
 BATCH = 64  # the documented batch size
 FORMS = ("handcnn", "three calls", "PyTorch", "PyTorch, channels last")
 
 
 class Case(NamedTuple):
-    """One comparison: a method of a network, its arguments, and the forms that take part."""
+    """One comparison: a method of a network, its arguments, and the forms to compare."""
 
     name: str
     layers: Sequence[Layer]
@@ -63,7 +63,7 @@ def networks() -> dict[str, list[Layer]]:
 
 
 def all_cases(quick: bool) -> list[Case]:
-    """Return the cases in the order in which they are shown."""
+    """Return the cases in the order of the output."""
     batch, looped, images = (16, 1, 500) if quick else (BATCH, BATCH, 10_000)
     sizes = {"documented": (16,) if quick else (16, 64, 256)}
     cases = [
@@ -92,13 +92,13 @@ def random_batch(n: int) -> tuple[Array, Array]:
 
 
 class ThreeCalls(Network):
-    """A network without its fast ways: forward, backward and update_params one by one."""
+    """A network without fusing and sharing: forward, backward and update_params one by one."""
 
     def __init__(self, net: Network) -> None:
         super().__init__(net.layers)
 
     def train_step(self, x: Array, y: Array) -> Array:
-        """Take one training step; return y_pred (N, K) from before it."""
+        """Take one training step; return y_pred (N, K), computed before the update."""
         y_pred = self.forward(x)
         self.backward(loss_gradient(y_pred, y))
         self.update_params()
@@ -126,7 +126,7 @@ def in_form(net: Network, form: str) -> Network:
 
 
 def enter(case: Case, learning_rate: float, dtype: str) -> dict[str, Network]:
-    """Return the entries of a case: all have the same parameters, each its own copy of them."""
+    """Return the entries of a case, each with its own copy of the same parameters."""
     entries = {}
     for form in case.forms:
         if form.startswith("PyTorch") and not has_pytorch():
@@ -141,14 +141,14 @@ def enter(case: Case, learning_rate: float, dtype: str) -> dict[str, Network]:
     return entries
 
 
-# Do they compute the same? -----------------------------------------------------------------------
+# The check that all compute the same -------------------------------------------------------------
 
 
 def checked_runs(case: Case) -> dict[str, Run]:
-    """Return what to time, by entry, after all entries were seen to compute the same.
+    """Check that all entries compute the same; return the calls to time, by form.
 
     Raises:
-        HandcnnError: one computes something else.
+        HandcnnError: an entry computes something else.
     """
     for dtype, tolerance in TOLERANCES.items():
         arguments = [array.astype(dtype) for array in case.arguments]
@@ -163,7 +163,7 @@ def checked_runs(case: Case) -> dict[str, Run]:
 
 
 def effects(net: Network, method: str, arguments: Sequence[Array]) -> dict[str, Array]:
-    """Call the method; return its output and how it changed the parameters."""
+    """Call the method; return its output and its changes to the parameters."""
     before = copy.deepcopy(net.parameters())
     output = getattr(net, method)(*arguments)
     changes = {f"the change of {k}": after - before[k] for k, after in net.parameters().items()}
@@ -176,8 +176,8 @@ def check_same(
     """Raise `HandcnnError` if an array of theirs is too far from ours."""
     for name, array in ours.items():
         away = np.linalg.norm(theirs[name] - array) / (np.linalg.norm(array) or 1)
-        if not away <= tolerance:  # NaN is not
+        if not away <= tolerance:  # also true for NaN
             raise HandcnnError(
-                f"not timed, because {who} computes something else: {name} is {away:.1e} of its "
-                f"length away from handcnn's, more than {tolerance:.0e}"
+                f"not timed, because {who} computes something else: {name} differs from handcnn's "
+                f"by {away:.1e} of its norm, more than {tolerance:.0e}"
             )

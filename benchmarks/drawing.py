@@ -1,11 +1,11 @@
-"""The drawing page in a real browser: how many digits it reads, and how soon the bars answer.
+"""The drawing page in a real browser: how many digits it reads, and how fast the bars respond.
 
     python -m benchmarks.drawing --weights outputs/RUN/weights.npz
 
 A hundred recorded drawings (`strokes.json`: ten of each digit, of several shapes, sizes and places)
-are drawn with the mouse, a point every hundredth of a second or so. For each of these points the
-page's own clock says how long it took from the event of the mouse to the frame with the bars of a
-drawing that contains it. Needs a Chromium and Playwright.
+are drawn with the mouse, at about a hundred points per second. For each point, the page's own clock
+measures the time from the mouse event to the first frame whose bars include that point. Needs
+Chromium and Playwright.
 """
 
 import argparse
@@ -28,13 +28,13 @@ ROOT = Path(__file__).parents[1]
 STROKES = Path(__file__).with_name("strokes.json")
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (
-    "--no-sandbox",  # root has no other way
+    "--no-sandbox",  # required for root
     "--disable-gpu",
     "--disable-background-networking",
 )
 
-# Keeps, in milliseconds of the page's clock, when the mouse moved, and for each request when it
-# was made and when its answer had been painted.
+# Records the time of each mouse move, and for each request the times when it was sent and when its
+# answer was painted, in milliseconds of the page's clock.
 CLOCK = """
 window.moves = [];
 window.answers = [];
@@ -67,13 +67,13 @@ def load_strokes() -> dict[str, list[Strokes]]:
 
 
 def find_browser() -> str | None:
-    """Return the program of a Chromium, or None if there is none."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
 def open_browser() -> "Iterator[Browser]":
-    """Run a Chromium without a window, one that fetches nothing by itself."""
+    """Run headless Chromium without background network traffic."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -86,7 +86,7 @@ def open_browser() -> "Iterator[Browser]":
 def serve(
     weights: Path, *options: str, stderr: int | None = None
 ) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
-    """Run draw.py; yield the address that it prints and the process, and end it."""
+    """Run draw.py; yield the address that it prints, and the process, which is ended afterwards."""
     command = [sys.executable, str(ROOT / "draw.py"), "--no-browser", "--weights", str(weights)]
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True
@@ -100,7 +100,7 @@ def serve(
 
 
 def draw(page: "Page", strokes: Strokes, pause: float = 0) -> None:
-    """Draw on the pad with the mouse, with a pause of some milliseconds after each point."""
+    """Draw on the pad with the mouse, with a pause (in milliseconds) after each point."""
     box = page.locator("#pad").bounding_box()
     assert box is not None
     for stroke in strokes:
@@ -114,13 +114,13 @@ def draw(page: "Page", strokes: Strokes, pause: float = 0) -> None:
 
 
 def settle(page: "Page") -> str:
-    """Wait until the page shows the answer to all that is drawn; return the answer."""
+    """Wait until the page shows the answer for the whole drawing; return the answer."""
     page.wait_for_selector("#verdict[aria-busy=false]")
     return page.locator("#answer").inner_text()
 
 
 def latencies(page: "Page") -> list[float]:
-    """Return for each move how long it took to the frame with its bars, in milliseconds."""
+    """Return the milliseconds from each mouse move to the frame with its bars."""
     moves, answers = page.evaluate("[moves, answers.filter((answer) => answer.painted)]")
     waits = []
     for move in moves:
@@ -131,7 +131,7 @@ def latencies(page: "Page") -> list[float]:
 
 
 def main() -> None:
-    """Draw the hundred digits and print what came of it."""
+    """Draw the hundred digits and print how many were read, and the latencies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE")
     weights = parser.parse_args().weights

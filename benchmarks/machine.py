@@ -1,4 +1,4 @@
-"""The computer under the figures: its processor, its software, and whether it was quiet."""
+"""The computer of a measurement: its processor, its software, and whether it was idle."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import numpy as np
 
 from handcnn.kernels.threads import cores
 
-QUIET = 0.2  # cores that others may use
+QUIET = 0.2  # cores that other processes may use
 
 
 def has_pytorch() -> bool:
@@ -27,9 +27,9 @@ def has_pytorch() -> bool:
 
 @contextmanager
 def figures(kind: str) -> Iterator[list[dict[str, Any]]]:
-    """Say on which machine, yield a list to be filled with figures, and write all as JSON.
+    """Print a description of the machine, yield a list for the figures, and save all as JSON.
 
-    The file is outputs/<kind>-<date-time>.json. The last line says whether others were busy.
+    The file is outputs/<kind>-<date-time>.json. The last line says whether the machine was busy.
     """
     machine = describe()
     print(*(f"{name:12}{fact}" for name, fact in machine.items()), sep="\n", flush=True)
@@ -37,7 +37,7 @@ def figures(kind: str) -> Iterator[list[dict[str, Any]]]:
     results: list[dict[str, Any]] = []
     try:
         yield results
-    finally:  # those that there are, if the rest fails or takes too long
+    finally:  # also save the figures measured before a failure or Ctrl-C
         busy = (others_seconds() - before) / (time.perf_counter() - start)
         path = Path("outputs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
         path.parent.mkdir(exist_ok=True)
@@ -46,7 +46,7 @@ def figures(kind: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def describe() -> dict[str, str | int]:
-    """Return hardware and versions."""
+    """Return the hardware and the versions, by name."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     missing = "not installed, so not timed; to get it: pip install -e '.[bench]'"
     return {
@@ -60,7 +60,7 @@ def describe() -> dict[str, str | int]:
 
 
 def processor() -> str:
-    """Return the processor's name; on Linux with family and model, since clouds hide the name."""
+    """Return the processor's name; on Linux with family and model, as clouds hide the name."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", text, re.MULTILINE))
@@ -69,23 +69,23 @@ def processor() -> str:
 
 
 def others_seconds() -> float:
-    """Return the processor seconds of all processes but ours since boot, or NaN outside Linux."""
+    """Return the processor seconds of all other processes since boot, or NaN outside Linux."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return float("nan")
     fields = stat.read_text().split()[1:9]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
     ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])  # less us and our children
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])  # minus us and our children
 
 
 def verdict(busy: float) -> str:
-    """Return whether the figures can be trusted if others kept so many cores busy."""
+    """Return a sentence on whether to trust the figures, given how many cores others kept busy."""
     if busy <= QUIET:
-        return "the machine was quiet"
+        return "the machine was idle"
     if busy > QUIET:
         return (
             f"WARNING: other processes kept {busy:.1f} of {cores()} cores busy; "
-            "these are not the figures of a quiet machine, so take them again"
+            "measure again on an idle machine"
         )
     return "whether other processes were busy is only known on Linux"

@@ -1,7 +1,7 @@
-"""The documented convolution as loops: what it costs before anyone thinks about speed.
+"""The convolution as plain loops: its cost without any optimisation.
 
-The loops run over images, filters and output positions, as the formula is usually first written
-down; NumPy sums under each window.
+The loops run over images, filters and output positions, like the formula; NumPy sums over each
+window.
 """
 
 import numpy as np
@@ -23,14 +23,14 @@ class LoopConv2D(Conv2D):
         return z
 
     def backward(self, dout: Array) -> Array:
-        """Leave `dweights`, x correlated with `dout`, and `dbias`, the sum of `dout` over n,i,j."""
+        """Set `dweights`, x correlated with `dout`, and `dbias`, the sum of `dout` over n,i,j."""
         self.dweights, self.dbias = np.zeros_like(self.weights), np.zeros_like(self.bias)
         for n, f, i, j in np.ndindex(dout.shape):
             self.dweights[f] += dout[n, f, i, j] * self.window(n, i, j)
             self.dbias[f] += dout[n, f, i, j]
-        return np.empty(0)  # nobody reads the dx of a first layer
+        return np.empty(0)  # the dx of a first layer is not needed
 
     def window(self, n: int, i: int, j: int) -> Array:
-        """Return what lies under the kernels for z[n,:,i,j]: (C, k, k)."""
+        """Return the window of z[n,:,i,j]: (C, k, k)."""
         k, y, x = self.kernel_size, i * self.stride, j * self.stride
         return self.xpad[n, :, y : y + k, x : x + k]

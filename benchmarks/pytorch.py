@@ -1,7 +1,7 @@
-"""The PyTorch baseline at its best: eager mode, fused SGD, the order in memory that suits.
+"""The PyTorch baseline, as fast as possible: eager mode, fused SGD, the better memory format.
 
-A handcnn network is rebuilt layer by layer as PyTorch's users write it, with copies of its
-parameters, and called in the same way: NumPy arrays in, probabilities out.
+A handcnn network is rebuilt layer by layer in ordinary PyTorch, with copies of its parameters, and
+called in the same way: NumPy arrays in, probabilities out.
 """
 
 import torch
@@ -12,7 +12,7 @@ from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, MaxPool2D, Ne
 from handcnn.layers import DenseLayer, Layer
 from handcnn.types import Array
 
-# Which order of the images in memory is faster depends on the network.
+# Which memory format is faster depends on the network.
 ORDERS = {"PyTorch": torch.contiguous_format, "PyTorch, channels last": torch.channels_last}
 PREDICTION_BATCH = 64  # larger ones leave the cache
 
@@ -22,7 +22,7 @@ class Baseline(Network):
 
     Args:
         net: the same network in handcnn.
-        order: of the images in memory, one of `ORDERS`.
+        order: the memory format, one of `ORDERS`.
     """
 
     def __init__(self, net: Network, order: torch.memory_format) -> None:
@@ -39,7 +39,7 @@ class Baseline(Network):
         super().__init__(net.layers)
 
     def train_step(self, x: Array, y: Array) -> Array:
-        """Take one training step on the summed loss; return y_pred (N, K) from before it."""
+        """Take one step on the summed loss; return y_pred (N, K), computed before the update."""
         logits = self.model(torch.from_numpy(x))
         loss = cross_entropy(logits, torch.from_numpy(y.argmax(axis=1)), reduction="sum")
         torch.autograd.backward(loss)
@@ -60,7 +60,7 @@ class Baseline(Network):
         self.sgd.param_groups[0]["lr"] = rate
 
     def parameters(self) -> dict[str, Array]:
-        """Return the parameters themselves, named and laid out as in handcnn."""
+        """Return the parameters, not copies, with the names and shapes of handcnn."""
         arrays = (p.detach().numpy() for p in self.model.parameters())
         return {
             name: (array.T if array.ndim == 2 else array).reshape(shape)
@@ -69,7 +69,7 @@ class Baseline(Network):
 
 
 def rebuild(layer: Layer) -> list[nn.Module]:
-    """Return the modules that do what `layer` does, with parameters of their own."""
+    """Return PyTorch modules that compute the same as `layer`, with new parameters."""
     match layer:
         case InputLayer():
             return []

@@ -3,11 +3,11 @@
     python -m benchmarks.record                 lenet with five seeds, deep with three
     python -m benchmarks.record --network documented --epochs 3 --threads 1
     python -m benchmarks.record --seeds 10 --skip-pytorch
-    python -m benchmarks.record --quick         does it run? one epoch of 1,000 images
+    python -m benchmarks.record --quick         a short test: one epoch of 1,000 images
 
-Each training is a process of its own, timed from the shell to its last file. PyTorch does the same
-job (benchmarks/torch_train.py), and the two take turns. Both are given all options that are not
-listed below.
+Each training is a separate process, timed from start to exit. PyTorch does the same job
+(benchmarks/torch_train.py), and the two take turns. Options that are not listed below are passed to
+both.
 """
 
 import argparse
@@ -46,13 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def record(options: argparse.Namespace, job: list[str]) -> int:
-    """Train, print and write."""
+    """Run the trainings, print the figures and save them."""
     short = ["--epochs", "1", "--limit", "1000"]
     if options.quick:
         job = [*job, *short]
     else:
         job = ["--dataset", "mnist", *job]
-        train("train.py", "documented", 0, [*job, *short])  # brings data and code into the caches
+        train("train.py", "documented", 0, [*job, *short])  # fills the caches with data and code
     has_rival = machine.has_pytorch() and not options.skip_pytorch
     programs = ["train.py", "PyTorch"] if has_rival else ["train.py"]
     with machine.figures("quick" if options.quick else "record") as figures:
@@ -71,7 +71,7 @@ def record(options: argparse.Namespace, job: list[str]) -> int:
 
 
 def train(program: str, network: str, seed: int, job: list[str]) -> dict[str, Any]:
-    """Train one network and return what is known of it."""
+    """Train one network in a new process; return its figures."""
     facts = {"network": network, "program": program, "seed": seed}
     command = [*PROGRAMS[program], "--network", network, "--seed", str(seed), *job]
     with TemporaryDirectory() as name:

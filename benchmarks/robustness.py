@@ -1,9 +1,9 @@
-"""How much of its accuracy a network keeps when the test images are moved or turned.
+"""How much accuracy a network keeps when the test images are shifted or rotated.
 
     python -m benchmarks.robustness WEIGHTS [WEIGHTS ...]
 
 Each figure is the accuracy on all test images of MNIST, in per cent: the mean over the directions
-of a shift, and over the two senses of a rotation. Nothing is chosen by these figures.
+of a shift or rotation. The figures are not used to choose anything.
 """
 
 import sys
@@ -33,7 +33,7 @@ def shifted(y: int, x: int) -> Move:
 
 
 def rotated(degrees: float) -> Move:
-    """Return a function that turns images (N, 1, H, W) around their middle."""
+    """Return a function that rotates images (N, 1, H, W) around their middle."""
 
     def move(images: Array) -> Array:
         turned: Array = ndimage.rotate(images, degrees, axes=(3, 2), reshape=False, order=1)
@@ -43,7 +43,7 @@ def rotated(degrees: float) -> Move:
 
 
 COLUMNS: dict[str, list[Move]] = {
-    "as they are": [lambda images: images],
+    "original": [lambda images: images],
     "1 pixel": [shifted(y, x) for y, x in ((1, 0), (-1, 0), (0, 1), (0, -1))],
     "2 pixels": [shifted(y, x) for y, x in ((2, 0), (-2, 0), (0, 2), (0, -2))],
     "2 and 2": [shifted(y, x) for y in (2, -2) for x in (2, -2)],
@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m benchmarks.robustness", description=__doc__)
     parser.add_argument("weights", nargs="+", type=cli.file, metavar="WEIGHTS")
     parser.add_argument("--dataset", default="mnist", help="the data set (default: mnist)")
-    parser.add_argument("--limit", type=cli.whole_number(1, 70_000), metavar="N", help="N images")
+    parser.add_argument(
+        "--limit", type=cli.whole_number(1, 70_000), metavar="N", help="use only N test images"
+    )
     options = parser.parse(arguments)
     return cli.run(
         "benchmarks.robustness", lambda: measure(options.weights, options.dataset, options.limit)
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(weights: Sequence[Path], dataset: str, limit: int | None) -> int:
-    """Print a row of accuracies for each file of weights."""
+    """Print a row of accuracies for each weights file."""
     images, labels = load_dataset(dataset).test
     x = images[:limit, None].astype(np.float32) / np.float32(255)
     moved = {name: [move(x) for move in moves] for name, moves in COLUMNS.items()}

@@ -1,9 +1,9 @@
-"""Fair timing: the entries take turns, and each turn starts in silence.
+"""Fair timing: the entries take turns, and each turn starts when the process is idle.
 
-Threads make it hard to compare two libraries in one process. PyTorch's go on spinning for about
-5 ms after their last work, those of OpenBLAS for about 70 ms, and on few cores they take time from
-whoever is next. So a turn starts when the whole process is idle, and its first calls, which wake
-the threads up again, are not counted. The libraries keep all their settings but the thread count.
+Threads make it hard to compare two libraries in one process. After their last work, PyTorch's
+threads spin for about 5 ms and those of OpenBLAS for about 70 ms, and on few cores this slows down
+the next entry. So a turn starts when the whole process is idle, and its first calls, which wake the
+threads, are not counted. Except for the thread count, the libraries keep their settings.
 """
 
 import sys
@@ -15,14 +15,14 @@ from itertools import count
 from handcnn.kernels.threads import use_threads
 
 Run = Callable[[], object]
-Entry = tuple[str, int]  # a contender and its number of threads
+Entry = tuple[str, int]  # a form and its number of threads
 
 WARM_UP, TURN = 0.005, 0.02  # seconds of calls
-SLOW = 0.3  # a call of so many seconds needs no warm-up
+SLOW = 0.3  # seconds; longer calls need no warm-up
 
 
 def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[Entry, list[float]]:
-    """Time all entries in turns, A B C A B C ..., and return the seconds of every call of each.
+    """Time all entries in turns, A B C A B C ...; return the seconds of every call, by entry.
 
     The first round is a warm-up. At least `rounds` more follow, until `seconds` have passed.
     """
@@ -57,7 +57,7 @@ def take_turn(run: Run) -> list[float]:
 
 @contextmanager
 def thread_count(threads: int) -> Iterator[None]:
-    """Give this many threads to handcnn, as in training, and to PyTorch if it is loaded."""
+    """Use this many threads in handcnn, as in training, and in PyTorch if it is loaded."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
     with use_threads(threads):
@@ -65,7 +65,7 @@ def thread_count(threads: int) -> Iterator[None]:
 
 
 def wait_for_silence(timeout: float = 0.5) -> None:
-    """Return when this process has used next to no processor time for some milliseconds."""
+    """Wait until this process has used almost no processor time for some milliseconds."""
     end, silent = time.perf_counter() + timeout, 0
     while silent < 3 and time.perf_counter() < end:
         wall, used = time.perf_counter(), time.process_time()

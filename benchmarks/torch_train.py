@@ -1,10 +1,10 @@
-"""The job of `python train.py` in PyTorch, to be timed against it. It takes the same options.
+"""The job of `python train.py` in PyTorch, for comparison. It takes the same options.
 
     python -m benchmarks.torch_train --network lenet
 
 The network, its steps and its predictions are PyTorch's. Initial weights, data, augmentation,
-learning rates, the average of the weights and the loop over the batches are handcnn's own. As in
-train.py, the best weights and a checkpoint are saved after every epoch. No pictures are drawn.
+learning rates, the weight average and the loop over the batches are handcnn's. As in train.py, the
+best weights and a checkpoint are saved after every epoch. No plots are drawn.
 """
 
 import time
@@ -26,14 +26,14 @@ from handcnn.training import WeightAverage, best_epoch, evaluate, train_epoch
 
 
 def main() -> None:
-    """Train a run."""
+    """Train a new run."""
     request = parse(None, __doc__, TRAINING_IMAGES)
     options = request.options
     dataset = load_dataset(
         options.dataset, data_home=request.data_home, seed=options.seed, limit=options.limit
     )
     torch.set_num_threads(options.threads)
-    # NumPy's BLAS gets one thread, or PyTorch's threads would have to wait for the others.
+    # One thread for NumPy's BLAS; otherwise PyTorch's threads would have to wait for BLAS threads.
     with use_threads(1), runs.new_run(request.outputs, dataset.name, "pytorch") as folder:
         train(folder, dataset, options)
 
@@ -42,7 +42,7 @@ def train(folder: Path, dataset: Dataset, options: Options) -> None:
     """Train, save the best weights, and test them."""
     rng = np.random.default_rng(options.seed)
     ours = NETWORKS[options.network](classes=len(dataset.class_names), rng=rng)
-    # The faster order in memory, as `python -m benchmarks` shows.
+    # The faster memory format, as `python -m benchmarks` shows.
     is_small = options.network == "documented"
     order = torch.contiguous_format if is_small else torch.channels_last
     net = Baseline(ours, order)

@@ -1,18 +1,18 @@
 """The data: small grey images in, batches of (N, 1, 28, 28) out.
 
-    load_dataset    MNIST and its like by name, or one's own by path: training, validation, test
-    Batches         shuffled float batches with one-hot labels, made as they are needed
+    load_dataset    MNIST and others by name, or your own by path: training, validation, test
+    Batches         shuffled float batches with one-hot labels, made on demand
 
-One file a question:
+The files:
 
-    catalogue       what has a name, and what is known of it
-    dataset         which rows train, validate and test, and what replaces MNIST
-    published       is it what was published? And the fast cache
-    openml, fetch   the wait for a download; the download, in a process of its own
-    download_cache  scikit-learn's own cache, looked at before scikit-learn does
-    digits          the small set that is always there
-    own             one's own images; keras, idx and picture_folder read their three forms
-    batches         from bytes to what the network eats
+    catalogue       the data sets with a name, and the facts about each
+    dataset         the training, validation and test parts, and the substitute for MNIST
+    published       the comparison with the published data, and the fast cache
+    openml, fetch   the wait for a download; the download, in a separate process
+    download_cache  scikit-learn's own cache, checked before scikit-learn uses it
+    digits          the small set bundled with scikit-learn
+    own             users' own images; keras, idx and picture_folder read the three formats
+    batches         from bytes to the input of a network
 """
 
 from data.batches import Batches, one_hot

@@ -1,7 +1,7 @@
 """`python -m data [NAME]`: fetch a data set now, so that later trainings need no network.
 
-It also shows what is at hand: how many images, and of which classes. Exit code 1 if the data set,
-MNIST by default, is not available.
+It also prints the number of images and the classes. The exit code is 1 if the data set, MNIST by
+default, is not available.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    """Return the options."""
+    """Return the parsed options."""
     parser = cli.Parser(prog="python -m data", description=__doc__)
     parser.add_argument(
         "dataset",
@@ -27,21 +27,21 @@ def parse_options() -> argparse.Namespace:
         type=cli.name_or_path(*TRAINING_IMAGES),
         default="mnist",
         metavar="NAME",
-        help=f"one of {', '.join(TRAINING_IMAGES)}, or the path of your own (default: mnist)",
+        help=f"one of {', '.join(TRAINING_IMAGES)}, or the path of your images (default: mnist)",
     )
     parser.add_argument(
-        "--data-home", type=cli.folder, metavar="FOLDER", help="scikit-learn's folder for downloads"
+        "--data-home", type=cli.folder, metavar="FOLDER", help="scikit-learn's download folder"
     )
     return parser.parse(None)
 
 
 def fetch(options: argparse.Namespace) -> int:
-    """Load the data, which puts them into the fast cache, and say how long it took."""
+    """Load the data, which also fills the fast cache, and print a summary."""
     start = time.perf_counter()
     dataset = load_dataset(options.dataset, data_home=options.data_home)
     seconds = time.perf_counter() - start
     sizes = ", ".join(f"{size:,} {part}" for part, size in dataset.record["sizes"].items())
-    print(f"{dataset.title} is here and checked: {sizes} images, loaded in {seconds:.2f} s")
+    print(f"{dataset.title} is available and checked: {sizes} images, loaded in {seconds:.2f} s")
     print(f"classes: {', '.join(map(one_line, dataset.class_names))}")
     return 0
 

@@ -1,6 +1,6 @@
-"""From bytes to what the network eats, a batch at a time, so that the whole set stays small.
+"""Float batches from byte images, converted batch by batch to save memory.
 
-60,000 images are 47 MB as bytes and 188 MB as float32: only the batch at hand is ever float.
+60,000 images are 47 MB as bytes and 188 MB as float32, so only the current batch is float.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ WHITE = np.float32(255)
 def one_hot(
     labels: npt.NDArray[np.integer[Any]], classes: int = 10, dtype: npt.DTypeLike = np.float32
 ) -> npt.NDArray[Any]:
-    """Return a row per label, (N, classes): 1 in the label's column, 0 elsewhere.
+    """Return one row per label, (N, classes): 1 in the label's column, 0 elsewhere.
 
     Raises:
         ValueError: a label is not a whole number in 0 .. classes - 1.
@@ -29,9 +29,9 @@ def one_hot(
 
 
 def _check_labels(labels: npt.NDArray[np.integer[Any]], classes: int) -> None:
-    if labels.dtype.kind not in "iu":  # booleans would choose rows, and not one for each label
+    if labels.dtype.kind not in "iu":  # booleans would be used as a mask
         raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
-    # A negative label would otherwise count from the last class, without a word.
+    # Without this check, a negative label would silently count from the last class.
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}; "
@@ -42,15 +42,15 @@ def _check_labels(labels: npt.NDArray[np.integer[Any]], classes: int) -> None:
 class Batches:
     """Images and labels in batches: `for x, y in Batches(images, labels, 64, rng)`.
 
-    Every sample comes exactly once per iteration; the last batch holds what is left over. With
-    `rng` each iteration draws a new permutation of the samples, without it the order is kept.
+    Each iteration yields every sample exactly once; the last batch may be smaller. With `rng`, each
+    iteration shuffles the samples anew; without it, the order is kept.
 
     Args:
         images: (N, H, W) uint8, never written to.
         labels: (N,) integers in 0 .. classes - 1, never written to.
         batch_size: samples in a batch, at least 1.
-        rng: the generator that shuffles.
-        classes: columns of the one-hot labels.
+        rng: the random generator for shuffling.
+        classes: number of columns of the one-hot labels.
 
     Yields:
         x: (n, 1, H, W) float32 in [0, 1], the bytes divided by 255; y: (n, classes) float32.

@@ -1,11 +1,11 @@
-"""The data sets that have a name: all that is known of each, in one record. Add another here."""
+"""The named data sets, with one record of facts for each. Add new ones here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-SIDE = 28  # pixels, of every image: high and wide
-MOST_CLASSES = 100  # labels are bytes, and a confusion matrix has to be drawn and read
+SIDE = 28  # height and width of every image in pixels
+MOST_CLASSES = 100  # so that labels fit into bytes and a confusion matrix is readable
 
 
 class OpenML(NamedTuple):
@@ -14,24 +14,24 @@ class OpenML(NamedTuple):
     name: str
     version: int
     data_id: int
-    megabytes: int  # about what is transferred
+    megabytes: int  # approximate size of the download
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a data set.
+    """The facts about a data set.
 
     Attributes:
-        name: what `--dataset` calls it.
-        title: its name in messages and pictures.
+        name: its name for `--dataset`.
+        title: its name in messages and plots.
         source: where it comes from.
         classes: the name of each class.
         train_counts: images of each class in the training rows, which come first.
         test_counts: images of each class in the test rows.
-        validation: how many of the training rows validate.
-        openml: where to fetch it; None for what scikit-learn brings along.
-        sha256: of the pixels ("images") and the "labels", as uint8 in the published order, as far
-            as they are known.
+        validation: how many of the training rows are used for validation.
+        openml: where to fetch it; None for the set bundled with scikit-learn.
+        sha256: of the pixels ("images") and the "labels", as uint8 in the published order; only
+            those that are known.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Known:
 
     @property
     def rows(self) -> int:
-        """All images, training and test."""
+        """The number of all images, training and test."""
         return sum(self.train_counts) + self.test
 
     @property
     def test(self) -> int:
-        """How many of the last rows test."""
+        """The number of test images, which are the last rows."""
         return sum(self.test_counts)
 
     @property
     def train(self) -> int:
-        """How many images are left to learn from."""
+        """The number of training images without those for validation."""
         return sum(self.train_counts) - self.validation
 
 

@@ -1,7 +1,7 @@
-"""Which images train, which choose the best epoch, which are kept for the end.
+"""Load a data set and divide it into training, validation and test parts.
 
-And what happens on a machine that cannot have MNIST: `auto` goes on with the digits bundled with
-scikit-learn, and says so in a way that nobody can take for MNIST.
+If MNIST is not available, `auto` uses the digits bundled with scikit-learn instead, with a warning
+that nobody can overlook.
 """
 
 import re
@@ -39,16 +39,16 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in its three parts, and the record of what it is.
+    """A data set in three parts, with a record of its origin.
 
-    `train` is learned from, `validation` chooses the best epoch, and `test` is read each time that
-    a training is finished.
+    `train` is for training, `validation` chooses the best epoch, and `test` is used at the end of
+    each training.
 
     Attributes:
         name: short, for folders.
-        title: its name in messages and pictures, where nobody may take the digits for MNIST.
-        address: what `load_dataset` has to be given to find it again.
-        record: where the images came from and which they are, in plain JSON values.
+        title: its name in messages and plots; that of the digits says that they are not MNIST.
+        address: the name or path with which `load_dataset` loads it again.
+        record: the source, sizes and hashes of the images, as JSON values.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Dataset:
 
 
 class _Whole(NamedTuple):
-    """A data set before it is divided: the last `test` rows test, `validation` others validate."""
+    """A data set before division: the last `test` rows test, `validation` other rows validate."""
 
     name: str
     title: str
@@ -104,20 +104,20 @@ def load_dataset(
     limit: int | None = None,
     say: Say = _say,
 ) -> Dataset:
-    """Load a data set, shuffled and divided.
+    """Load a data set and divide it.
 
     Args:
-        name: of the catalogue; or the path of one's own images (`data.own` says in which forms);
-            or "auto", for MNIST and, where that cannot be had, the digits with a loud warning.
-        data_home: scikit-learn's folder for downloads; by default where scikit-learn keeps it.
-        cache_dir: where the pixels are kept for a fast start.
-        seed: of the shuffle that decides which training rows validate.
-        limit: keep this many training images; validation and test stay whole.
-        say: receives every message, one string each, some of several lines.
+        name: a name in the catalogue; or the path of your own images (`data.own` lists the
+            formats); or "auto" for MNIST or, if it is not available, the digits with a warning.
+        data_home: scikit-learn's download folder; None for its usual place.
+        cache_dir: the folder of the fast cache.
+        seed: of the shuffle that chooses the validation images.
+        limit: use only this many training images; validation and test stay complete.
+        say: is called with each message, which may have several lines.
 
     Raises:
-        HandcnnError: the data cannot be had (never with "auto") or cannot be used, the name is
-            unknown, or `limit` asks for more training images than there are.
+        HandcnnError: the data are not available (never with "auto") or cannot be used, the name is
+            unknown, or `limit` is larger than the number of training images.
     """
     cause = None
     if name == "auto":
@@ -133,8 +133,8 @@ def load_dataset(
             whole = _load_known(known, data_home, cache_dir, say)
         except HandcnnError as error:
             raise HandcnnError(
-                f"{known.title} could not be had: {error}. {_advice(known)} Or train on the small "
-                "set that is always there: --dataset digits."
+                f"{known.title} is not available: {error}. {_advice(known)} Or train on the "
+                "bundled set: --dataset digits."
             ) from error
     elif Path(name).name != name or Path(name).exists():
         whole = _load_path(Path(name).resolve(), say)
@@ -160,7 +160,7 @@ def _load_known(known: Known, data_home: Path | None, cache_dir: Path, say: Say)
 
 def _load_path(path: Path, say: Say) -> _Whole:
     own = load_own(path, say)
-    # It becomes part of a folder's name: short, plain, and not that of a set of the catalogue.
+    # Part of the run folder's name: short, plain, and different from all names in the catalogue.
     stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
     title, source = f"{one_line(path.name)} (own data)", f"{path} ({own.form})"
     raw = with_hashes(own.images, own.labels)
@@ -169,7 +169,7 @@ def _load_path(path: Path, say: Say) -> _Whole:
 
 
 def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
-    """Keep the last rows for testing; shuffle the others, of which the last ones validate."""
+    """Use the last rows for the test; shuffle the others and use the last of them to validate."""
     images, labels = whole.images, whole.labels
     rows = len(images) - whole.test
     available = rows - whole.validation
@@ -194,7 +194,7 @@ def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
         "published_mnist": whole.sha256 == CATALOGUE["mnist"].sha256,
     }
     validate = Split(images[validation], labels[validation])
-    # Copied, or this part would keep the whole array in memory.
+    # Copies, because views would keep the whole array in memory.
     test = Split(images[rows:].copy(), labels[rows:].copy())
     return Dataset(whole.name, whole.title, whole.address, train, validate, test, record)
 
@@ -202,20 +202,20 @@ def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
 def _advice(known: Known) -> str:
     return (
         f"To get {known.title}, connect to the network and start again, or point --data-home (or "
-        "SCIKIT_LEARN_DATA) at a folder where scikit-learn has already put it."
+        "SCIKIT_LEARN_DATA) at a folder that already holds scikit-learn's copy of it."
     )
 
 
 def _substitution(cause: str) -> str:
-    """Return the warning that no one overlooks: plain ASCII, framed, at most 78 columns wide."""
+    """Return the warning in a frame of ASCII characters, at most 78 columns wide."""
     paragraphs = [
         "WARNING: THIS IS NOT MNIST",
-        f"MNIST could not be had: {cause.encode('ascii', 'replace').decode()}.",
-        "Training goes on with the 1,797 small handwritten digits bundled with scikit-learn (8x8 "
-        "pixels, enlarged to 28x28). The accuracy you are going to see is NOT an accuracy on "
+        f"MNIST is not available: {cause.encode('ascii', 'replace').decode()}.",
+        "Training continues with the 1,797 small handwritten digits bundled with scikit-learn (8x8 "
+        "pixels, enlarged to 28x28). The accuracy you will see is NOT an accuracy on "
         "MNIST and cannot be compared with one.",
-        f"{_advice(CATALOGUE['mnist'])} --dataset mnist never replaces it; --dataset digits asks "
-        "for this small set.",
+        f"{_advice(CATALOGUE['mnist'])} With --dataset mnist, nothing replaces it; "
+        "--dataset digits selects this small set.",
     ]
     lines = []
     for paragraph in paragraphs:

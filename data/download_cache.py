@@ -1,7 +1,7 @@
-"""scikit-learn's cache of what it got from OpenML, looked at before scikit-learn does.
+"""scikit-learn's cache of downloads from OpenML, checked before scikit-learn uses it.
 
-It deletes cached files that it cannot read, even on a machine that has no way to get them again. So
-they are tried first, and those that cannot be used are renamed.
+scikit-learn deletes cached files that it cannot read, even if it cannot download them again. So the
+files are checked first, and unusable ones are renamed.
 """
 
 import gzip
@@ -24,14 +24,14 @@ NO_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OutsideError(HandcnnError):
-    """The network or this machine is at fault: other data would not help."""
+    """A fault of the network or of this machine, which other data would not solve."""
 
 
 def find(data_home: Path | None) -> Path:
-    """Return the folder `openml/openml.org` in the folder of scikit-learn's downloads.
+    """Return the folder `openml/openml.org` in scikit-learn's download folder.
 
     Raises:
-        OutsideError: it cannot be made.
+        OutsideError: the download folder cannot be made.
     """
     from sklearn.datasets import get_data_home
 
@@ -46,7 +46,7 @@ def find(data_home: Path | None) -> Path:
 
 
 def _answers(known: Known) -> dict[str, str]:
-    """Return where the answers to small questions are kept, and the key that each must hold."""
+    """Return the cached JSON responses of a data set, each with a key that it must contain."""
     assert known.openml
     name, version, data_id, _ = known.openml
     return {
@@ -70,10 +70,10 @@ def files(folder: Path, known: Known) -> list[Path]:
 
 
 def damaged(folder: Path, known: Known) -> dict[Path, str]:
-    """Return the cached files that scikit-learn would stumble on, each with its fault.
+    """Return the damaged cached files, each with its fault.
 
     Raises:
-        OutsideError: the system does not let us read one. It may be whole.
+        OutsideError: a file cannot be read now; it may be intact.
     """
     faults: dict[Path, str] = {}
     answers: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
         except FileNotFoundError:
             continue
         except (*BROKEN, *NO_JSON, LookupError, TypeError):
-            faults[file] = "it is incomplete or not what OpenML answers"
+            faults[file] = "it is incomplete or not a response of OpenML"
     description = answers.get("data_set_description")
     md5 = description.get("md5_checksum") if isinstance(description, dict) else None
     if data := data_file(folder, known):
@@ -93,7 +93,7 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
             with _opened(data) as content:
                 found = hashlib.file_digest(content, "md5").hexdigest()
             if found != (md5 or found):
-                faults[data] = "its md5 is not the one that OpenML names for it"
+                faults[data] = "its MD5 is not the one that OpenML gives for it"
         except BROKEN as error:
             faults[data] = f"it is incomplete or damaged ({error})"
     return faults
@@ -101,10 +101,10 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[gzip.GzipFile]:
-    """Open a gzipped file. Where the system does not let us read it, nothing is known against it.
+    """Open a gzipped file.
 
     Raises:
-        OutsideError: the system does not let us read it.
+        OutsideError: it cannot be opened or read, which does not mean that it is damaged.
     """
     try:
         with gzip.open(file) as content:
@@ -119,10 +119,10 @@ def _opened(file: Path) -> Iterator[gzip.GzipFile]:
 
 
 def quarantine(faults: Mapping[Path, str], say: Say) -> None:
-    """Rename each file to `<name>.bad`, where scikit-learn does not look for it.
+    """Rename each file to `<name>.bad`, so that scikit-learn does not find it.
 
     Raises:
-        OutsideError: that is impossible.
+        OutsideError: a file cannot be renamed.
     """
     for file, fault in faults.items():
         try:

@@ -1,21 +1,21 @@
-"""Fetch a data set from OpenML by scikit-learn and parse it: a program for a process of its own.
+"""Fetch a data set from OpenML with scikit-learn and parse it: a program for a separate process.
 
     python fetch.py TITLE NAME VERSION DATA_HOME
 
-`data.openml` starts it. A process can be ended, whatever it waits for, and when it ends, the
-gigabyte that the parser took goes back to the system. Its stdout carries one JSON list a line:
+`data.openml` starts it. A process can be killed at any time, and when it ends, the gigabyte that
+the parser needs is returned to the system. It writes one JSON list per line to stdout:
 
-    ["made", PATH]            something new in scikit-learn's download cache
-    ["bytes", COUNT]          how much of the data has come; 0 where nothing is awaited
-    ["parsing", FILE]         all of it has come
-    ["parsed", ROWS, SOURCE]  then come the bytes of images (ROWS, 28, 28) and labels (ROWS,)
-    ["failed", REASON]        the network or this machine is at fault
-    ["unusable", REASON]      what came is at fault, or what the cache holds
+    ["made", PATH]            a new file or folder in scikit-learn's download cache
+    ["bytes", COUNT]          how much of the data has arrived; 0 if nothing is awaited
+    ["parsing", FILE]         all of it has arrived
+    ["parsed", ROWS, SOURCE]  followed by the bytes of images (ROWS, 28, 28) and labels (ROWS,)
+    ["failed", REASON]        a fault of the network or of this machine
+    ["unusable", REASON]      a fault of the response or of the cache
 
-scikit-learn does not say what it is waiting for, but Python's audit events do.
+scikit-learn does not report what it is waiting for, but Python's audit events show it.
 
-The parser is scikit-learn's own ("liac-arff"). Its default one needs pandas, which handcnn does not
-depend on, and was seen to fail on this data and then to delete the cached file.
+The parser is scikit-learn's own ("liac-arff"). Its default parser needs pandas, on which handcnn
+does not depend. It was also seen to fail on this data and then delete the cached file.
 """
 
 import gzip
@@ -40,19 +40,19 @@ import numpy as np
 from sklearn.datasets import fetch_openml
 
 # Seconds to wait
-CONNECT = 10.0  # until the first connection stands
-ANSWERS = 60.0  # for the small answers that come before the data, together
+CONNECT = 10.0  # for the first connection
+ANSWERS = 60.0  # for all small responses that come before the data
 SILENCE = 30.0  # between two packets
-DOWNLOAD = 1800.0  # for the data: 15 to 150 MB, perhaps shared by a classroom
-POLL = 0.1  # between two looks at what has come
+DOWNLOAD = 1800.0  # for the data: 15 to 150 MB, perhaps for a whole classroom
+POLL = 0.1  # between two progress reports
 
 SIDE = 28
 writing = threading.Lock()
 
 
 def main(title: str, name: str, version: str, data_home: str) -> None:
-    """Report every step, and in the end the images and labels, or why there are none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
+    """Report every step, then the images and labels, or why there are none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     socket.setdefaulttimeout(SILENCE)
     wait = Wait(data_home)
     sys.addaudithook(wait.listen)
@@ -71,11 +71,11 @@ def main(title: str, name: str, version: str, data_home: str) -> None:
         report(*explain(error, title, wait))
     else:
         report("parsed", len(bunch.target), wait.source, content=content)
-    os._exit(0)  # with the other thread in whatever it does
+    os._exit(0)  # without waiting for the other thread
 
 
 def report(*words: object, content: bytes = b"") -> None:
-    """Send a line to the parent, and the content that belongs to it."""
+    """Send a line to the parent, followed by its content."""
     with writing:
         sys.stdout.buffer.write(json.dumps(words).encode() + b"\n" + content)
         sys.stdout.buffer.flush()
@@ -86,26 +86,26 @@ class Wait:
     """What scikit-learn is waiting for, and since when."""
 
     data_home: str
-    url: str = ""  # asked for last
-    since: float = 0.0  # when the first of the small answers, or the data, was asked for
+    url: str = ""  # of the last request
+    since: float = 0.0  # time of the first request for small responses, or of that for the data
     is_connected: bool = False
     is_waiting: bool = False
-    folder: Path | None = None  # holds the answer until it is complete
+    folder: Path | None = None  # holds the response until it is complete
 
     @property
     def host(self) -> str:
-        """Host and port of what was asked for last."""
+        """The host and port of the last request."""
         return urlsplit(self.url).netloc
 
     @property
     def source(self) -> str:
-        """Who gave the data."""
+        """The source of the data, for messages."""
         if self.url:
-            return f"what {self.host} sent for {self.url}"
-        return f"what scikit-learn's download cache in {self.data_home} holds"
+            return f"the response of {self.host} to {self.url}"
+        return f"the content of scikit-learn's download cache in {self.data_home}"
 
     def listen(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Take note of an audit event."""
+        """Update the state for an audit event."""
         if event == "urllib.Request":
             if not self.url or is_small(self.url) != is_small(arguments[0]):
                 self.since = time.monotonic()
@@ -122,7 +122,7 @@ class Wait:
                 report("parsing", arguments[1])
 
     def watch(self) -> None:
-        """End the process when a wait takes too long, or when nobody reads its reports."""
+        """End the process when a wait takes too long, or when the parent has ended."""
         try:
             while not (reason := self.overdue()):
                 report("bytes", self.bytes())
@@ -134,7 +134,7 @@ class Wait:
         os._exit(1)
 
     def overdue(self) -> str:
-        """Return what has not come in time; nothing is overdue while the data are parsed."""
+        """Return what has not arrived in time, or "". Parsing has no time limit."""
         waited = time.monotonic() - self.since
         limit = ANSWERS if is_small(self.url) else DOWNLOAD
         if self.is_waiting and not self.is_connected and waited > CONNECT:
@@ -144,7 +144,7 @@ class Wait:
         return ""
 
     def bytes(self) -> int:
-        """Return how much of the data has come."""
+        """Return how many bytes of the data have arrived."""
         if self.is_waiting and self.folder and not is_small(self.url):
             with suppress(OSError):
                 return sum(file.stat().st_size for file in self.folder.iterdir())
@@ -152,12 +152,16 @@ class Wait:
 
 
 def is_small(url: str) -> bool:
-    """Return whether an address is that of one of the small answers before the data."""
+    """Return whether this is the URL of one of the small responses before the data."""
     return "/api/" in url
 
 
 def as_bytes(pixels: Any, labels: Any) -> bytes:
-    """Turn scikit-learn's floats (N, 784) and strings (N,) into bytes, nothing lost on the way."""
+    """Turn scikit-learn's floats (N, 784) and strings (N,) into bytes.
+
+    Raises:
+        ValueError: the conversion would change a value.
+    """
     numbers = np.asarray(labels).astype(np.int64)
     if not isinstance(pixels, np.ndarray) or pixels.shape != (len(numbers), SIDE * SIDE):
         raise ValueError(f"there are pixels of shape {pixels.shape} for {len(numbers)} labels")
@@ -171,7 +175,7 @@ def as_bytes(pixels: Any, labels: Any) -> bytes:
 
 
 def explain(error: Exception, title: str, wait: Wait) -> tuple[str, str]:
-    """Return "failed" or "unusable", and the sentence for what went wrong."""
+    """Return "failed" or "unusable", and a sentence that explains the error."""
     match error:
         case HTTPError():
             return "failed", f"{wait.host} answered {error.code} {error.reason} to {wait.url}"
@@ -179,20 +183,20 @@ def explain(error: Exception, title: str, wait: Wait) -> tuple[str, str]:
             reason = getattr(error.reason, "strerror", None) or error.reason
             return "failed", f"{wait.host} could not be reached ({reason})"
         case TimeoutError():
-            return "failed", f"{wait.host} fell silent for {SILENCE:g} s while sending {wait.url}"
+            return "failed", f"{wait.host} sent nothing for {SILENCE:g} s while sending {wait.url}"
         case ConnectionError() | HTTPException():
-            return "failed", f"{wait.host} broke off the connection for {wait.url}"
+            return "failed", f"{wait.host} closed the connection for {wait.url}"
         case MemoryError():
             return "failed", f"there is too little memory to parse {title}, which takes about 1 GB"
         case gzip.BadGzipFile() | EOFError() | zlib.error():
             fault = "is incomplete or damaged"
         case json.JSONDecodeError():
-            fault = "is no JSON (a log-in page, perhaps?)"
+            fault = "is not JSON (a log-in page, perhaps?)"
         case OSError():
             place, reason = error.filename or wait.data_home, error.strerror or error
             return "failed", f"scikit-learn's download folder cannot be used: {place}: {reason}"
         case ValueError() if "md5" in str(error):
-            fault = "is damaged: its md5 is not the one that OpenML names for it"
+            fault = "is damaged: its MD5 is not the one that OpenML gives for it"
         case _:
             text = str(error).partition("\n")[0]
             fault = f"is not {title} as OpenML sends it ({type(error).__name__}: {text})"

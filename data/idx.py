@@ -19,7 +19,7 @@ from handcnn.text import one_line
 UInt8 = npt.NDArray[np.uint8]
 
 MOST_BYTES = 1_000_000_000
-PIECE = 1_000_000  # bytes read at a time: a header gets no more memory than there are bytes
+PIECE = 1_000_000  # bytes per read, so that a false header cannot allocate more than the file holds
 GZIP = b"\x1f\x8b"
 
 
@@ -27,7 +27,7 @@ def read_idx(path: Path) -> UInt8:
     """Return the array of bytes in an IDX file.
 
     Raises:
-        HandcnnError: it cannot be read, is no such file, or holds more or less than it says.
+        HandcnnError: it cannot be read, is not an IDX file, or does not match its header.
     """
     try:
         with path.open("rb") as file:
@@ -39,7 +39,7 @@ def read_idx(path: Path) -> UInt8:
         raise HandcnnError(f"{one_line(path)} {fault}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise HandcnnError(
-            f"{one_line(path)} is incomplete or damaged ({error}); get it once more"
+            f"{one_line(path)} is incomplete or damaged ({error}); get it again"
         ) from None
     except OSError as error:
         raise HandcnnError(
@@ -50,14 +50,14 @@ def read_idx(path: Path) -> UInt8:
 def _array(file: IO[bytes]) -> UInt8:
     start = file.read(4)
     if start[:3] != b"\0\0\x08" or start[3:] not in (b"\1", b"\3"):
-        raise HandcnnError("is no IDX file of images or labels in unsigned bytes")
+        raise HandcnnError("is not an IDX file of images or labels in unsigned bytes")
     header = file.read(4 * start[3])
     if len(header) < 4 * start[3]:
-        raise HandcnnError("is cut short in its header; get it once more")
+        raise HandcnnError("has an incomplete header; get it again")
     shape = tuple(np.frombuffer(header, ">u4").tolist())
     size = prod(shape)
     if size > MOST_BYTES:
-        raise HandcnnError(f"claims an array of shape {shape}, more than the gigabyte that is read")
+        raise HandcnnError(f"claims an array of shape {shape}, more than the limit of 1 GB")
     content = bytearray()
     while len(content) <= size and (piece := file.read(PIECE)):
         content += piece
@@ -65,6 +65,6 @@ def _array(file: IO[bytes]) -> UInt8:
         there = f"only {len(content):,}" if len(content) < size else "more"
         raise HandcnnError(
             f"does not hold what its header says: {size:,} bytes for an array of shape {shape}, "
-            f"but {there}; get it once more"
+            f"but {there}; get it again"
         )
     return np.frombuffer(content, np.uint8).reshape(shape)

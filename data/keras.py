@@ -1,7 +1,7 @@
 """Keras's layout of a data set: an .npz file with x_train, y_train, x_test and y_test.
 
-It may come from anywhere. Nothing in it is unpickled, and before memory is taken for an array, its
-header is compared with what is needed and with what the file can hold.
+The file may come from anywhere. Nothing in it is unpickled. Before memory is allocated for an
+array, its header is checked, and its size is compared with what the file can hold.
 """
 
 import zipfile
@@ -18,17 +18,17 @@ from handcnn.types import Array, Shape
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 MOST_BYTES = 1_000_000_000  # of one array
-DENSEST = 1100  # bytes that one byte can become; deflate ends at 1032
+DENSEST = 1100  # the most bytes that one compressed byte can become; the limit of deflate is 1032
 
 Check = Callable[[str, Shape, Any], None]
 
 
 def read_keras(path: Path, check: Check) -> dict[str, Array]:
-    """Return those of NAMES that an .npz file holds.
+    """Return the arrays of NAMES that an .npz file holds, by name.
 
     Args:
         path: the file.
-        check: raises a HandcnnError for a name, shape and dtype that cannot be used.
+        check: is called with name, shape and dtype; raises a HandcnnError if they cannot be used.
 
     Raises:
         HandcnnError: the file is missing, damaged, or holds an array that cannot be used.
@@ -52,7 +52,7 @@ def read_keras(path: Path, check: Check) -> dict[str, Array]:
         raise
     except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class
         raise HandcnnError(
-            f"{one_line(path)} is not a complete .npz file ({one_line(error)}); save it once more"
+            f"{one_line(path)} is not a complete .npz file ({one_line(error)}); save it again"
         ) from None
 
 
@@ -62,13 +62,13 @@ def _array(
     with archive.open(entry) as file:
         shape, dtype = _header(cast(BinaryIO, file))
         if dtype.hasobject:
-            raise HandcnnError(f"{name} is pickled, and that is never loaded; save plain numbers")
+            raise HandcnnError(f"{name} is pickled, which is never loaded; save plain numbers")
         check(name, shape, dtype)
         size = prod(shape) * dtype.itemsize
         if size > most or size != entry.file_size - file.tell():
             raise HandcnnError(
                 f"the header of {name} claims an array of shape {shape}, which the file does not "
-                "hold; save it once more"
+                "hold; save it again"
             )
     with archive.open(entry) as file:
         array: Array = npy.read_array(cast(BinaryIO, file), allow_pickle=False)

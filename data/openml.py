@@ -1,7 +1,7 @@
-"""Data sets from OpenML by scikit-learn: who waits for a download, and shows how it gets on.
+"""Data sets from OpenML: start the download process, wait for it, and show its progress.
 
-`sklearn.datasets.fetch_openml` fetches, caches and parses, in the process of `data.fetch`. Whatever
-goes wrong becomes one sentence, and scikit-learn's download cache is left as it was.
+`sklearn.datasets.fetch_openml` fetches, caches and parses, in the process of `data.fetch`. Every
+failure becomes one sentence, and what it left in scikit-learn's download cache is removed.
 """
 
 import json
@@ -34,12 +34,12 @@ def fetch(known: Known, data_home: Path | None, check: Check, say: Say) -> tuple
 
     Args:
         known: which data set.
-        data_home: the folder of scikit-learn's downloads; None for scikit-learn's own choice.
-        check: raises a HandcnnError when images and labels are not what is known of them.
-        say: receives the messages.
+        data_home: scikit-learn's download folder; None for its usual place.
+        check: raises a HandcnnError if images and labels are not the published ones.
+        say: is called with each message.
 
     Raises:
-        HandcnnError: why it did not work, in one sentence, naming host, file or folder.
+        HandcnnError: the data cannot be fetched or used. The message names host, file or folder.
     """
     folder = download_cache.find(data_home)
     download_cache.quarantine(download_cache.damaged(folder, known), say)
@@ -56,7 +56,7 @@ def fetch(known: Known, data_home: Path | None, check: Check, say: Say) -> tuple
 
 
 def _fetch(known: Known, folder: Path, check: Check, say: Say) -> tuple[UInt8, UInt8]:
-    """Run the child process; after a fault, remove what it put into the download cache."""
+    """Run the child process; after a failure, remove what it put into the download cache."""
     assert known.openml
     name, version, _, megabytes = known.openml
     cached = download_cache.data_file(folder, known)
@@ -83,7 +83,7 @@ def _fetch(known: Known, folder: Path, check: Check, say: Say) -> tuple[UInt8, U
 def _run(
     command: list[str], known: Known, bar: Any, say: Say, made: list[Path]
 ) -> tuple[UInt8, UInt8, str]:
-    """Run a process until it has reported the end, or an exception ends both."""
+    """Run a process until its last report, or kill it after an exception."""
     quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=quiet) as child:
         assert child.stdout
@@ -99,7 +99,7 @@ def _run(
 def _follow(
     reports: IO[bytes], known: Known, bar: Any, say: Say, made: list[Path]
 ) -> tuple[UInt8, UInt8, str]:
-    """Return images, labels and who gave them; meanwhile, show how the child process gets on."""
+    """Show the progress of the child process; return images, labels and their source."""
     for line in reports:
         match json.loads(line):
             case ["bytes", count]:
@@ -119,8 +119,8 @@ def _follow(
                     images, labels = np.split(content, [rows * SIDE * SIDE])
                     return images.reshape(rows, SIDE, SIDE), labels, escaped(source)
     raise OutsideError(
-        f"the process that fetches and parses {known.title} was ended, perhaps for lack of memory: "
-        "it takes about 1 GB"
+        f"the process that fetches and parses {known.title} was killed, perhaps because memory ran "
+        "out: it needs about 1 GB"
     )
 
 

@@ -1,7 +1,7 @@
-"""One's own images, by path: a Keras .npz, a folder of IDX files, or a folder of pictures.
+"""A user's own images, by path: a Keras .npz, a folder of IDX files, or a folder of pictures.
 
-Whatever the form, the rules are the same: images of 28x28 bytes; labels from 0 to K-1, each of them
-with images to learn from; and a part for the test, which is split off where there is none.
+The rules are the same for all formats: images of 28x28 bytes; labels from 0 to K-1, each with
+training images; and a test part, which is split off if there is none.
 """
 
 from pathlib import Path
@@ -24,15 +24,15 @@ Part = tuple[UInt8, UInt8]  # images (N, 28, 28) and labels (N,)
 
 FORMS = (
     "give a Keras .npz file, a folder of IDX files (train-images-idx3-ubyte and so on), or a "
-    "folder with a folder of pictures for each class"
+    "folder with a subfolder of pictures for each class"
 )
-ONE_IN = 6  # of the images, one in six is split off to test, and of the rest one in six validates
+ONE_IN = 6  # one image in six is split off for the test, then one in six for validation
 MOST_TEST, MOST_VALIDATION = 10_000, 5_000
-FEWEST = 10  # images to learn from
+FEWEST = 10  # training images
 
 
 class Own(NamedTuple):
-    """Somebody's own images (N, 28, 28) and labels (N,), of which the last `test` rows test."""
+    """A user's images (N, 28, 28) and labels (N,). The last `test` rows are the test part."""
 
     images: UInt8
     labels: UInt8
@@ -45,27 +45,27 @@ def load_own(path: Path, say: Say) -> Own:
     """Return the images and labels at `path`.
 
     Raises:
-        HandcnnError: there is nothing, or nothing that can be used.
+        HandcnnError: there is nothing at `path`, or it cannot be used.
     """
     train, test, classes, form = _read(path, say)
     _check_classes(path, train, test)
     if test is None:
         train, test = _split_off(train)
         say(
-            f"{one_line(path)} has no test part: {len(test[0]):,} images drawn at random are kept "
-            f"for the test, {len(train[0]):,} are left"
+            f"{one_line(path)} has no test part: {len(test[0]):,} images drawn at random are held "
+            f"out for the test, {len(train[0]):,} remain"
         )
     images, labels = (np.concatenate(pair) for pair in zip(train, test, strict=True))
     return Own(images, labels, len(test[0]), classes, form)
 
 
 def validation_share(rows: int) -> int:
-    """Return how many of so many training images validate."""
+    """Return how many of `rows` training images to use for validation."""
     return min(MOST_VALIDATION, rows // ONE_IN)
 
 
 def _split_off(part: Part) -> tuple[Part, Part]:
-    """Return a part without, and then with only, the images drawn to test: always the same ones."""
+    """Split test images off at random, always the same ones; return the rest and these."""
     images, labels = part
     order = np.random.default_rng(0).permutation(len(images))
     count = min(MOST_TEST, len(images) // ONE_IN)
@@ -73,18 +73,18 @@ def _split_off(part: Part) -> tuple[Part, Part]:
     return (images[kept], labels[kept]), (images[drawn], labels[drawn])
 
 
-# The three forms ----------------------------------------------------------------------------------
+# The three formats --------------------------------------------------------------------------------
 
 
 def _read(path: Path, say: Say) -> tuple[Part, Part | None, list[str], str]:
-    """Return the training part, the test part if there is one, the classes, and the form."""
+    """Return the training part, the test part if there is one, the classes, and the format."""
     if not path.exists():
         raise HandcnnError(f"{one_line(path)} does not exist; {FORMS}")
     if path.is_file() and path.suffix == ".npz":
         train, test = _read_keras(path)
         return train, test, _numbered(train), "Keras .npz"
     if not path.is_dir():
-        raise HandcnnError(f"{one_line(path)} is no data set; {FORMS}")
+        raise HandcnnError(f"{one_line(path)} is not a data set; {FORMS}")
     if train_or_none := _read_idx_part(path, "train"):
         test = _read_idx_part(path, "t10k")
         return train_or_none, test, _numbered(train_or_none), "IDX files"
@@ -99,8 +99,8 @@ def _read_keras(path: Path) -> tuple[Part, Part | None]:
         missing = [one for one in names if one not in arrays]
         if len(missing) == 1 or (missing and name == "train"):
             raise HandcnnError(
-                f"{one_line(path)} holds no {' and no '.join(missing)}; Keras's layout is x_train, "
-                "y_train, x_test, y_test"
+                f"{one_line(path)} holds no {' and no '.join(missing)}; the Keras layout is "
+                "x_train, y_train, x_test, y_test"
             )
         x, y = (f"{one_line(path)}: {one}" for one in names)
         parts.append(None if missing else _part(x, arrays[names[0]], y, arrays[names[1]]))
@@ -136,7 +136,7 @@ def _read_pictures(folder: Path, say: Say) -> tuple[Part, Part | None, list[str]
     )
     if others != classes:
         raise HandcnnError(
-            f"{one_line(folder)}: train and test have other classes; give both the same folders"
+            f"{one_line(folder)}: train and test have different classes; give both the same folders"
         )
     return (train[0], train[1]), (test[0], test[1]), classes
 
@@ -161,29 +161,30 @@ def _check_header(name: str, shape: Shape, dtype: Any) -> None:
 def _check_images(what: str, shape: Shape, dtype: Any) -> None:
     if dtype != np.uint8:
         raise HandcnnError(
-            f"{what} holds {dtype}; grey values must be bytes (uint8) from 0 to 255, dark as 0: "
+            f"{what} holds {dtype}; grey values must be bytes (uint8) from 0 to 255, black as 0: "
             "multiply fractions by 255 and convert"
         )
     if shape[1:] not in ((SIDE, SIDE), (SIDE, SIDE, 1)) or shape[0] == 0:
         raise HandcnnError(
             f"{what} has shape {shape}; images must be {SIDE}x{SIDE}, (N, {SIDE}, {SIDE}): scale "
-            "them, or give them as pictures in a folder for each class, which are prepared here"
+            "them, or save them as pictures in a subfolder for each class, which are scaled "
+            "automatically"
         )
 
 
 def _part(x: str, images: Array, y: str, labels: Array) -> Part:
-    """Return images (N, 28, 28) and labels (N,) as bytes; `x` and `y` say where they are from."""
+    """Return images (N, 28, 28) and labels (N,) as bytes; errors name them `x` and `y`."""
     _check_images(x, images.shape, images.dtype)
     labels = labels.reshape(-1)
     if len(labels) != len(images):
         raise HandcnnError(
             f"{x} holds {len(images):,} images, but {y} {len(labels):,} labels; there must be one "
-            "for each"
+            "label per image"
         )
     if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
         raise HandcnnError(
             f"{y} holds labels from {labels.min()} to {labels.max()}; number the classes from 0, "
-            f"up to {MOST_CLASSES - 1}"
+            f"at most to {MOST_CLASSES - 1}"
         )
     return images.reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
 
@@ -193,12 +194,12 @@ def _check_classes(path: Path, train: Part, test: Part | None) -> None:
     if len(counts) < 2 or len(train[1]) < FEWEST:
         raise HandcnnError(
             f"{one_line(path)} holds {len(train[1])} training images of {len(counts)} classes; at "
-            f"least {FEWEST} of 2 are needed"
+            f"least {FEWEST} images of 2 classes are needed"
         )
     if not counts.all():
         raise HandcnnError(
             f"{one_line(path)}: no training image has the label {counts.argmin()}, but the largest "
-            f"is {len(counts) - 1}; number the classes without a gap"
+            f"is {len(counts) - 1}; number the classes without gaps"
         )
     if test is not None and test[1].max() >= len(counts):
         raise HandcnnError(

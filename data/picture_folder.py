@@ -1,7 +1,7 @@
-"""A folder of pictures, one subfolder for each class: the layout of PyTorch's ImageFolder.
+"""A folder of pictures with one subfolder for each class: the layout of PyTorch's ImageFolder.
 
-Each picture is prepared as predict.py prepares it. So what a network learns from is what it will be
-asked about.
+Each picture is prepared as in predict.py, so that the network is trained on the same kind of images
+that it will read.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted by name, without hidden files."""
+    """Return the contents of a folder, sorted by name, without hidden files."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
@@ -27,20 +27,18 @@ def read_pictures(folder: Path, say: Say) -> tuple[UInt8, UInt8, list[str]]:
     """Return images (N, 28, 28), labels (N,) and the names of the classes, in alphabetical order.
 
     Raises:
-        HandcnnError: a class has no pictures, or some cannot be read. `say` names each of these.
+        HandcnnError: a class has no pictures, or some cannot be read. `say` is called for each.
     """
     classes = [path for path in visible(folder) if path.is_dir()]
     if not 1 <= len(classes) <= MOST_CLASSES:
         raise HandcnnError(
-            f"{one_line(folder)} holds {len(classes)} folders; there must be one of pictures for "
-            f"each class, and at most {MOST_CLASSES}"
+            f"{one_line(folder)} holds {len(classes)} folders; there must be 1 to {MOST_CLASSES}, "
+            "one of pictures for each class"
         )
     files = [visible(path) for path in classes]
     for path, pictures in zip(classes, files, strict=True):
         if not pictures:
-            raise HandcnnError(
-                f"{one_line(path)} holds no pictures; put some in, or remove the folder"
-            )
+            raise HandcnnError(f"{one_line(path)} holds no pictures; add some or remove the folder")
     labelled = [(file, label) for label, pictures in enumerate(files) for file in pictures]
     images, faults = [], []
     with progress_bar(folder.name, len(labelled)) as bar:
@@ -55,7 +53,7 @@ def read_pictures(folder: Path, say: Say) -> tuple[UInt8, UInt8, list[str]]:
     if faults:
         raise HandcnnError(
             f"{len(faults):,} of {len(labelled):,} pictures in {one_line(folder)} cannot be used; "
-            "mend or remove them"
+            "fix or remove them"
         )
     labels = np.array([label for _, label in labelled], np.uint8)
     return np.stack(images), labels, [path.name for path in classes]

@@ -1,4 +1,4 @@
-"""A progress bar for what takes long, on a terminal only."""
+"""A progress bar for slow tasks, on a terminal only."""
 
 import sys
 from typing import Any
@@ -8,13 +8,13 @@ from handcnn.text import one_line
 
 
 def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) -> Any:
-    """Return a tqdm bar; it shows nothing where stderr is no terminal."""
+    """Return a tqdm bar, which shows nothing if stderr is not a terminal."""
     try:
         from tqdm.auto import tqdm
-    except ValueError as error:  # tqdm reads its settings as it is loaded
+    except ValueError as error:  # tqdm reads its settings when it is imported
         raise HandcnnError(
             f"the progress bar cannot be loaded: {one_line(error)}; "
-            "look for TQDM_ in the environment"
+            "check the TQDM_ variables in the environment"
         ) from error
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()

@@ -1,8 +1,8 @@
-"""Data sets from OpenML, known to be what was published: the check, and the fast cache.
+"""Data sets from OpenML, compared with what was published, and kept in a fast cache.
 
-Parsing OpenML's text takes about 20 s and 1 GB, so it is done once. The pixels are then kept as
-bytes in `<name>.npz`, which loads in well under a second. Neither place is trusted: whatever they
-hold is compared with the published facts before anyone learns from it.
+Parsing OpenML's text takes about 20 s and 1 GB, so it is done once. The pixels are then saved as
+bytes in `<name>.npz`, which loads in well under a second. Neither source is trusted: the data are
+compared with the published facts before they are used.
 """
 
 from hashlib import sha256
@@ -32,14 +32,15 @@ class Raw(NamedTuple):
 
 
 def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> Raw:
-    """Return all of a data set, in the published order.
+    """Return a whole data set, in the published order.
 
-    From the fast cache, else from scikit-learn's download cache, else from OpenML. A fast cache
-    that fails a check is quarantined as `<name>.npz.bad`, and the data are fetched once again.
+    It comes from the fast cache, or else from scikit-learn's download cache, or else from OpenML.
+    A fast cache that fails a check is quarantined as `<name>.npz.bad`, and the data are fetched
+    again.
 
     Raises:
-        HandcnnError: they are in no cache and could not be fetched, or what came is something else,
-            or the system does not let us read a cache, which then stays where it is.
+        HandcnnError: the data are in no cache and cannot be fetched, or they are not the published
+            ones, or a cache cannot be read now (it then stays where it is).
     """
     path = cache_dir / f"{known.name}.npz"
     raw = _read_or_quarantine(path, known, say)
@@ -50,19 +51,18 @@ def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: S
     if differing:
         say(
             f"warning: the SHA-256 of the {' and the '.join(differing)} differs from that of the "
-            f"published {known.title} (rows and class counts agree); what was used is in the run's "
-            "record"
+            f"published {known.title} (rows and class counts agree); run.json records the one used"
         )
     elif _counts(raw.labels, known) != _published_counts(known):
         say(
-            f"warning: the last {known.test:,} images are not those that were published to test "
-            f"{known.title} (all class counts agree); they test here, too"
+            f"warning: the last {known.test:,} images are not those published to test "
+            f"{known.title} (all class counts agree); they are used for the test anyway"
         )
     return raw
 
 
 def with_hashes(images: UInt8, labels: UInt8) -> Raw:
-    """Return both with their SHA-256 in hexadecimal."""
+    """Return images and labels with their SHA-256 in hexadecimal."""
     hashes = {"images": sha256(images.data).hexdigest(), "labels": sha256(labels.data).hexdigest()}
     return Raw(images, labels, hashes)
 
@@ -70,13 +70,13 @@ def with_hashes(images: UInt8, labels: UInt8) -> Raw:
 def check(images: UInt8, labels: UInt8, known: Known) -> None:
     """Raise a HandcnnError unless rows, shapes and class counts are the published ones.
 
-    Where the pixels are known, so is their order. Elsewhere the parts may be divided in another
-    way, if only all images together are as many of each class as was published.
+    If the published pixels are known, each part must have the published class counts. Otherwise the
+    total count of each class is enough, because the rows may be in another order.
     """
     if images.shape != (known.rows, SIDE, SIDE) or labels.shape != (known.rows,):
         raise HandcnnError(
             f"{known.title} has {known.rows:,} images of {SIDE}x{SIDE} and as many labels, "
-            f"here are images of shape {images.shape} and labels of shape {labels.shape}"
+            f"but found images of shape {images.shape} and labels of shape {labels.shape}"
         )
     found, published = _counts(labels, known), _published_counts(known)
     if "images" not in known.sha256 and _summed(found) == _summed(published):
@@ -85,7 +85,7 @@ def check(images: UInt8, labels: UInt8, known: Known) -> None:
         if here != there:
             raise HandcnnError(
                 f"the images per class in the {part} part are {_text(here)}, "
-                f"those of {known.title} {_text(there)}"
+                f"but those of {known.title} are {_text(there)}"
             )
 
 
@@ -108,32 +108,30 @@ def _text(counts: list[int]) -> str:
 
 
 def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
-    """Return what the fast cache holds; None where there is none, or none to be trusted.
+    """Return the content of the fast cache, or None if there is none or it fails a check.
 
     Raises:
-        UnreadableError: the system does not let us read it.
+        UnreadableError: it cannot be opened or read.
     """
     if not path.exists():
         return None
     try:
         return read(path, known)
-    except UnreadableError:  # it may be whole
+    except UnreadableError:  # it may be intact
         raise
     except HandcnnError as error:
         bad = path.with_name(path.name + ".bad")
         try:
             path.replace(bad)
         except OSError as reason:
-            say(f"{error}; it cannot be quarantined ({reason.strerror}), delete it by hand")
+            say(f"{error}; it cannot be quarantined ({reason.strerror}); delete it by hand")
         else:
-            say(
-                f"{error}; it is quarantined as {bad.name}, and {known.title} is fetched once again"
-            )
+            say(f"{error}; it is quarantined as {bad.name}, and {known.title} is fetched again")
         return None
 
 
 def read(path: Path, known: Known) -> Raw:
-    """Read a fast cache and hold it against what was published and what it says of itself."""
+    """Read a fast cache and compare it with what was published and with its own SHA-256."""
     shape, byte = (known.rows, SIDE, SIDE), np.dtype(np.uint8)
     arrays, metadata = read_archive(
         path, known.name, lambda _: {"images": (shape, byte), "labels": (shape[:1], byte)}
@@ -142,7 +140,7 @@ def read(path: Path, known: Known) -> Raw:
     try:
         check(raw.images, raw.labels, known)
         if metadata.get("sha256") != raw.sha256:
-            raise HandcnnError("its pixels or labels are not those once written to it (SHA-256)")
+            raise HandcnnError("its pixels or labels have changed since it was written (SHA-256)")
     except HandcnnError as error:
         raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from error
     return raw
@@ -156,5 +154,5 @@ def _write(path: Path, known: Known, raw: Raw, say: Say) -> None:
     except OSError as error:
         say(
             f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "
-            f"training goes on from memory, and the next start will parse {known.title} again"
+            f"training continues from memory, and the next start will parse {known.title} again"
         )

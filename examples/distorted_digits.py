@@ -1,9 +1,9 @@
-"""Draw sixteen digits as `--augment distort` shows them to a network, below their originals.
+"""Draw sixteen digits and, below each, its copy distorted by `--augment distort`.
 
     python -m examples.distorted_digits                        writes distorted.png
     python -m examples.distorted_digits docs/distorted.png     another name
 
-Run it in the project's folder. Without MNIST it takes the small digits of scikit-learn.
+Run it in the project's folder. Without MNIST it uses the small digits of scikit-learn.
 """
 
 import sys
@@ -18,7 +18,7 @@ PICTURES = 16
 
 
 def main(path: str = "distorted.png") -> None:
-    """Distort the first images of the training set and draw them to `path`."""
+    """Draw the first training images and their distorted copies to the PNG `path`."""
     dataset = load_dataset("auto")
     x, _ = next(iter(dataset.batches("train", PICTURES)))  # (N, 1, 28, 28)
     distorted = distort(x, np.random.default_rng(0))

@@ -7,7 +7,7 @@ The letters used for shapes, everywhere in this package and its documentation:
     H  height, W  width         OH, OW  height and width of its output, (H + 2p - k)//s + 1
     K  classes                  D, M    inputs and units of a dense layer
 
-Importing the package loads NumPy and nothing slower.
+Importing the package loads no library but NumPy.
 """
 
 from handcnn.errors import HandcnnError

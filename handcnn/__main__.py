@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show_step(arguments: list[str] | None) -> int:
-    """Print every part of one training step; return 0 if all of it is right."""
+    """Print every part of one training step; return 0 if every check passes, else 1."""
     cli.Parser(prog="python -m handcnn", description=__doc__).parse(arguments)
     rng = np.random.default_rng(0)
     net = documented_network(rng=rng, dtype=np.float64)
@@ -46,9 +46,9 @@ def show_step(arguments: list[str] | None) -> int:
         )
     print(f"   loss, the mean of -log p(label): {loss:.6f} (guessing: log 10 = {np.log(10):.6f})")
 
-    print("\n2. Backward: y_pred - y_true goes in, a gradient for every parameter is left behind.")
-    print("   Its slope along a random direction, against the slope by finite differences:\n")
-    with use_threads(1):  # two images are too few to share
+    print("\n2. Backward: from y_pred - y_true to the gradient of every parameter.")
+    print("   Its slope along a random direction, compared with finite differences:\n")
+    with use_threads(1):  # two images are too few to split between threads
         checks = check_gradients(net, x, y_true, rng)
     print("   parameter          numbers         by hand  by differences  relative error")
     for check in checks:

@@ -1,13 +1,13 @@
-"""Training images moved and distorted, each by a draw of its own, so that no two epochs are alike.
+"""Data augmentation: training images moved or distorted at random, so that no two epochs are alike.
 
-Each pixel of the new image is read at another place of the old one, between pixels by bilinear
-interpolation (Simard, Steinkraus and Platt, 2003). The place comes from an affine map and a smooth
-field of displacements. Both are linear in the numbers drawn, so the places of all pixels of a
-whole batch are one matrix product:
+Each pixel of the new image is read at a place of the old one, with bilinear interpolation between
+pixels (Simard, Steinkraus and Platt, 2003). The place comes from a random affine map and a random
+smooth field of displacements. Both are linear in the random numbers, so one matrix product gives
+the places of all pixels of a batch:
 
     places (N, H*W) = drawn (N, 3 + G*G) @ basis (3 + G*G, H*W)
 
-once for the rows and once for the columns. Outside of an image everything is 0.
+once for the rows and once for the columns. Outside the image, all pixels are 0.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ import numpy as np
 
 from handcnn.types import Array
 
-# It takes images (N, C, H, W) and the generator to draw from.
+# Takes images (N, C, H, W) and a random generator; returns new images.
 Augmentation = Callable[[Array, np.random.Generator], Array]
 
-SHIFT = 2  # pixels, the farthest that `shift` moves an image in each direction
-# The largest values that `distort` draws: degrees, shares, pixels.
+SHIFT = 2  # pixels: the farthest that `shift` moves an image in each direction
+# The largest values that `distort` draws: degrees; shares for scale and shear; pixels.
 ROTATION, SCALE, SHEAR, MOVE, ELASTIC = 10.0, 0.1, 0.12, 1.6, 1.0
-FEW = 16  # images read at a time
-GRID = 5  # G: the field of displacements has 5x5 values, with a smooth passage between them
+FEW = 16  # images processed together, few enough to stay in cache
+GRID = 5  # G: 5x5 random displacements, smoothly interpolated, form the field
 
 
 def none(x: Array, rng: np.random.Generator) -> Array:
@@ -42,7 +42,7 @@ def shift(x: Array, rng: np.random.Generator) -> Array:
 
 
 def distort(x: Array, rng: np.random.Generator) -> Array:
-    """Return every image (N, C, H, W) turned, scaled, sheared, moved and bent, by a little."""
+    """Return every image (N, C, H, W) slightly rotated, scaled, sheared, moved and bent."""
     n = len(x)
     angle, shear, *scales = rng.uniform(-1, 1, (4, n)) * [[ROTATION], [SHEAR], [SCALE], [SCALE]]
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -64,22 +64,22 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def _read_at(x: Array, drawn: Array) -> Array:
-    """Return images like x (N, C, H, W), each pixel read at the place that was drawn for it.
+    """Return images (N, C, H, W) whose pixels are read from x at the places that `drawn` gives.
 
     Args:
         x: the images.
-        drawn: (2, N, 3 + G*G), for the row and for the column of a place: the factors of y and of
-            x, a shift, and the displacements on the grid.
+        drawn: (2, N, 3 + G*G), for the rows and for the columns: the factors of y and x, a shift,
+            and the displacements on the grid.
     """
     parts = [slice(start, start + FEW) for start in range(0, len(x), FEW)]
     return np.concatenate([_few_read_at(x[few], drawn[:, few]) for few in parts])
 
 
 def _few_read_at(x: Array, drawn: Array) -> Array:
-    """Do `_read_at` for as many images as stay in the cache together."""
+    """Do `_read_at` for so few images that they stay in cache."""
     n, c, h, w = x.shape
     rows, columns = drawn @ _basis(h, w)  # (N, H*W) each
-    # The frame of zeros is 1 pixel wide above and left, 2 below and right: nothing is read beyond.
+    # A frame of zeros, 1 pixel wide above and left, 2 below and right: no read goes beyond it.
     framed = np.zeros((c, n, h + 3, w + 3), np.float32)
     framed[:, :, 1:-2, 1:-2] = x.swapaxes(0, 1)
     above, down = _whole_and_rest(rows + (h + 1) / 2, h + 1)
@@ -95,9 +95,9 @@ def _few_read_at(x: Array, drawn: Array) -> Array:
 
 
 def _whole_and_rest(places: Array, largest: int) -> tuple[Array, Array]:
-    """Return the pixels just before some places, cut to 0..largest, and how far beyond they lie."""
+    """Return the whole and the fractional part of `places` clipped to 0..largest."""
     places = np.clip(places, 0, largest)
-    whole = np.floor(places)  # still floats: converting each array costs more than the arithmetic
+    whole = np.floor(places)  # kept as floats: converting costs more than the arithmetic
     return whole, places - whole
 
 
@@ -111,10 +111,10 @@ def _between(a: Array, b: Array, share: Array) -> Array:
 
 @cache
 def _basis(h: int, w: int) -> Array:
-    """Return what each number drawn adds to the place of each pixel: (3 + G*G, H*W).
+    """Return what each drawn number adds to the place of each pixel: (3 + G*G, H*W).
 
-    Rows: y, x (both counted from the middle of the image), 1, and a smooth bump around each point
-    of the grid. The bumps add up to 1 at every pixel.
+    Rows: y, x (both measured from the middle of the image), 1, and a smooth bump around each grid
+    point. The bumps add up to 1 at every pixel.
     """
     y, x = (np.arange(size) - (size - 1) / 2 for size in (h, w))
     grid = _bumps(h)[:, None, :, None] * _bumps(w)[None, :, None, :]  # (G, G, H, W)
@@ -124,6 +124,8 @@ def _basis(h: int, w: int) -> Array:
 
 def _bumps(size: int) -> Array:
     """Return G bumps (G, size) along a line of pixels: half a cosine up, half a cosine down."""
+    if size == 1:
+        return np.full((GRID, 1), 1 / GRID)  # all points are at the one pixel
     points = np.linspace(0, size - 1, GRID)[:, None]
     distance = np.minimum(np.abs(np.arange(size) - points) / (points[1] - points[0]), 1)
     bumps: Array = (1 + np.cos(np.pi * distance)) / 2

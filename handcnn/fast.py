@@ -1,9 +1,9 @@
-"""The fast ways to train and to predict, with the same results to rounding.
+"""Fast training and prediction, with the same results up to rounding.
 
-Fused: a convolution and the hidden layer behind it are one linear map, so the batch meets one small
-matrix instead of two layers (`handcnn.kernels.fused`). Shared: each thread runs copies of the
-layers on its part of the images. Nothing of either is left behind on a layer. Without this file
-training would be slower, and not one line of `layers/` would change.
+Fused: a convolution and the hidden layer behind it are one linear map, so the batch is multiplied
+by one small matrix instead of passing through two layers (`handcnn.kernels.fused`). Shared: each
+thread runs copies of the layers on its part of the images. Without this file, training would be
+slower and `layers/` would be the same.
 """
 
 import copy
@@ -23,27 +23,27 @@ from handcnn.types import Array
 if TYPE_CHECKING:
     from handcnn.network import Network
 
-# Images in a batch of a prediction. Fused, they only meet M; else their windows have to fit L2.
+# Images per batch of a prediction. Without fusing, their windows must fit the L2 cache.
 FUSED_BATCH, LITERAL_BATCH = 1000, 64
 
-Fusable = tuple[Conv2D, HiddenLayer, list[Layer]]  # the two in front, and the rest
+Fusable = tuple[Conv2D, HiddenLayer, list[Layer]]  # the two to fuse, and the rest
 
 
 def train_step(net: "Network", x: Array, y: Array) -> Array:
-    """Take the step of `Network.train_step`; return y_pred (N, K) from before the update."""
+    """Take one SGD step on a batch; return y_pred (N, K), computed before the update."""
     net.check_writable()
     if layers := fusable(net.layers, x):
         return fused_step(x, y, *layers)
     if is_own(*net.layers):
         return shared_step(net, x, y)
-    y_pred = net.forward(x)  # a layer of your own may do more than add up gradients
+    y_pred = net.forward(x)  # custom layers may not allow splitting a batch
     net.backward(loss_gradient(y_pred, y))
     net.update_params()
     return y_pred
 
 
 def predict_proba(net: "Network", x: Array) -> Array:
-    """Return the probabilities of `Network.predict_proba`, (N, K)."""
+    """Return the probabilities (N, K) for any number of inputs."""
     if layers := fusable(copied(net).layers, x):
         return in_batches(fused_forward(x, *layers), x, slice(0, len(x)), FUSED_BATCH)
 
@@ -56,15 +56,15 @@ def predict_proba(net: "Network", x: Array) -> Array:
 
 
 def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size: int) -> Array:
-    """Return what `forward` gives for these images, `size` of them at a time."""
-    if images.start == images.stop:  # no images, but the right shape
+    """Return the output of `forward` for these images, computed in batches of `size`."""
+    if images.start == images.stop:  # no images: return an empty array of the right shape
         return forward(x[images])
     return np.concatenate([forward(x[few]) for few in slices(images, size)])
 
 
 def copied(net: "Network") -> "Network":
-    """Return a network with the same parameters, whose layers keep their own x and gradients."""
-    net.parameters()  # brought to one dtype before they are shared
+    """Return a network that shares the parameters of `net`, but not x and the gradients."""
+    net.parameters()  # converts them to one dtype before they are shared
     other = copy.copy(net)
     other.layers = [copy.copy(layer) for layer in net.layers]
     return other
@@ -74,9 +74,9 @@ def copied(net: "Network") -> "Network":
 
 
 def shared_step(net: "Network", x: Array, y: Array) -> Array:
-    """Take a step in which each thread does its part of the images.
+    """Take an SGD step with the images split between threads; return y_pred (N, K).
 
-    The gradients are sums over the images, so those of the threads are added up.
+    Gradients are sums over the images, so the threads' gradients are added up.
     """
     if len(x) != len(y):
         raise ValueError(
@@ -90,7 +90,7 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
         part.backward(loss_gradient(y_pred, y[images]))
         return y_pred, part
 
-    parts = share(work, len(x), 3 * multiplications(net.layers, x))  # forward, and two ways back
+    parts = share(work, len(x), 3 * multiplications(net.layers, x))  # z, dweights and dx
     _, first = parts[0]
     gradients = first.gradients()
     for _, other in parts[1:]:
@@ -101,14 +101,14 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
 
 
 def multiplications(layers: Sequence[Layer], x: Array) -> int:
-    """Return about how many multiplications the forward pass of a batch takes."""
+    """Return roughly how many multiplications the forward pass of a batch takes."""
     shape, each = x.shape[1:], 0
     try:
         for layer in layers:
             each += layer.work(shape)
             shape = layer.output_shape(shape)
     except ValueError:
-        return 0  # the batch does not fit: the forward pass says so, and knows all of its shape
+        return 0  # the batch does not fit: the forward pass raises the error, with the whole shape
     return len(x) * each
 
 
@@ -116,10 +116,10 @@ def multiplications(layers: Sequence[Layer], x: Array) -> int:
 
 
 def fusable(layers: Sequence[Layer], x: Array) -> Fusable | None:
-    """Return the convolution and the hidden layer in front, and the rest, if fusing is cheaper.
+    """Return the convolution, the hidden layer and the rest if fusing is cheaper, else None.
 
-    A subclass may compute something else, so only handcnn's own classes will do. W is read in
-    other shapes, so it must be C-contiguous.
+    A subclass may compute something else, so only handcnn's own classes are fused. W is reshaped
+    without a copy, so it must be C-contiguous.
     """
     match [layer for layer in layers if type(layer) is not InputLayer]:
         case [Conv2D() as conv, HiddenLayer() as hidden, *rest] if is_own(conv, hidden):
@@ -132,7 +132,7 @@ def fusable(layers: Sequence[Layer], x: Array) -> Fusable | None:
 def fused_step(
     x: Array, y: Array, conv: Conv2D, hidden: HiddenLayer, rest: Sequence[Layer]
 ) -> Array:
-    """Take a step with the convolution and the hidden layer fused."""
+    """Take an SGD step with the convolution and the hidden layer fused; return y_pred (N, K)."""
     x, geometry = fused_input(conv, hidden, x)  # (N, C*H*W)
     M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
     z = matmul(x, M) + (m + hidden.bias)  # (N, M)
@@ -157,7 +157,7 @@ def fused_step(
 def fused_forward(
     x: Array, conv: Conv2D, hidden: HiddenLayer, rest: Sequence[Layer]
 ) -> Callable[[Array], Array]:
-    """Return a forward pass for batches shaped as `x`, fused once for all of them."""
+    """Return a forward pass for batches of images like `x`; the layers are fused only once."""
     _, geometry = fused_input(conv, hidden, x)
     M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
 
@@ -172,7 +172,7 @@ def fused_forward(
 
 
 def fused_input(conv: Conv2D, hidden: HiddenLayer, x: Array) -> tuple[Array, Geometry]:
-    """Return the batch as rows (N, C*H*W) and what the convolution does to each, or complain."""
+    """Return the checked batch as rows (N, C*H*W), and the geometry of the convolution."""
     x = conv.check_input(x)
     output_shape = conv.output_shape(x.shape[1:])
     hidden.output_shape(output_shape)

@@ -1,8 +1,8 @@
-"""How numbers are written for people, on the screen and in pictures alike."""
+"""Numbers formatted for people, on the screen and in plots."""
 
 
 def percent(probability: float) -> str:
-    """Return a probability in per cent, never rounded to certainty.
+    """Return a probability in per cent, never rounded to 0 or 100.
 
     A softmax reaches 0 and 1 only by rounding, so these read "< 0.01 %" and "> 99.99 %" as well.
     """
@@ -11,5 +11,5 @@ def percent(probability: float) -> str:
 
 
 def exact_percent(share: float) -> str:
-    """Return a share of counts in per cent: 100.00 % is said of all, and 0.00 % of none."""
+    """Return a share of a count in per cent: 100.00 % means all, 0.00 % means none."""
     return f"{share:.2%}".replace("%", " %") if share in (0, 1) else percent(share)

@@ -1,7 +1,7 @@
-"""Gradients by hand against gradients by finite differences: the evidence that both are right.
+"""Gradient check: compare the gradients of `backward` with finite differences.
 
 The central difference (f(a + e) - f(a - e)) / 2e needs no derivation, and its error is O(e^2). In
-float64 it agrees with a correct gradient to about 8 digits. With a wrong one it does not.
+float64 it agrees with a correct gradient to about 8 digits.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ TOLERANCE = 1e-6
 
 
 class Check(NamedTuple):
-    """One parameter array, moved as a whole along a random direction.
+    """The check of one parameter array along a random direction.
 
     Attributes:
         name: of the parameter, as in `Network.parameters`.
-        numbers: how many entries it has; the direction moves all of them.
+        numbers: how many entries it has; the direction changes all of them.
         by_hand: slope of the summed cross-entropy along the direction, from `backward`.
         by_differences: the same slope from two forward passes.
     """
@@ -34,17 +34,17 @@ class Check(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The difference of both slopes relative to the larger one."""
+        """The relative difference of the two slopes."""
         return relative_error(self.by_hand, self.by_differences)
 
     @property
     def passed(self) -> bool:
-        """Whether they agree to six digits."""
+        """Whether the two slopes agree to six digits."""
         return self.error < TOLERANCE
 
 
 def check_gradients(net: Network, x: Array, y_true: Array, rng: np.random.Generator) -> list[Check]:
-    """Check the gradient of every parameter of `net` on one batch; the parameters are kept.
+    """Check the gradient of every parameter of `net` on one batch. The parameters are restored.
 
     Args:
         net: a network in float64.
@@ -53,7 +53,7 @@ def check_gradients(net: Network, x: Array, y_true: Array, rng: np.random.Genera
         rng: source of the directions.
 
     Raises:
-        ValueError: a parameter is float32, in which rounding hides what the check looks for.
+        ValueError: a parameter is float32, whose rounding errors would hide a wrong gradient.
     """
     for name, parameter in net.parameters().items():
         if parameter.dtype != np.float64:
@@ -80,7 +80,7 @@ def check_gradients(net: Network, x: Array, y_true: Array, rng: np.random.Genera
 def slope(f: Callable[[], float], array: Array, direction: Array) -> float:
     """Return the derivative of `f`, which reads `array`, along `direction`.
 
-    `array` is restored, whatever happens.
+    `array` is restored, even after an exception.
     """
     original = array.copy()
     try:
@@ -94,7 +94,7 @@ def slope(f: Callable[[], float], array: Array, direction: Array) -> float:
 
 
 def numerical_gradient(f: Callable[[], float], array: Array) -> Array:
-    """Return the gradient of `f`, which reads `array`, entry by entry: two calls for each."""
+    """Return the gradient of `f`, which reads `array`. `f` is called twice for each entry."""
     gradient = np.empty_like(array)
     for index in np.ndindex(array.shape):
         direction = np.zeros_like(array)
@@ -104,5 +104,5 @@ def numerical_gradient(f: Callable[[], float], array: Array) -> Array:
 
 
 def relative_error(a: float, b: float) -> float:
-    """Return |a - b| relative to the larger of both, 0 where both are 0."""
+    """Return |a - b| divided by the larger of |a| and |b|; 0 if both are 0."""
     return abs(a - b) / (max(abs(a), abs(b)) or 1.0)

@@ -1,9 +1,9 @@
-"""Cross-entropy for a softmax output: the number that is shown, and the gradient that is followed.
+"""Cross-entropy for a softmax output: the loss to report, and the gradient to train with.
 
-What everybody forgets: `loss_function` is the *mean* over the batch, while `loss_gradient` is the
-gradient of the *sum* over the batch, with respect to the logits (what goes into the softmax, not
-what comes out). A step with learning rate 0.001 on a batch of 64 therefore moves as far as one
-with 0.064 in a framework that averages. `docs/backprop.md`, section 1, derives both.
+Note the difference: `loss_function` is the *mean* over the batch, but `loss_gradient` is the
+gradient of the *sum* over the batch, with respect to the logits (the input of the softmax, not its
+output). So a step with learning rate 0.001 on a batch of 64 moves as far as one with 0.064 in a
+framework that averages. `docs/backprop.md`, section 1, derives both.
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ def loss_function(y_pred: Array, y_true: Array) -> float:
     """Return the mean cross-entropy of a batch, `-1/N sum over n,k of y_true log(y_pred)`.
 
     Args:
-        y_pred: probabilities (N, K), as the output layer gives them. They are clipped to
-            [1e-15, 1 - 1e-15] in float64 (float32 cannot hold the upper bound), so that a
-            confident mistake costs at most 34.5 and never infinity.
+        y_pred: probabilities (N, K), the output of the last layer. They are clipped to
+            [1e-15, 1 - 1e-15] in float64 (float32 cannot represent the upper bound), so a
+            confident mistake costs at most 34.5, not infinity.
         y_true: one-hot labels (N, K).
 
     Raises:
@@ -33,10 +33,10 @@ def loss_function(y_pred: Array, y_true: Array) -> float:
 
 
 def loss_gradient(y_pred: Array, y_true: Array) -> Array:
-    """Return `y_pred - y_true` (N, K), the gradient of the summed cross-entropy by the logits.
+    """Return the gradient of the summed cross-entropy with respect to the logits, (N, K).
 
-    The derivative of the logarithm and the Jacobian of the softmax cancel into this difference,
-    which is why the output layer's `backward` takes it as it is.
+    The derivative of the logarithm and the Jacobian of the softmax cancel to `y_pred - y_true`,
+    which the output layer's `backward` takes directly.
 
     Raises:
         ValueError: the shapes are not the same (N, K).

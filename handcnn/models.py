@@ -25,15 +25,15 @@ from handcnn.types import Shape
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: the defaults of train.py's options of these names.
+    """How a network is trained: the defaults of the train.py options with these names.
 
     Attributes:
         epochs: passes over the training images.
         batch_size: images per step.
-        learning_rate: the largest of the schedule, for the gradient of the summed loss.
+        learning_rate: the largest rate of the schedule, for the gradient of the summed loss.
         schedule: a name in `handcnn.schedule.SCHEDULES`.
         augment: a name in `handcnn.augmentation.AUGMENTATIONS`.
-        average: decay per step of the average of the weights; 0 keeps the weights themselves.
+        average: decay per step of the weight average; 0 means no averaging.
     """
 
     epochs: int
@@ -140,10 +140,21 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 }
 
 
+def network_name(net: Network, classes: int) -> str | None:
+    """Return the name of the function that makes such a network, None where there is none."""
+    for name, make in NETWORKS.items():
+        try:
+            if repr(make(input_shape=net.input_shape, classes=classes)) == repr(net):
+                return name
+        except ValueError:  # it makes none for such images
+            continue
+    return None
+
+
 def _settings(
     learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
 ) -> dict[str, Any]:
-    """Return the arguments that all layers of a network have in common."""
+    """Return the arguments shared by all layers of a network."""
     rng = np.random.default_rng() if rng is None else rng
     return {"learning_rate": learning_rate, "rng": rng, "dtype": dtype}
 
@@ -155,7 +166,7 @@ def _with_dense_layers(
     input_shape: Shape,
     settings: dict[str, Any],
 ) -> Network:
-    """Return the network of `features`, a hidden layer and an output layer, for deep training."""
+    """Return a network of `features`, a hidden and an output layer, all with He initialisation."""
     shape = input_shape
     for layer in features:
         shape = layer.output_shape(shape)

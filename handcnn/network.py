@@ -1,4 +1,4 @@
-"""The network: a list of layers, run forwards, then backwards, then updated."""
+"""The network: a list of layers, run forward, then backward, then updated."""
 
 import copy
 import os
@@ -18,10 +18,10 @@ class Network:
     """Layers in the order in which a batch passes through them.
 
     Args:
-        layers: layers of `handcnn.layers`, or your own derived from `Layer`. They stay reachable,
-            and changeable, as `net.layers`.
-        input_shape: the shape of one input without N, for example (1, 28, 28). With it, layers
-            that do not fit together are refused at once, and `print(net)` shows every shape.
+        layers: layers of `handcnn.layers`, or your own subclasses of `Layer`. You can read and
+            change them in `net.layers`.
+        input_shape: the shape of one input without N, for example (1, 28, 28). If it is given,
+            layers that do not fit together are refused at once, and `print(net)` shows every shape.
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape | None = None) -> None:
@@ -33,8 +33,8 @@ class Network:
         for layer in self.layers:
             if id(layer) in seen:
                 raise ValueError(
-                    f"Network expects layers that are all different objects, got {layer} twice; "
-                    "build a second one"
+                    f"Network expects distinct layer objects, got {layer} twice; "
+                    "create a second one"
                 )
             seen.add(id(layer))
         self.output_shapes()
@@ -46,13 +46,13 @@ class Network:
         return x
 
     def backward(self, dout: Array) -> None:
-        """Leave the gradient of every parameter on its layer.
+        """Compute the gradient of every parameter and store it on its layer.
 
-        Nobody reads the gradient with respect to the images, so it is not computed. To get it, call
-        `backward` on the layers one by one.
+        The gradient with respect to the images is not needed, so it is not computed. To get it,
+        call `backward` on the layers one by one.
 
         Args:
-            dout: what the last layer's `backward` takes: `loss_gradient(y_pred, y_true)`.
+            dout: the gradient that the last layer expects, `loss_gradient(y_pred, y_true)`.
 
         Raises:
             RuntimeError: there was no forward pass yet.
@@ -69,7 +69,7 @@ class Network:
         """Take one SGD step in every layer.
 
         Raises:
-            ValueError: a parameter is a read-only array. None has changed then.
+            ValueError: a parameter is a read-only array. No parameter was changed.
         """
         self.check_writable()
         for layer in self.layers:
@@ -82,46 +82,46 @@ class Network:
                 layer.learning_rate = rate
 
     def train_step(self, x: Array, y: Array) -> Array:
-        """Do `forward`, `backward` and `update_params` in one, the fast way (`handcnn.fast`).
+        """Do `forward`, `backward` and `update_params` in one fast call (see `handcnn.fast`).
 
-        The results are the same to rounding. The gradients are not kept: to look at them, call the
-        three one by one.
+        The results are the same up to rounding. The gradients are not kept: to see them, call the
+        three methods.
 
         Args:
             x: the batch (N, C, H, W).
             y: its one-hot labels (N, K).
 
         Returns:
-            y_pred (N, K), from before the update.
+            y_pred (N, K), computed before the update.
         """
         return fast.train_step(self, x, y)
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
 
-        It may be called between `forward` and `backward` without disturbing them. Where an input
-        holds NaN, its probabilities are NaN.
+        It may be called between `forward` and `backward` without disturbing them. If an input
+        contains NaN, its probabilities are NaN.
         """
         return fast.predict_proba(self, x)
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
-        """Return the most probable class (N,) of every input, of which there may be any number.
+        """Return the most probable class of every input, (N,), for any number of inputs.
 
         Raises:
-            ValueError: an input has no most probable class, because it holds NaN, or because it or
-                the parameters are too large to compute with.
+            ValueError: the probabilities of an input are NaN, because it contains NaN, or because
+                it or the parameters are too large to compute with.
         """
         probabilities = self.predict_proba(x)
         if unknown := np.argwhere(np.isnan(probabilities)).tolist():
             raise ValueError(
                 f"predict finds no class for input {unknown[0][0]}: its probabilities are NaN; "
-                "look for NaN and very large numbers in it and in the parameters"
+                "check it and the parameters for NaN and very large numbers"
             )
         classes: npt.NDArray[np.intp] = probabilities.argmax(axis=1)
         return classes
 
     def parameters(self) -> dict[str, Array]:
-        """Return every parameter by name: `layer1.weights` is `net.layers[1].weights` itself."""
+        """Return all parameters by name. `layer1.weights` is `net.layers[1].weights`, no copy."""
         return {
             f"layer{i}.{name}": array
             for i, layer in enumerate(self.layers)
@@ -129,7 +129,7 @@ class Network:
         }
 
     def gradients(self) -> dict[str, Array]:
-        """Return what `backward` left on the layers, named as `parameters` names them.
+        """Return the gradients stored by `backward`, under the names of their parameters.
 
         Raises:
             RuntimeError: `backward` was not called yet.
@@ -144,15 +144,15 @@ class Network:
         """Return a network of the same layers with other parameters.
 
         Args:
-            arrays: exactly the names and shapes that `parameters` gives, float32 or float64.
+            arrays: the same names and shapes as in `parameters`, in float32 or float64.
 
         Raises:
-            ValueError: a name is missing or too many, or a shape or dtype does not fit.
+            ValueError: a name is missing or unexpected, or a shape or dtype does not fit.
         """
         if unknown := arrays.keys() ^ self.parameters().keys():
             raise ValueError(
                 f"with_parameters expects exactly {', '.join(self.parameters())}; "
-                f"missing or too many: {', '.join(sorted(unknown))}"
+                f"missing or unexpected: {', '.join(sorted(unknown))}"
             )
         layers = [copy.copy(layer) for layer in self.layers]
         for full_name, array in arrays.items():
@@ -161,7 +161,7 @@ class Network:
         return Network(layers, self.input_shape)
 
     def architecture(self) -> dict[str, Any]:
-        """Return what the network is apart from its parameters, as JSON can say it."""
+        """Return everything about the network except its parameters, ready for JSON."""
         layers = [{"class": type(layer).__name__, **layer.config()} for layer in self.layers]
         dtypes = {name: array.dtype.name for name, array in self.parameters().items()}
         return {"input_shape": self.input_shape, "layers": layers, "dtypes": dtypes}
@@ -171,15 +171,15 @@ class Network:
 
         The arguments and errors are those of `handcnn.storage.networks.save_network`.
         """
-        from handcnn.storage.networks import save_network  # the one arrow that points up
+        from handcnn.storage.networks import save_network  # the one import that points up
 
         save_network(self, path, **metadata)
 
     def output_shapes(self) -> list[Shape | None]:
-        """Return the shape of one output of every layer, None where the input is not known.
+        """Return the shape of one output of every layer, or None without an `input_shape`.
 
         Raises:
-            ValueError: a layer does not fit what comes before it.
+            ValueError: a layer does not fit the output of the layer before it.
         """
         shapes: list[Shape | None] = []
         shape = self.input_shape
@@ -205,12 +205,12 @@ class Network:
         )
 
     def check_writable(self) -> None:
-        """Refuse to begin an update that could not be finished."""
+        """Raise a ValueError if a parameter is read-only, before any parameter is updated."""
         for name, array in self.parameters().items():
             if not array.flags.writeable:
                 raise ValueError(f"{name} is a read-only array; assign a copy of it to train it")
 
 
 def _checked_shape(shape: Shape) -> Shape:
-    """Return the shape of one input as plain whole numbers."""
+    """Return the shape of one input as Python ints."""
     return tuple(check_size("Network", "every size of input_shape", size) for size in shape)

@@ -1,4 +1,4 @@
-"""Learning rates over time. A schedule is a share of the largest rate, by the progress from 0 to 1.
+"""Learning rate schedules: functions from progress (0 to 1) to a share of the largest rate.
 
 The update stays plain SGD. A schedule only sets the layers' `learning_rate` before each step.
 """
@@ -6,7 +6,7 @@ The update stays plain SGD. A schedule only sets the layers' `learning_rate` bef
 from collections.abc import Callable
 from math import cos, pi
 
-RISE = 0.2  # the part of a one-cycle schedule in which the rate rises (L. N. Smith, 2018)
+RISE = 0.2  # share of a one-cycle schedule during which the rate rises (L. N. Smith, 2018)
 
 
 def constant(progress: float) -> float:
@@ -15,7 +15,7 @@ def constant(progress: float) -> float:
 
 
 def one_cycle(progress: float) -> float:
-    """Return a share that rises from 0 to 1 along a line for a fifth, then falls back to 0."""
+    """Return a share that rises linearly from 0 to 1 in the first fifth, then falls back to 0."""
     return progress / RISE if progress < RISE else (1 - progress) / (1 - RISE)
 
 
@@ -38,10 +38,10 @@ def learning_rates(
 
     Args:
         schedule: a name in `SCHEDULES`.
-        largest: the rate that the schedule reaches.
+        largest: the largest rate of the schedule.
         epoch: from 1 to `epochs`.
-        epochs: in the whole training.
-        steps: in an epoch.
+        epochs: number of epochs in the whole training.
+        steps: number of steps in an epoch.
     """
     share = SCHEDULES[schedule]
     middles = [((epoch - 1) * steps + step + 0.5) / (epochs * steps) for step in range(steps)]

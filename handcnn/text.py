@@ -1,4 +1,4 @@
-"""Text from outside, made safe to print: what a file holds, a path, an error that quotes them."""
+"""Make text from outside safe to print: file contents, paths, and errors that quote them."""
 
 LONGEST = 300  # characters
 
@@ -7,10 +7,10 @@ def one_line(text: object) -> str:
     """Return `text` as one short line: control characters escaped, a long middle left out.
 
     A file may hold a megabyte of text, a line break, or an escape sequence that a terminal would
-    obey. Print nothing from a file, and no path, without this.
+    obey. Use this function for everything printed from a file, and for every path.
     """
     text = str(text)
-    line = escaped(text[:LONGEST] + text[LONGEST:][-LONGEST:])  # all that can be shown
+    line = escaped(text[:LONGEST] + text[LONGEST:][-LONGEST:])  # no more than this can be shown
     if len(line) <= LONGEST:
         return line
     half = (LONGEST - len(" ... ")) // 2
@@ -18,7 +18,7 @@ def one_line(text: object) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return `text`, of any length, with line breaks and all else a terminal would obey escaped."""
+    """Return `text`, of any length, with line breaks and control characters escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text

@@ -20,23 +20,23 @@ Batch = tuple[Array, Array]
 
 
 class Metrics(NamedTuple):
-    """Mean loss and accuracy over a number of images."""
+    """Mean loss and accuracy over a set of images."""
 
     loss: float
     accuracy: float
 
 
 class WeightAverage:
-    """An exponential average of a network's parameters over the steps of its training.
+    """An exponential moving average of a network's parameters during training.
 
     After every step: average = decay * average + (1 - decay) * parameters. The average is usually
-    the better network (Polyak and Juditsky, 1992); the training itself does not notice it. In the
+    the better network (Polyak and Juditsky, 1992); it does not change the training itself. In the
     first steps the decay is smaller, (1 + step) / (10 + step), so that the initial weights are
     soon forgotten.
 
     Attributes:
         arrays: the averages, under the names of the parameters.
-        steps: how many steps they have seen.
+        steps: the number of steps averaged so far.
     """
 
     def __init__(self, arrays: Mapping[str, Array], decay: float, steps: int = 0) -> None:
@@ -44,7 +44,7 @@ class WeightAverage:
         self.decay, self.steps = decay, steps
 
     def update(self, parameters: Mapping[str, Array]) -> None:
-        """Take in the parameters after one more step."""
+        """Add the parameters after one more step to the average."""
         self.steps += 1
         rest = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, parameter in parameters.items():
@@ -63,22 +63,22 @@ def train_epoch(
     Args:
         net: the network, updated in place by every batch.
         batches: the batches.
-        after_step: called after every step with the metrics of the epoch so far. An exception that
-            it raises ends the epoch between two steps.
-        learning_rates: one for each batch; without them the layers keep theirs.
+        after_step: called after every step with the metrics of the epoch so far. If it raises an
+            exception, the epoch ends there, between two steps.
+        learning_rates: one for each batch; by default the layers keep their own.
 
     Returns:
-        The metrics over all batches. Each batch counts as it was predicted before its own update,
-        so the final parameters would do better.
+        The metrics over all batches. Each batch is predicted before its own update, so the final
+        parameters would do better.
 
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
-        ValueError: there is no batch, or not one learning rate for each.
+        ValueError: there are no batches, or not exactly one learning rate for each.
     """
     step = 0
     loss = correct = images = 0.0
     rates = repeat(None) if learning_rates is None else learning_rates
-    strict = learning_rates is not None  # a step without a rate, or the reverse, is a mistake
+    strict = learning_rates is not None  # exactly one rate for each batch
     with np.errstate(all="ignore"):  # overflow shows up in the loss
         for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=strict), start=1):
             if rate is not None:
@@ -107,7 +107,7 @@ def _check_finite(name: str, values: Array, step: int) -> None:
 
 
 def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Metrics, Array]:
-    """Return the metrics of `net` on `batches`, and its predictions (N, K) in their order.
+    """Return the metrics of `net` on `batches`, and its predictions (N, K) in the same order.
 
     The network is not changed.
     """
@@ -119,7 +119,7 @@ def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Metrics, Array]:
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Return the row with the best validation accuracy; of equals, the one with the lowest loss."""
+    """Return the row with the best validation accuracy; the lower loss breaks ties."""
     return max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 

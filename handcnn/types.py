@@ -1,4 +1,4 @@
-"""The types that every room shares: an array of numbers, and the shape of one."""
+"""Shared types: an array of numbers, and its shape."""
 
 from typing import Any
 

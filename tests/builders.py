@@ -1,7 +1,7 @@
-"""What the tests of the core build: one table of geometries, layers, networks and batches.
+"""Geometries, layers, networks and batches for the tests of the core.
 
-Parameters are filled with numbers large enough to matter. Fresh biases are zero and would hide
-their mistakes.
+Parameters are filled with numbers large enough to matter. Initial biases are zero, which would hide
+mistakes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ class Geometry(NamedTuple):
 
     @property
     def fusable(self) -> "Geometry":
-        """The same with the smallest batch for which fusing is cheaper."""
+        """The same geometry with the smallest batch for which fusing is cheaper."""
         return self._replace(n=self.c * self.k * self.k + 2)
 
 
@@ -88,7 +88,7 @@ every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GE
 
 @st.composite
 def geometries(draw: st.DrawFn, largest: int = 7) -> Geometry:
-    """Draw a small geometry with images up to `largest` pixels wide and high."""
+    """Draw a small geometry with images of at most `largest` x `largest` pixels."""
     k, s, p = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 3))
     h, w = (draw(st.integers(max(1, k - 2 * p), largest)) for _ in "hw")
     n, c, f, m = (draw(st.integers(1, 3)) for _ in "ncfm")
@@ -114,7 +114,7 @@ def filled_network(layers: Sequence[Layer], seed: int = 0) -> Network:
     return filled(Network(layers), seed, 0.3)
 
 
-# Of the layers 1 to 3 of `network`: no two are equal, or one could stand in for another.
+# Learning rates of layers 1 to 3 of `network`, all different, so that a mix-up is noticed.
 RATES = (0.01, 0.02, 0.005)
 
 
@@ -125,7 +125,7 @@ def network(
     hidden: type[HiddenLayer] = HiddenLayer,
     seed: int = 0,
 ) -> Network:
-    """Return InputLayer -> Conv2D -> HiddenLayer -> OutputLayer, or with subclasses of these."""
+    """Return InputLayer -> Conv2D -> HiddenLayer -> OutputLayer, or subclasses of these."""
     _, c, _, _, f, k, s, p, m, classes = geometry
     layers = [
         InputLayer(),
@@ -149,7 +149,7 @@ def batch(geometry: Geometry = SMALL, seed: int = 1) -> tuple[Array, Array]:
 
 
 def literal_step(net: Network, x: Array, y: Array) -> Array:
-    """Take the step of `train_step` by its three literal calls."""
+    """Take a training step with three calls: forward, backward, update_params."""
     y_pred = net.forward(x)
     net.backward(loss_gradient(y_pred, y))
     net.update_params()
@@ -159,7 +159,7 @@ def literal_step(net: Network, x: Array, y: Array) -> Array:
 def step_by_loops(
     parameters: Mapping[str, Array], x: Array, y: Array, geometry: Geometry
 ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-    """Return what the loops say of a step of `network`: y_pred, gradients, updated parameters."""
+    """Return y_pred, gradients and updated parameters of a step of `network`, by the loops."""
     s, p = geometry.s, geometry.p
     gradients = reference.network_gradients(parameters, x, y, s, p)
     updated = {
@@ -174,7 +174,7 @@ def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def close(found: Array, expected: Any, rounding: float = 1e-10, message: str = "") -> None:
-    """Compare shapes and values; the default is rounding in float64, and 0 wants the same bits."""
+    """Compare shapes and values. The default tolerance suits float64; 0 requires equal values."""
     assert found.shape == np.shape(expected), message
     np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding, err_msg=message)
 
@@ -182,7 +182,7 @@ def close(found: Array, expected: Any, rounding: float = 1e-10, message: str = "
 def compare(
     found: Mapping[str, Array], expected: Mapping[str, Array], rounding: float = 1e-10
 ) -> None:
-    """Compare arrays of the same names and dtypes."""
+    """Compare arrays by name, with their dtypes."""
     assert found.keys() == expected.keys()
     for name, array in found.items():
         assert array.dtype == expected[name].dtype, name
@@ -196,18 +196,18 @@ def slopes_agree(gradient: Array, f: Callable[[], float], array: Array) -> None:
 
 
 def refused(action: Callable[[], object], error: type[Exception] = ValueError) -> str:
-    """Return the message with which the action is refused."""
+    """Return the message of the error that the action raises."""
     with pytest.raises(error) as caught:
         action()
     return str(caught.value)
 
 
 def set_blas_threads(count: int) -> None:
-    """Set how many threads BLAS uses, on behalf of nobody.
+    """Set the number of BLAS threads without making this thread the controlling one.
 
-    threadpoolctl listens to the first thread that set a limit as long as this thread lives. Were it
-    the main thread, tests could not see which limits handcnn sets in other threads. Old versions
-    listen to everybody.
+    threadpoolctl obeys the first thread that set a limit, as long as that thread lives. If this
+    were the main thread, tests could not see the limits that handcnn sets in other threads. Old
+    versions of threadpoolctl obey every thread.
     """
     forget = getattr(OpenBLASController, "clear_controlling_thread", lambda force: None)
     forget(force=True)

@@ -1,9 +1,9 @@
-"""What holds for every test: one BLAS thread, no deadline for drawn examples, Ctrl-C as usual.
+"""Settings for all tests: one BLAS thread, no deadline for Hypothesis, normal Ctrl-C.
 
-The tests run on loaded machines. Threads that spin while they wait for a core that somebody else
-has make a small matrix product a hundred times slower, and one thread makes sums come out the same
-in every run. For the same reason an example that took long says nothing about the code. A shell
-starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
+The tests run on loaded machines. There, BLAS threads that spin while they wait for a core make a
+small matrix product a hundred times slower. One thread also gives the same sums in every run. A
+slow example says nothing about the code, so there is no deadline. A shell starts background jobs
+with SIGINT ignored, and every process that a test starts would inherit that.
 """
 
 import signal
@@ -20,10 +20,10 @@ settings.load_profile("handcnn")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=15, metavar="N", help="kill N trainings at random (default 15)"
+        "--kills", type=int, default=10, metavar="N", help="kill N trainings at random (default 10)"
     )
     parser.addoption(
-        "--damages", type=int, default=200, metavar="N", help="of each sort to files (default 200)"
+        "--damages", type=int, default=200, metavar="N", help="damage N files each (default 200)"
     )
 
 
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that train.py has trained in this process."""
+    """Return the folder of a run trained by train.py in this process."""
     import train
 
     outputs = tmp_path_factory.mktemp("finished")

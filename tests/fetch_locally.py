@@ -1,12 +1,12 @@
-"""data/fetch.py, with the little server of `openml_server` in the place of OpenML.
+"""Run data/fetch.py with the server of `openml_server` instead of OpenML.
 
     python fetch_locally.py URL SETUP TITLE NAME VERSION DATA_HOME
     python fetch_locally.py --serve SOCKET
     python fetch_locally.py --by SOCKET URL SETUP TITLE NAME VERSION DATA_HOME
 
 SETUP is Python code to run first, such as `fetch.SILENCE = 0.3`. Importing scikit-learn takes
-longer than fetching; so a server can do it once, say that it is ready, and fork for every fetch.
-A fetch by the server ends when the process that asked for it does.
+longer than fetching. So a server can import it once, print "ready", and fork for every fetch. Such
+a fetch ends when the process that requested it ends.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 class NoWaiting:
-    """In place of the module `time` in scikit-learn: no pause before it tries again."""
+    """Replaces the module `time` in scikit-learn: no pause before a retry."""
 
     sleep = staticmethod(lambda seconds: None)
 
@@ -68,7 +68,7 @@ def ask(path: str, *arguments: str) -> None:
         server.connect(path)
         socket.send_fds(server, [json.dumps(arguments).encode()], [1])
         os.close(1)
-        server.recv(1)  # nothing comes; the connection ends when the fetch does
+        server.recv(1)  # returns when the fetch ends and closes the connection
 
 
 match sys.argv[1:]:

@@ -1,9 +1,9 @@
-"""Training processes that start in milliseconds, to be killed, limited and signalled by the dozen.
+"""Training processes that start in milliseconds, for tests that kill, limit and signal many.
 
 A short training spends its time importing libraries, enlarging scikit-learn's digits, and drawing.
 A server process does the first two once, then forks for every training. Each fork runs train.main
-as `python train.py` does, with its own files, locks, signals and limits. Its pictures are made by
-stand-ins, and its clock advances by one at every look, so that the history is the same each time.
+like `python train.py`, with its own files, locks, signals and limits. Its plots are drawn by stubs,
+and its clock advances by one at every call, so that the history is always the same.
 """
 
 import functools
@@ -22,8 +22,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 ROOT = Path(__file__).parent.parent
-# Large steps, so that the network learns something in the few steps a test can afford. The best of
-# the four epochs is the third, so that the best weights are not the last ones.
+# Large steps, so that the network learns something in a few steps. The third of the four epochs is
+# the best, so that the best weights are not the last ones.
 OPTIONS = [
     *("--dataset", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "4"),
     *("--learning-rate", "0.012", "--seed", "1"),
@@ -33,7 +33,7 @@ FILES = PICTURES | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
 
 
 class Result(NamedTuple):
-    """How a training ended (-9: by SIGKILL), what it printed, and after how many seconds."""
+    """The exit code of a training (-9: SIGKILL), its output, and its duration."""
 
     code: int
     out: str
@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 
 class Forks:
-    """The server, used from a test."""
+    """The client side of the server, for tests."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -73,7 +73,7 @@ def serve() -> None:
     import train  # noqa: F401
     from data import load_dataset
 
-    # Load now what the first use would load.
+    # Import and compute now what the first training would.
     replace("data.dataset.load_digits_like_mnist", functools.cache)
     load_dataset("digits")
     for name in PICTURES:
@@ -84,7 +84,7 @@ def serve() -> None:
     for line in sys.stdin:
         task = json.loads(line)
         start = time.perf_counter()
-        # Pipes hold more than a training prints, and no limit on files applies to them.
+        # A pipe is large enough for all output of a training, and file size limits do not apply.
         (out, out_of_child), (err, err_of_child) = os.pipe(), os.pipe()
         if not (pid := os.fork()):
             os.dup2(out_of_child, 1)
@@ -115,7 +115,7 @@ def train_here(task: dict[str, Any]) -> int:
 
 
 def draw(*shown: Any) -> Any:
-    """Return a figure in which every difference of what is shown can be seen."""
+    """Return a figure that differs whenever the arguments differ."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -132,7 +132,7 @@ def draw(*shown: Any) -> Any:
 
 
 def at_call(number: int, target: str, action: Callable[[], object]) -> None:
-    """Do something when `target`, the full name of a function, is called for that time."""
+    """Call `action` at the given call (1, 2, ...) of the function with the full name `target`."""
     calls = itertools.count(1)
 
     def acting(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,7 +147,7 @@ def at_call(number: int, target: str, action: Callable[[], object]) -> None:
 
 
 def replace(target: str, change: Callable[[Any], Any]) -> None:
-    """Put `change(original)` in the place of `target`, the full name of something in a module."""
+    """Replace the object with the full name `target` by `change(original)`."""
     module, name = target.rsplit(".", 1)
     setattr(sys.modules[module], name, change(getattr(sys.modules[module], name)))
 
@@ -159,7 +159,7 @@ def send(*signals: int) -> None:
 
 
 def limit_files(size: int) -> None:
-    """Let no file grow beyond `size` bytes from now on, as on a full disk."""
+    """Limit every file to `size` bytes from now on, as on a full disk."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

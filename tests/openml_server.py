@@ -1,9 +1,9 @@
-"""A small OpenML on loopback, with every fault a line or a server can have.
+"""A small OpenML server on loopback that can simulate faults of networks and servers.
 
-It speaks what scikit-learn asks for: the list, the description, the features and the qualities as
-JSON, and the data as ARFF, gzipped where the client accepts it. `faults` names what goes wrong
-where, for instance `server.faults["data"] = "truncated"`. While it drips, `hung_up` is set when the
-client goes; while it pauses, it waits for `go_on`.
+It serves what scikit-learn requests: the list, the description, the features and the qualities as
+JSON, and the data as ARFF, gzipped if the client accepts it. `faults` gives the fault of each
+route, for instance `server.faults["data"] = "truncated"`. While it drips, `hung_up` is set when the
+client disconnects; while it pauses, it waits for `go_on`.
 """
 
 import gzip
@@ -27,7 +27,7 @@ HTML = b"<!DOCTYPE html><html><body>Welcome to the hotel! Please log in.</body><
 
 
 class OpenML:
-    """The content and the faults of a server; `url` is where it listens."""
+    """A server with its content and its faults; it listens at `url`."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, known: Known) -> None:
         assert known.openml
@@ -52,26 +52,26 @@ class OpenML:
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """End: from now on connections are refused."""
+        """Stop the server. From now on, connections are refused."""
         if not self.over.is_set():
             self.over.set()
             self.http.shutdown()
             self.http.server_close()
 
     def program(self, setup: str = "", by: Path | None = None) -> list[str]:
-        """Return the command that fetches from here, after the Python code `setup`.
+        """Return the command that runs the Python code `setup`, then fetches from this server.
 
-        `by` is where a server listens that makes it quicker: see `fetch_locally`.
+        `by` is the socket of a server that makes this faster: see `fetch_locally`.
         """
         server = ["--by", str(by)] if by else []
         return [sys.executable, "-I", FETCH_LOCALLY, *server, self.url, setup]
 
     def address(self, route: str) -> str:
-        """Return the address under which scikit-learn asks for a route."""
+        """Return the URL that scikit-learn requests for a route."""
         return self.url + next(path for path, name in self.routes.items() if name == route)
 
     def body(self, route: str) -> bytes:
-        """Return the right answer to a request."""
+        """Return the correct response for a route."""
         md5 = hashlib.md5(self.arff).hexdigest()
         if self.faults.get("description") == "wrong md5":
             md5 = "0" * 32
@@ -107,7 +107,7 @@ class OpenML:
 
     def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
         class Handler(BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True  # or header and body are 40 ms apart
+            disable_nagle_algorithm = True  # otherwise the body arrives 40 ms after the header
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -116,14 +116,14 @@ class OpenML:
                 path = urlsplit(self.path).path
                 route = server.routes.get(path, "")
                 server.requests.append(route)
-                with suppress(OSError):  # the client has had enough
+                with suppress(OSError):  # the client has disconnected
                     self.answer(route, server.faults.get(route, ""))
 
             def answer(self, route: str, fault: str) -> None:
                 if fault in ("404", "500") or not route:
                     return self.send_error(int(fault or 404))
                 if fault == "drop":
-                    return None  # the connection is closed without a word
+                    return None  # closes the connection without a response
                 if fault == "stall":
                     server.over.wait()
                     return None
@@ -148,7 +148,7 @@ class OpenML:
                 return None
 
             def drip(self, content: bytes) -> None:
-                """Send a byte now and then: never silent, never done."""
+                """Send single bytes with pauses, without ever finishing."""
                 server.dripping.set()
                 try:
                     for position in range(len(content)):
@@ -162,7 +162,7 @@ class OpenML:
 
 
 def arff(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """Return (N, 784) numbers and their labels as OpenML's text."""
+    """Return (N, 784) numbers and their labels in OpenML's text format."""
     attributes = "".join(f"@ATTRIBUTE pixel{n + 1} real\n" for n in range(784))
     classes = ",".join(map(str, sorted(set(labels.tolist()))))
     rows = "".join(
@@ -174,7 +174,7 @@ def arff(pixels: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def column(name: str, index: int, kind: str = "numeric") -> dict[str, str]:
-    """Return the description of a column, as the list of features has it."""
+    """Return the entry of a column in the list of features."""
     return {
         "index": str(index),
         "name": name,

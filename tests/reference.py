@@ -1,8 +1,8 @@
 """The documented formulas, one number at a time: the oracle of the other tests.
 
-Slow, and plain enough to be believed by reading. Nothing here calls handcnn, and nothing is
-vectorised: every array is made entry by entry, and every sum of a formula runs over the letters
-under its sum sign. Everything is computed in float64.
+The code is slow, but so plain that reading it is enough to trust it. It does not call handcnn and
+is not vectorised: arrays are computed entry by entry, and each sum of a formula is a loop over its
+indices. All numbers are float64.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +68,7 @@ def conv_backward(
     dilated = np.zeros((n_, f_, h + 2 * p - k + 1, w + 2 * p - k + 1))
     for n, f, i, j in indices(*dout.shape):
         dilated[n, f, i * s, j * s] = dout[n, f, i, j]
-    framed = pad(dilated, k - 1)  # "fully" correlated: wherever the kernel touches at all
+    framed = pad(dilated, k - 1)  # "full" correlation: all positions where they overlap
 
     def dx(n: int, c: int, y: int, z: int) -> Any:
         return sum(
@@ -102,7 +102,7 @@ def max_pool_forward(x: Array, size: int, s: int) -> Array:
 
 
 def max_pool_backward(x: Array, size: int, s: int, dout: Array) -> Array:
-    """Return dx: each entry of dout added where its window has its first largest entry."""
+    """Return dx: each entry of dout is added at the first maximum of its window."""
     dx = np.zeros(x.shape)
     for n, c, i, j in indices(*dout.shape):
         first = (0, 0)
@@ -114,7 +114,7 @@ def max_pool_backward(x: Array, size: int, s: int, dout: Array) -> Array:
 
 
 def flatten(x: Array) -> Array:
-    """Return (N, C, H, W) as (N, C*H*W), the last letter running fastest; (N, D) as it is."""
+    """Return (N, C, H, W) as (N, C*H*W), in C order; return (N, D) unchanged."""
     if x.ndim == 2:
         return x
     n_, c_, h, w = x.shape
@@ -159,7 +159,7 @@ def relu_backward(z: Array, dout: Array) -> Array:
 
 
 def softmax(z: Array) -> Array:
-    """Return, row by row, exp(z[m]) / sum over m of exp(z[m]), the maximum subtracted first."""
+    """Return exp(z[m]) / sum over m of exp(z[m]) for each row; the maximum is subtracted first."""
     sums = [sum(exp(value - max(row)) for value in row) for row in z]
     return array(z.shape, lambda n, m: exp(z[n, m] - max(z[n])) / sums[n])
 
@@ -189,7 +189,7 @@ def network_forward(parameters: Mapping[str, Array], x: Array, s: int, p: int) -
 def network_gradients(
     parameters: Mapping[str, Array], x: Array, y: Array, s: int, p: int
 ) -> dict[str, Array]:
-    """Return the gradient of the summed cross-entropy by every parameter of that network."""
+    """Return the gradients of the summed cross-entropy with respect to all parameters."""
     kernels, w2, w3 = (parameters[f"layer{i}.weights"] for i in (1, 2, 3))
     z1 = conv_forward(x, kernels, parameters["layer1.bias"], s, p)
     z2 = dense_forward(flatten(z1), w2, parameters["layer2.bias"])
@@ -203,7 +203,7 @@ def network_gradients(
 
 
 def central_difference(f: Callable[[], float], array: Array, step: float = 1e-6) -> Array:
-    """Return the slope of `f`, which reads `array`, by every entry: (f(a+e) - f(a-e)) / 2e."""
+    """Return (f(a+e) - f(a-e)) / 2e for every entry a of `array`, which `f` reads."""
     slopes = np.zeros(array.shape)
     for index in indices(*array.shape):
         original = array[index]

@@ -1,8 +1,8 @@
-"""Moved and distorted images.
+"""Shifted and distorted images.
 
-Oracles: the map and the interpolation as loops, one pixel at a time; slices of the image for whole
-pixels; the largest values that the module declares. `drawn` is what an augmentation draws, as
-`_read_at` takes it; the fixture `draws` catches it.
+Oracles: the map and the interpolation as loops over pixels; slices of the image for shifts by whole
+pixels; the largest values declared in the module. `drawn` holds the random numbers of an
+augmentation, the argument of `_read_at`; the fixture `draws` records it.
 """
 
 from math import ceil, cos, floor, pi
@@ -29,7 +29,7 @@ from handcnn.augmentation import (
 )
 from handcnn.types import Array, Shape
 
-SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8)]
+SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8), (2, 1, 1, 9)]
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 moving = pytest.mark.parametrize("augment", [shift, distort])
 
@@ -43,7 +43,7 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 
 def maps(n: int, rows: tuple[float, ...], columns: tuple[float, ...]) -> Array:
-    """Return n times the same numbers drawn: factors of y and x, a shift, no displacements."""
+    """Return the same `drawn` for n images: factors of y and x, a shift, no displacements."""
     drawn = np.zeros((2, n, 3 + GRID**2), np.float32)
     drawn[:, :, :3] = np.array([rows, columns])[:, None]
     return drawn
@@ -51,7 +51,7 @@ def maps(n: int, rows: tuple[float, ...], columns: tuple[float, ...]) -> Array:
 
 @pytest.fixture
 def draws(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
-    """Return a list that collects what is drawn."""
+    """Return a list that records every `drawn`."""
     collected: list[Array] = []
 
     def collecting(x: Array, drawn: Array) -> Array:
@@ -66,14 +66,14 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
 
 
 def bump(place: int, point: int, size: int) -> float:
-    """Return half a cosine up to a point of the grid and half a cosine down from it."""
+    """Return the bump of a grid point: half a cosine up, then half a cosine down."""
     spacing = (size - 1) / (GRID - 1)
     distance = abs(place - point * spacing) / spacing
     return (1 + cos(pi * distance)) / 2 if distance < 1 else 0.0
 
 
 def place_by_loops(drawn: Array, i: int, j: int, h: int, w: int) -> float:
-    """Return how far from the middle of the image pixel (i, j) is read, in rows or in columns."""
+    """Return the row or column, measured from the middle, at which pixel (i, j) is read."""
     place = drawn[0] * (i - (h - 1) / 2) + drawn[1] * (j - (w - 1) / 2) + drawn[2]
     for u, v in reference.indices(GRID, GRID):
         place += drawn[3 + u * GRID + v] * bump(i, u, h) * bump(j, v, w)
@@ -81,13 +81,13 @@ def place_by_loops(drawn: Array, i: int, j: int, h: int, w: int) -> float:
 
 
 def pixel(image: Array, row: int, column: int) -> float:
-    """Return a pixel, or 0 outside of the image."""
+    """Return a pixel, or 0 outside the image."""
     h, w = image.shape
     return float(image[row, column]) if 0 <= row < h and 0 <= column < w else 0.0
 
 
 def read_by_loops(x: Array, drawn: Array) -> Array:
-    """Return what `_read_at` should: four pixels around each place, by how near they are."""
+    """Return the expected result of `_read_at`, by bilinear interpolation of four pixels."""
     out = np.zeros(x.shape)
     h, w = x.shape[2:]
     for n, c, i, j in reference.indices(*x.shape):
@@ -105,7 +105,7 @@ def read_by_loops(x: Array, drawn: Array) -> Array:
 def test_distortions_agree_with_the_loops(
     draws: list[Array], shape: Shape, strength: float
 ) -> None:
-    """Four times as strong, many places lie outside."""
+    """At four times the strength, many places lie outside the image."""
     x = images(shape)
     close(distort(x, rng()), read_by_loops(x, draws[0]), 1e-5)
     wild = draws[0] * strength
@@ -122,7 +122,7 @@ def test_the_identity_is_exact(shape: Shape) -> None:
 
 
 def moved(image: Array, down: int, right: int) -> Array:
-    """Return an image (C, H, W) moved by whole pixels, with 0 where nothing came."""
+    """Return an image (C, H, W) shifted by whole pixels; 0 comes in at the edges."""
     h, w = image.shape[1:]
     room = max(abs(down), abs(right), 1)
     wide = np.pad(image, ((0, 0), (room, room), (room, room)))
@@ -134,14 +134,14 @@ def moved(image: Array, down: int, right: int) -> Array:
     ("down", "right"), [(1, 0), (0, -1), (-2, 2), (3, 1), (0, 4), (-5, 0), (99, 0), (0, -99)]
 )
 def test_moves_by_whole_pixels_are_exact(shape: Shape, down: int, right: int) -> None:
-    """What leaves the image is gone, and what comes in is 0."""
+    """Pixels that leave the image are lost, and 0 comes in."""
     x = images(shape)
     out = _read_at(x, maps(len(x), (1, 0, -down), (0, 1, -right)))
     np.testing.assert_array_equal(out, [moved(image, down, right) for image in x])
 
 
 def test_mirrors_and_a_quarter_turn_are_exact() -> None:
-    """So rows and columns, and their signs, are what they should be."""
+    """Swapped rows and columns, or wrong signs, would fail here."""
     x = images((2, 2, 8, 8))
     for rows, columns, expected in (
         ((-1, 0, 0), (0, 1, 0), x[:, :, ::-1]),
@@ -174,7 +174,7 @@ def test_equal_displacements_on_the_whole_grid_are_a_move(shape: Shape) -> None:
 
 
 def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
-    """Each of 25 comes 8 to 96 times in 1,000 images: 40 on average, 9 standard deviations."""
+    """Each of the 25 occurs 40 times on average in 1,000 images; 9 standard deviations allowed."""
     image = images((1, 9, 12))
     out = shift(np.repeat(image[None], 1000, axis=0), rng())
     steps = range(-SHIFT, SHIFT + 1)
@@ -190,13 +190,13 @@ def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
 
 
 def test_distortions_stay_within_what_is_declared(draws: list[Array]) -> None:
-    """And reach nearly all of it. The affine map is a rotation of a shear of scales."""
+    """They also come close to the limits. The affine map is rotation times shear times scale."""
     distort(np.zeros((4000, 1, 8, 8), np.float32), rng())
     drawn = draws[0].astype(float)
     a, b, c, d = (drawn[row, :, column] for row in (0, 1) for column in (0, 1))
     down = np.hypot(a, c)  # [a, c] = down * [cos, sin]
     angle = np.degrees(np.arctan2(c, a))
-    # Turned back, the second column is right * [shear, 1].
+    # After undoing the rotation, the second column is right * [shear, 1].
     right = (a * d - b * c) / down
     shear = (a * b + c * d) / (down * right)
     for name, values, largest in (
@@ -216,13 +216,13 @@ def test_distortions_stay_within_what_is_declared(draws: list[Array]) -> None:
 
 
 def test_a_dot_goes_no_farther_than_declared() -> None:
-    """From the middle, where only moves and displacements act, and nowhere on average."""
+    """In the middle only shifts and displacements act, and their average is 0."""
     y, x = np.indices((28, 28)) - 13.5
     dot = np.exp(-(x**2 + y**2) / 8).astype(np.float32)
     out = distort(np.repeat(dot[None, None], 1000, axis=0), rng())[:, 0]
     weights = out / out.sum(axis=(1, 2), keepdims=True)
     centres = np.array([(weights * y).sum(axis=(1, 2)), (weights * x).sum(axis=(1, 2))])
-    assert np.abs(centres).max() < MOVE + ELASTIC + 0.5  # the map bends the dot a little
+    assert np.abs(centres).max() < MOVE + ELASTIC + 0.5  # the map distorts the dot a little
     assert 0.5 < np.abs(centres).mean() < MOVE / 2 + ELASTIC / 2
     assert (np.abs(centres.mean(axis=1)) < 4 * centres.std(axis=1) / 1000**0.5).all()
 
@@ -252,7 +252,7 @@ def test_all_channels_of_an_image_move_together(augment: augmentation.Augmentati
 def test_how_many_are_read_at_a_time_changes_nothing(
     augment: augmentation.Augmentation, few: int
 ) -> None:
-    """But rounding: BLAS may add up in another order."""
+    """Except for rounding: BLAS may add in another order."""
     x = images((40, 2, 9, 8))
     expected = augment(x, rng())
     with mock.patch.object(augmentation, "FEW", few):

@@ -1,8 +1,8 @@
-"""The benchmarks time what is the same, in turns, and print what they measured.
+"""The benchmarks time equal computations, in turns, and print what they measured.
 
-Oracles: figures worked out by hand; the float64 loops of `reference.py` for the loops that are
-timed; networks spoilt on purpose, which the check before the timing must refuse; and train.py for
-the same training in PyTorch. No test depends on how long anything takes.
+Oracles: figures computed by hand; the float64 loops of `reference.py` for the timed loops; networks
+that are wrong on purpose, which the check before the timing must refuse; and train.py for the same
+training in PyTorch. No test depends on how long anything takes.
 """
 
 import copy
@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
 
 import train
-from benchmarks import __main__, cases, machine, naive, record, timing
+from benchmarks import __main__, cases, estimators, machine, naive, record, timing
+from data import load_dataset
 from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
 from handcnn.kernels.threads import cores, use_threads
 from handcnn.types import Array
@@ -34,19 +37,19 @@ FEW = ["--dataset", "digits", "--limit", "130", "--epochs", "2", "--threads", "1
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write to a folder of the test's own."""
+    """Run in a temporary folder, so that results are written there."""
     monkeypatch.chdir(tmp_path)
 
 
 def run(*command: str) -> None:
-    """Run Python. PyTorch's threads must not come into the process of the other tests."""
+    """Run Python in a new process, to keep PyTorch's threads out of the test process."""
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
     paths = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, *command], env=paths, check=True, stdout=subprocess.DEVNULL)
 
 
 def written() -> dict[str, Any]:
-    """Return the figures that a benchmark wrote."""
+    """Return the figures written by a benchmark."""
     (file,) = Path("outputs").glob("*.json")
     figures: dict[str, Any] = json.loads(file.read_text())
     return figures
@@ -65,8 +68,8 @@ def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPat
         threads.pop()
 
     monkeypatch.setattr(timing, "thread_count", fake)
-    monkeypatch.setattr(timing, "WARM_UP", 1e-9)  # one call to warm up,
-    monkeypatch.setattr(timing, "TURN", 0.0)  # and one that counts
+    monkeypatch.setattr(timing, "WARM_UP", 1e-9)  # one warm-up call,
+    monkeypatch.setattr(timing, "TURN", 0.0)  # then one timed call
     calls: list[tuple[str, int]] = []
     runs = {
         ("a", 1): lambda: calls.append(("a", threads[-1])),
@@ -100,11 +103,11 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("after", "verdict"),
     [
-        (15.0, "the machine was quiet"),
+        (15.0, "the machine was idle"),
         (
             110.0,
-            f"WARNING: other processes kept 2.0 of {cores()} cores busy; these are not the "
-            "figures of a quiet machine, so take them again",
+            f"WARNING: other processes kept 2.0 of {cores()} cores busy; "
+            "measure again on an idle machine",
         ),
         (float("nan"), "whether other processes were busy is only known on Linux"),
     ],
@@ -129,11 +132,11 @@ def test_figures_are_those_of_all_calls(monkeypatch: pytest.MonkeyPatch) -> None
     assert figures == [(2, 4, 1, times["handcnn", 1]), (1, 8, 2, times["PyTorch", 1])]
 
 
-# The same?
+# Do they compute the same?
 
 
 def small_case(method: str = "train_step") -> cases.Case:
-    """Return a case that takes no time."""
+    """Return a case that runs fast."""
     rng = np.random.default_rng(0)
     layers = [InputLayer(), Conv2D(1, 2, 3), HiddenLayer(2 * 4 * 3, 5), OutputLayer(5, 3)]
     arguments = [rng.standard_normal((4, 1, 6, 5)), np.eye(3)[[0, 2, 1, 2]]]
@@ -144,8 +147,8 @@ def small_case(method: str = "train_step") -> cases.Case:
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ([3.0, -4.0, 0.001], "z is 2.0e-04 of its length away from handcnn's, more than 1e-04"),
-        ([3.0, -4.0, np.nan], "z is nan of its length away from handcnn's, more than 1e-04"),
+        ([3.0, -4.0, 0.001], "z differs from handcnn's by 2.0e-04 of its norm, more than 1e-04"),
+        ([3.0, -4.0, np.nan], "z differs from handcnn's by nan of its norm, more than 1e-04"),
         ([3.0, -4.0, 0.0004], None),
     ],
 )
@@ -211,7 +214,7 @@ def test_the_documented_loops_compute_the_documented_convolution() -> None:
     np.testing.assert_allclose(conv.dbias, dbias, atol=1e-12)
 
 
-# The whole
+# Whole programs
 
 
 def test_it_runs_without_pytorch_and_says_so(
@@ -241,12 +244,13 @@ def test_an_unknown_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         __main__.main(["--only", "steps"])
     message = capsys.readouterr().err
-    assert message.startswith("python -m benchmarks: --only steps: no case begins so; there are ")
+    start = "python -m benchmarks: --only steps: no case starts with this name; there are "
+    assert message.startswith(start)
     assert message.count("\n") == 1
 
 
 def test_pytorch_trains_as_train_py_does() -> None:
-    """With `deep`, which has a schedule, an augmentation and an average."""
+    """With `deep`, which uses a schedule, augmentation and averaging."""
     run("-m", "benchmarks.torch_train", "--network", "deep", *FEW, "--output-dir", "theirs")
     assert train.main(["--network", "deep", *FEW, "--output-dir", "ours", "--quiet"]) == 0
     ours, theirs = (
@@ -271,7 +275,7 @@ def test_a_training_is_recorded() -> None:
 def test_trainings_take_turns_and_are_summed_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first one, which only fills the caches, does not count."""
+    """The first training only fills the caches and is not counted."""
     figures = [(0.1, 99.0, 9.0), (0.97, 5, 80), (0.98, 6, 99), (0.99, 7, 90), (0.98, 8, 98)]
     commands: list[list[str]] = []
 
@@ -311,3 +315,41 @@ def test_a_training_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> No
         "benchmarks.record: the training failed and said: train.py: --batch-size: '0' is not a "
         "whole number from 1 to 1,000,000; see train.py --help\n"
     )
+
+
+# Beside scikit-learn
+
+
+def test_estimators_are_compared_on_the_same_images(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each; those of scikit-learn are reckoned again, from the data set itself."""
+    assert estimators.main(["--quick"]) == 0
+    figures = written()["results"]
+    assert [one["classifier"] for one in figures] == list(estimators.classifiers(True))
+    dataset = load_dataset("digits", limit=200)
+    parts = [
+        (images.reshape(len(images), -1) / np.float32(255), labels)
+        for images, labels in (dataset.train, dataset.test)
+    ]
+    accuracy = 100 * SVC(C=10).fit(*parts[0]).score(*parts[1])
+    assert figures[3]["accuracy"] == pytest.approx(accuracy)
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert tuple(rows[0]) == estimators.HEADING
+    assert rows[1] == ["---"] * 6
+    for row, one in zip(rows[2:], figures, strict=True):
+        assert row[:3] == ["digits", one["classifier"], "200"]
+        assert [float(cell.split()[0]) for cell in row[3:]] == pytest.approx(
+            [one["accuracy"], one["training"], one["answers"]], abs=0.051
+        )
+
+
+def test_an_svc_gets_no_more_images_than_it_can_learn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimators, "MOST_FOR_SVC", 50)
+    dataset = load_dataset("digits", limit=200)
+    images = [
+        estimators.measure(classifier, dataset)["images"]
+        for classifier in (SVC(), MLPClassifier(max_iter=1))
+    ]
+    assert images == [50, 200]

@@ -1,10 +1,10 @@
-"""The page in a real browser: a Chromium without a window, draw.py's own server, trained weights.
+"""The page in a real browser: headless Chromium, the server of draw.py, trained weights.
 
-Oracles: what the recorded drawings are meant to be; what predict.py's preparation makes of a
-picture; the boxes that the browser itself measures; axe-core for what a screen reader needs.
+Oracles: the digits of the recorded drawings; the preparation of predict.py; the boxes measured by
+the browser; axe-core for accessibility.
 
-The tests wait for what the page shows, and never for a time. They are skipped where there is no
-Chromium or no Playwright to drive it.
+The tests wait for what the page shows, never for a fixed time. They are skipped without Chromium or
+Playwright.
 """
 
 import base64
@@ -45,15 +45,15 @@ pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chro
 
 SEVEN = Path(__file__).parents[1] / "docs" / "seven.jpg"
 WIDTHS = (360, 768, 1440)
-PATIENCE = 120_000  # milliseconds: on a busy machine everything takes long
+PATIENCE = 120_000  # timeout in milliseconds, for busy machines
 expect.set_options(timeout=PATIENCE)
-# For each digit the number of a drawing that is easy to read after a few seconds of training.
+# For each digit, the index of a drawing that is easy to read after a few seconds of training.
 EASY = {"4": 1, "6": 2}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train on the digits that come with scikit-learn."""
+    """Return weights trained on scikit-learn's digits."""
     path = tmp_path_factory.mktemp("trained") / "weights.npz"
     rng = np.random.default_rng(0)
     net, digits = documented_network(0.002, rng=rng), load_dataset("digits")
@@ -72,7 +72,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(weights: Path) -> Iterator[str]:
-    """Yield the address of the page; its server must have nothing to complain of."""
+    """Yield the address of the page; its server must print no errors."""
     with serve(weights, stderr=subprocess.PIPE) as (address, process):
         yield address
         process.terminate()
@@ -82,7 +82,7 @@ def address(weights: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """Yield the page, open and empty; it must ask nobody else, and cause no error."""
+    """Yield the open, empty page; it must contact no other host and cause no error."""
     with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
         page = opened(context.new_page(), address)
         asked: list[str] = []
@@ -92,7 +92,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
         page.on("console", lambda message: errors.append(message.text))
         yield page
         assert [url for url in asked if not url.startswith(address)] == []
-        assert [e for e in errors if "status of 422" not in e] == []  # the browser's own remark
+        assert [e for e in errors if "status of 422" not in e] == []  # logged by the browser itself
 
 
 def opened(page: Page, address: str) -> Page:
@@ -103,19 +103,19 @@ def opened(page: Page, address: str) -> Page:
 
 
 def drawing(digit: str) -> Strokes:
-    """Return a recorded drawing, with half of its points: the page smooths the lines."""
+    """Return a recorded drawing with every second point; the page smooths the lines."""
     strokes = load_strokes()[digit][EASY.get(digit, 0)]
     return [[*stroke[:-1:2], stroke[-1]] for stroke in strokes]
 
 
 def pixels(page: Page, canvas: str) -> Array:
-    """Return what a canvas shows: (H, W, 4), uint8."""
+    """Return the pixels of a canvas: (H, W, 4), uint8."""
     url: str = page.locator(canvas).evaluate("(canvas) => canvas.toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
 
 
 def shown(page: Page) -> list[str]:
-    """Return the answer and the per cents: what changes with every drawing."""
+    """Return the answer and the percentages, which change with every drawing."""
     settle(page)
     return [page.locator(f"#{name}").inner_text() for name in ("answer", "p0", "p7")]
 
@@ -153,7 +153,7 @@ def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
     seen = pixels(page, "#seen")
     assert seen.shape == (28, 28, 4)
     ys, xs = np.nonzero(seen[..., 0])
-    assert max(np.ptp(ys), np.ptp(xs)) + 1 == 20  # as MNIST has it, wherever it was drawn
+    assert max(np.ptp(ys), np.ptp(xs)) + 1 == 20  # as in MNIST, wherever it was drawn
     cards = page.locator("#layers > li")
     assert [card.locator(".shape").inner_text() for card in cards.all()] == [
         "32 \N{MULTIPLICATION SIGN} 28 \N{MULTIPLICATION SIGN} 28",
@@ -167,7 +167,7 @@ def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [360, 1440])
 def test_the_layers_are_drawn_in_the_colours_of_a_run(page: Page, width: int) -> None:
-    """Each tile, found by what is clear around it, is compared with the numbers of the server."""
+    """Each tile, found by the transparent gap around it, is compared with the server's numbers."""
     page.set_viewport_size({"width": width, "height": 900})
     answers: list[Response] = []
     page.on("response", lambda response: answers.append(response))
@@ -184,18 +184,18 @@ def test_the_layers_are_drawn_in_the_colours_of_a_run(page: Page, width: int) ->
             filters, found = found[:count], found[count:]
             check_tiles(shown, filters, layer["kernels"], 3, 3)
         names = found[count:]
-        assert len(names) == (10 if i == 2 else 0)  # one glyph each
+        assert len(names) == (10 if i == 2 else 0)  # one character each
         check_tiles(shown, found[:count], text, h, w)
 
 
 def tiles(shown: Array) -> list[tuple[slice, slice]]:
-    """Return the boxes that are not clear, row by row."""
+    """Return the boxes that are not transparent, row by row."""
     boxes = ndimage.find_objects(ndimage.label(shown[..., 3] > 0)[0])
     return sorted(boxes, key=lambda box: (box[0].start // 8, box[1].start))
 
 
 def check_tiles(shown: Array, boxes: list[tuple[slice, slice]], text: str, h: int, w: int) -> None:
-    """Compare the middle of each pixel of each map, within its frame, with its colour."""
+    """Check the colour in the middle of each pixel of each map, inside its frame."""
     values = np.frombuffer(base64.b64decode(text), np.int8).reshape(len(boxes), h, w)
     for (rows, columns), value in zip(boxes, values, strict=True):
         tile = shown[rows, columns, :3][1:-1, 1:-1]
@@ -224,7 +224,7 @@ def test_undo_and_clear_by_button_and_key(page: Page) -> None:
     assert shown(page) == two
     page.keyboard.press("c")
     assert shown(page) == EMPTY
-    page.keyboard.press("Control+z")  # takes back the clearing
+    page.keyboard.press("Control+z")  # undoes the clearing
     assert shown(page) == two
     page.click("#clear")
     assert shown(page) == EMPTY
@@ -283,12 +283,12 @@ def test_what_is_drawn_survives_another_size_and_the_dark(page: Page) -> None:
     ink = pixels(page, "#pad")[..., 3] > 0
     colour = pixels(page, "#pad")[ink][:, :3].mean()
     page.set_viewport_size({"width": 360, "height": 740})
-    expect(page.locator("#pad")).to_have_js_property("width", 326)  # 360 less margins and border
+    expect(page.locator("#pad")).to_have_js_property("width", 326)  # 360 minus margins and border
     small = pixels(page, "#pad")
     assert abs((small[..., 3] > 0).mean() - ink.mean()) < 0.01
     assert colour < 60
     page.emulate_media(color_scheme="dark")
-    page.evaluate("() => new Promise(requestAnimationFrame)")  # the page is told before a frame
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # resizes come before it
     small = pixels(page, "#pad")
     assert small[small[..., 3] == 255][:, :3].mean() > 200
     assert shown(page) == before
@@ -321,7 +321,7 @@ def test_a_picture_goes_the_way_of_predict(page: Page, way: str) -> None:
 
 
 def hand_over(page: Page, way: str, content: bytes, more: int = 0) -> None:
-    """Drop or paste a file: this content, and so many zeros after it."""
+    """Drop or paste a file with this content, followed by `zeros` zero bytes."""
     page.evaluate(
         """([way, content, more]) => {
           const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -363,7 +363,7 @@ def test_two_digits_at_once_are_pointed_out(page: Page) -> None:
         draw(page, [[(x, 20), (x, 50), (x, 80)]])
     remark = page.locator("#remark")
     expect(remark).to_have_text(
-        "There seem to be several digits, and the network takes them for one; draw one at a time"
+        "There seem to be several digits, and the network reads them as one; draw a single digit"
     )
     page.click("#undo")
     expect(remark).to_have_text(explanation)
@@ -392,7 +392,7 @@ def test_why_is_told_of_the_answer_and_on_a_click_of_any_digit(page: Page) -> No
     assert (pixels(page, "#votes") == other).all()
     seen = pixels(page, "#seen")[..., 0]
     paper = pixels(page, "#votes")[seen == 0]
-    assert (paper == paper[0]).all()  # where there is no ink, nothing votes
+    assert (paper == paper[0]).all()  # without ink, there are no votes
 
 
 # Requests ----------------------------------------------------------------------------------------
@@ -407,8 +407,8 @@ def test_one_request_at_a_time_and_the_newest_drawing_wins(page: Page) -> None:
     draw(page, drawing("7"))
     assert len(held) == 1
     with page.expect_request("**/read"):
-        held[0].continue_()  # it asks for the first point of the 8
-    assert page.locator("#answer").inner_text() == ""  # which is gone
+        held[0].continue_()  # it sent the first point of the 8
+    assert page.locator("#answer").inner_text() == ""  # the 8 was cleared
     assert len(held) == 2
     held[1].continue_()
     assert settle(page) == "7"
@@ -429,7 +429,7 @@ def test_a_late_answer_does_not_come_back_to_an_empty_pad(page: Page) -> None:
 def test_a_lost_server_is_told_and_found_again(
     browser: Browser, weights: Path, tmp_path: Path
 ) -> None:
-    """The second server has another network, with other classes."""
+    """The second server has another network with other classes."""
     names = ["circle", "stroke", "a class with a long name", "<i>&amp;"]
     other = tmp_path / "other.npz"
     rng = np.random.default_rng(0)
@@ -444,7 +444,7 @@ def test_a_lost_server_is_told_and_found_again(
         port = address.split(":")[-1].strip("/")
         notice = page.locator("#notice")
         expect(notice).to_have_text(
-            f"The server does not answer. Start it again: python draw.py --port {port}"
+            f"The server does not respond. Start it again: python draw.py --port {port}"
         )
         draw(page, drawing("1"))
         with serve(other, "--port", port):
@@ -457,13 +457,13 @@ def test_a_lost_server_is_told_and_found_again(
             assert page.locator("#layers > li").count() == 8
 
 
-# Looks -------------------------------------------------------------------------------------------
+# Layout ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_overlaps_overflows_or_jumps(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    opened(page, page.url)  # what a resize moves, it moves a little later
+    opened(page, page.url)  # after a resize, things move with a delay
     empty = boxes(page)
     draw(page, drawing("7")[:1])
     settle(page)
@@ -485,7 +485,7 @@ def test_nothing_overlaps_overflows_or_jumps(page: Page, width: int) -> None:
 
 
 def boxes(page: Page) -> dict[str, list[float]]:
-    """Return where everything is that has a size of its own: x, y, width, height."""
+    """Return x, y, width and height of all elements."""
     found: dict[str, list[float]] = page.evaluate(
         """Object.fromEntries(
           [...document.querySelectorAll("section, canvas, li, h2, h3, button, input, #answer, "

@@ -1,8 +1,8 @@
 """The data set's parts, its batches and the small digits.
 
-Oracles: counting (every sample once, labels with their images), arithmetic by hand (bytes divided
-by 255), properties any digit drawn the MNIST way has, and for the real MNIST the published class
-counts and SHA-256 of its files.
+Oracles: counting (every sample once, labels with their images); arithmetic by hand (bytes divided
+by 255); properties of every digit in the form of MNIST; and, for the real MNIST, the published
+class counts and the SHA-256 of its files.
 """
 
 from functools import partial
@@ -35,7 +35,7 @@ def quiet(message: str) -> None:
 
 
 def numbered(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images that carry their own number in two pixels, and a label that follows from it."""
+    """Return images with their own number in two pixels, and labels computed from it."""
     numbers = np.arange(count)
     images = np.zeros((count, 2, 3), np.uint8)
     images[:, 0, 0], images[:, 1, 2] = numbers % 256, numbers // 256
@@ -89,7 +89,7 @@ def test_order_is_new_each_epoch_and_the_same_for_the_same_seed() -> None:
     assert first != second
     assert two_epochs(3) == [first, second]
     assert two_epochs(4)[0] != first
-    # Samples are shuffled, not the places where batches begin.
+    # Samples are shuffled, not the starts of batches.
     assert max(np.bincount(np.array(first[:64]) // 64)) < 64
 
 
@@ -161,7 +161,7 @@ def test_digits_are_drawn_the_way_of_mnist() -> None:
         rows, columns = np.nonzero(image)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
         centre = ndimage.center_of_mass(image.astype(float))
-        np.testing.assert_allclose(centre, (14, 14), atol=0.5 + 1e-9)  # moved by whole pixels
+        np.testing.assert_allclose(centre, (14, 14), atol=0.5 + 1e-9)  # shifted by whole pixels
 
 
 def test_a_network_trained_on_the_digits_is_asked_about_pictures_drawn_alike() -> None:
@@ -172,7 +172,7 @@ def test_a_network_trained_on_the_digits_is_asked_about_pictures_drawn_alike() -
 
 
 def test_digits_stay_the_digits_they_were() -> None:
-    """Enlarged by repeating pixels, the original lies under the drawing somewhere."""
+    """The original, enlarged by repeating pixels, matches the result at some position."""
     nearest = np.arange(20) * 8 // 20
     originals = load_digits().images[:60]
     for image, original in zip(draw_like_mnist(originals), originals, strict=True):
@@ -257,7 +257,7 @@ def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert main() == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        "scikit-learn digits (NOT MNIST) is here and checked: 1,250 train, 250 validation, "
+        "scikit-learn digits (NOT MNIST) is available and checked: 1,250 train, 250 validation, "
         "297 test images, loaded in "
     )
     assert second == "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"

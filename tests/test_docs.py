@@ -1,11 +1,11 @@
-"""The documentation: links lead somewhere, examples are true, figures agree.
+"""The documentation: links work, examples run, figures agree.
 
 Oracles: the files linked to; Python itself, which runs every example in docs/; and for measured
 figures the tables of docs/performance.md.
 
 Links into the code are written [`name`](../handcnn/loss.py). The name is the full name of a class,
-method, function or constant of that file (`Conv2D.forward`), or a piece of code from it. Links name
-no line, so they stay right when lines move.
+method, function or constant of that file (`Conv2D.forward`), or a piece of code from it. Links have
+no line numbers, so they stay correct when lines move.
 
 Figures have one source, docs/performance.md. Other pages quote it in two ways:
 
@@ -28,14 +28,14 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.m
 EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "fused.md", "why.md")]
 FIGURES = ROOT / "docs" / "performance.md"
 QUOTING = [ROOT / name for name in ("README.md", "train.py", "docs/performance.md")]
-# Code in fences is taken as a whole, so that f[x](y) in it is not mistaken for a link.
+# Fenced code is matched as a whole, so that f[x](y) in it is not taken for a link.
 LINK = re.compile(r"(?s:```.*?```)|(?:`([^`]+)`)?\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
-# An accuracy with its spread, and what the rest of its sentence, or of its row, says of the time.
-ACCURACY = re.compile(r"(\d+\.\d+) (?:±|\+-) (\d+\.\d+) %(?:[^.|]*\bin (\d+) s\b)?")
+# An accuracy with its spread and, if the sentence or table row goes on with it, the time.
+ACCURACY = re.compile(r"(\d+\.\d+) (?:±|\+-) (\d+\.\d+) %(?:[^.|]*\bin (\d+ (?:s|min))\b)?")
 
 
 def check_links(page: Path) -> None:
-    """Refuse a link of `page` that leads nowhere."""
+    """Refuse broken links in `page`."""
     for name, target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         if not (target or anchor) or ":" in target:  # fenced code, or an address on the web
             continue
@@ -49,11 +49,11 @@ def check_links(page: Path) -> None:
 
 
 def stands_in(name: str, file: Path) -> bool:
-    """Return whether `file` defines this name or contains this piece of code, or is called so."""
+    """Return whether `file` defines this name, contains this code, or has this file name."""
     source = file.read_text(encoding="utf-8")
     if file.name == name.split("/")[-1]:
         return True
-    if re.fullmatch(r"[\w.]+", name):  # a name that is only mentioned will not do
+    if re.fullmatch(r"[\w.]+", name):  # a name must be defined, not only mentioned
         return name in definitions(ast.parse(source))
     return name in source
 
@@ -71,7 +71,7 @@ def definitions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[s
 
 
 def headings(file: Path) -> list[str]:
-    """Return the anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub creates for a page's headings."""
     titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
@@ -110,11 +110,11 @@ def write_example(folder: Path, text: str) -> Path:
 
 
 def training_figures() -> dict[tuple[str, str], str]:
-    """Return the time in seconds for each accuracy and spread of the table of trainings."""
+    """Return the time for each (accuracy, spread) in the table of trainings."""
     section = FIGURES.read_text(encoding="utf-8").split("## Training on MNIST\n")[1].split("\n#")[0]
-    rows = re.findall(r"^\|.*\| (\S+) ± (\S+) % \| (\d+) s \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\|.*\| (\S+) ± (\S+) % \| (\d+ (?:s|min)) \|$", section, re.MULTILINE)
     assert rows, f"{FIGURES.name} has no row such as | 3 | 96.66 ± 0.34 % | 7 s |"
-    return {(accuracy, spread): seconds for accuracy, spread, seconds in rows}
+    return {(accuracy, spread): time for accuracy, spread, time in rows}
 
 
 def table_rows(text: str) -> list[str]:
@@ -125,17 +125,17 @@ def table_rows(text: str) -> list[str]:
 
 
 def check_training_figures(name: str, text: str) -> None:
-    """Refuse an accuracy or a time that is not that of the table of trainings."""
+    """Refuse an accuracy or a time that is not in the table of trainings."""
     figures = training_figures()
-    for accuracy, spread, seconds in ACCURACY.findall(text):
+    for accuracy, spread, time in ACCURACY.findall(text):
         quoted = f"{name} says {accuracy} ± {spread} %"
         assert (accuracy, spread) in figures, f"{quoted}, which {FIGURES.name} does not say"
         expected = figures[accuracy, spread]
-        assert seconds in ("", expected), f"{quoted} in {seconds} s, not {expected} s"
+        assert time in ("", expected), f"{quoted} in {time}, not {expected}"
 
 
 def check_copied_rows(name: str, text: str) -> None:
-    """Refuse a row of a table that is not a row of a table in docs/performance.md, too."""
+    """Refuse a table row that does not occur in docs/performance.md."""
     source = table_rows(FIGURES.read_text(encoding="utf-8"))
     for row in table_rows(text):
         assert row in source, f"{name}: {FIGURES.name} does not have the row {row}"
@@ -154,11 +154,11 @@ def test_the_results_of_the_readme_are_copied_whole() -> None:
 
 
 def test_other_figures_are_refused() -> None:
-    (accuracy, spread), seconds = next(iter(training_figures().items()))
-    check_training_figures("page", f"{accuracy} +- {spread} % on five seeds,\nin {seconds} s.")
+    (accuracy, spread), time = next(iter(training_figures().items()))
+    check_training_figures("page", f"{accuracy} +- {spread} % on five seeds,\nin {time}.")
     with pytest.raises(AssertionError, match=r"^page says 12\.34 ± 0\.56 %, which performance\.md"):
         check_training_figures("page", "| **12.34 ± 0.56 %** |")
-    with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {seconds} s"):
+    with pytest.raises(AssertionError, match=rf"^page says .* in 999 s, not {time}"):
         check_training_figures("page", f"{accuracy} ± {spread} %\nin 999 s")
     with pytest.raises(
         AssertionError, match=r"^page: performance\.md does not have the row \| 1 s"
@@ -170,7 +170,7 @@ def test_other_figures_are_refused() -> None:
 def test_examples_are_true(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     starts = re.findall(r"^```python\n(....)", text, re.MULTILINE)
-    assert set(starts) == {">>> "}  # a block without prompts would not be run
+    assert set(starts) == {">>> "}  # a block without prompts would not run
     unfenced = re.sub(r"^```.*$", "", text, flags=re.MULTILINE)  # a fence is not expected output
     examples = doctest.DocTestParser().get_doctest(unfenced, {}, page.stem, str(page), 0)
     report: list[str] = []
@@ -179,9 +179,12 @@ def test_examples_are_true(page: Path) -> None:
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert names["y_pred"].shape == (64, 10)
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.npz"]
+    step: dict[str, Any] = {}
+    estimator: dict[str, Any] = {}
+    for block, names in zip(blocks, (step, estimator), strict=True):
+        exec(block, names)
+    assert step["y_pred"].shape == (64, 10)
+    assert estimator["classifier"].score(estimator["X_test"], estimator["y_test"]) > 0.95
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.npz", "digits.npz"}

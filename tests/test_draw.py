@@ -1,7 +1,7 @@
-"""draw.py as a user starts it, and its server as any program on this machine could speak to it.
+"""draw.py as started by a user, and its server as seen by any program on this machine.
 
-Oracles: whole sentences and exit codes; the numbers of HTTP's own specification (RFC 9110); for
-many clients at once, what one alone gets. What a browser makes of the page is in test_browser.py.
+Oracles: whole sentences and exit codes; the status codes of HTTP (RFC 9110); for many clients at
+once, the response to a single one. test_browser.py tests the page in a browser.
 """
 
 import http.client
@@ -50,10 +50,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(weights: Path) -> Iterator[int]:
-    """Yield the port of a server that answers all tests of this file, and never complains."""
+    """Yield the port of a server for all tests of this file; it must print no errors."""
     with serve(weights, stderr=subprocess.PIPE) as (address, process):
         yield int(address.split(":")[-1].strip("/"))
-        if sys.platform == "win32":  # has no signals to send
+        if sys.platform == "win32":  # has no such signals
             return
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -64,7 +64,7 @@ def port(weights: Path) -> Iterator[int]:
 def ask(
     port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    """Send a request as it stands; return the response and its body."""
+    """Send a request without changes; return the response and its body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Host": f"127.0.0.1:{port}"} | (headers or {})
     if body:
@@ -96,7 +96,7 @@ def test_what_the_page_is_made_of(port: int) -> None:
         response, body = ask(port, "GET", path)
         assert (response.status, response.headers["Content-Type"]) == (200, kind)
         assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")
-        assert b"https://" not in body  # nothing comes from elsewhere
+        assert b"https://" not in body  # loads nothing from other sites
         policy = dict(
             part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; ")
         )
@@ -114,9 +114,9 @@ def test_a_picture_is_read(port: int) -> None:
     assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
 
 
-HERE = "the page is at http://127.0.0.1:PORT/ and nowhere else\n"
+HERE = "the page is only at http://127.0.0.1:PORT/\n"
 OTHER = "another site sent this request; type http://127.0.0.1:PORT/ in the address bar\n"
-NOTHING = "there is nothing here; the page is at /\n"
+NOTHING = "nothing here; the page is at /\n"
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ NOTHING = "there is nothing here; the page is at /\n"
         ("GET", "/%2e%2e/%2e%2e/draw.py", {}, 404, NOTHING),
         ("GET", "//etc/passwd", {}, 404, NOTHING),
         ("GET", "/page.js/", {}, 404, NOTHING),
-        ("GET", "/read", {}, 405, "this takes POST only\n"),
-        ("PUT", "/read", {}, 405, "this takes POST only\n"),
-        ("POST", "/", {}, 405, "this takes GET or HEAD only\n"),
-        ("OPTIONS", "/network", {}, 405, "this takes GET or HEAD only\n"),
+        ("GET", "/read", {}, 405, "this address accepts only POST\n"),
+        ("PUT", "/read", {}, 405, "this address accepts only POST\n"),
+        ("POST", "/", {}, 405, "this address accepts only GET or HEAD\n"),
+        ("OPTIONS", "/network", {}, 405, "this address accepts only GET or HEAD\n"),
     ],
 )
 def test_who_may_ask_and_what(
@@ -230,7 +230,7 @@ def test_many_clients_at_once_get_the_answers_that_one_alone_gets(port: int) -> 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Keep draw.py from serving and from opening anything; return what it would have opened."""
+    """Keep draw.py from serving and opening a browser; return what it would have opened."""
     addresses: list[str] = []
     monkeypatch.setattr(webbrowser, "open", addresses.append)
     monkeypatch.setattr(server, "serve", lambda *_: None)
@@ -262,8 +262,7 @@ def test_a_busy_port_is_one_sentence(
         port = other.getsockname()[1]
         assert draw.main(["--weights", str(weights), "--port", str(port)]) == 1
     assert capsys.readouterr().err == (
-        f"draw.py: port {port} is used by another program; choose another one, "
-        "or leave --port out\n"
+        f"draw.py: port {port} is used by another program; choose another one, or omit --port\n"
     )
     assert opened == []
 

@@ -1,8 +1,7 @@
-"""Files that are complete or not there.
+"""Atomic writes: files are complete or absent.
 
-Oracles: the file system itself, looked at with plain reads and listings, in the middle of a write
-and after writes that were broken off. Processes that are killed in the middle of a write, full
-disks and locks are in test_reliability.py.
+Oracles: the file system itself, with plain reads and listings, during a write and after interrupted
+writes. Processes killed during a write, full disks and locks are tested in test_reliability.py.
 """
 
 import os
@@ -25,7 +24,7 @@ def listing(folder: Path) -> list[str]:
 
 @pytest.fixture
 def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file that holds `former`, alone in its folder, which is the current one."""
+    """Return a file that holds `former`, alone in the current folder."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"former")
     monkeypatch.chdir(tmp_path)
@@ -69,7 +68,7 @@ def test_a_write_that_fails_changes_nothing(former: Path, error: type[BaseExcept
 
 @posix
 def test_the_path_that_was_given_is_told(former: Path) -> None:
-    """The temporary name means nothing to users. A circle of links is left alone."""
+    """Not the temporary name, which means nothing to users. A loop of links is not changed."""
     for name, target in (("one", "two"), ("two", "one")):
         (former.parent / name).symlink_to(target)
     for path in (former.parent / "none" / "a.bin", former.parent / "one"):
@@ -95,7 +94,7 @@ def test_a_symlink_stays_and_its_target_is_replaced(former: Path) -> None:
 
 
 def test_of_writes_at_a_time_each_is_whole_and_the_last_to_end_wins(former: Path) -> None:
-    """Seen to fail: both wrote into one temporary file, and the second to end found none."""
+    """Once failed: both wrote into one temporary file, and the second found none to rename."""
     with atomic_write(former) as first:
         first.write(b"first, and longer")
         with atomic_write(former) as second:
@@ -106,7 +105,7 @@ def test_of_writes_at_a_time_each_is_whole_and_the_last_to_end_wins(former: Path
 
 
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
-    """Seen to fail at 250 letters: the temporary name was longer."""
+    """Once failed at 250 letters, because the temporary name was longer."""
     write(tmp_path / ("n" * 255))
     assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
 
@@ -133,7 +132,7 @@ def test_a_new_file_has_the_permissions_that_the_user_wants(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_opened_may_still_be_written_to(
     former: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A drop box of mode 0333, which root would open; the file was written, then a failure told."""
+    """Mode 0333; root could open it. Once failed: the file was written, but an error reported."""
     original = os.open
 
     def no_folders(path: str | Path, *args: int, **kwargs: int) -> int:
@@ -148,7 +147,7 @@ def test_a_folder_that_cannot_be_opened_may_still_be_written_to(
 
 def bind(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as unix:
-        unix.bind(path.name)  # the path of a socket must be short
+        unix.bind(path.name)  # socket paths must be short
 
 
 NOT_REGULAR = "not a regular file; choose another name"
@@ -182,7 +181,7 @@ def test_what_must_not_be_replaced_never_is(
 def test_the_bytes_are_on_the_disk_before_the_name_is_and_then_the_name(
     former: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut after the rename must not find an empty file under the name."""
+    """After a power cut, the new name must not refer to an empty file."""
     calls: list[str] = []
 
     def recorded(name: str, original: Callable[..., object]) -> Callable[..., object]:

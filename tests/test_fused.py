@@ -1,8 +1,8 @@
-"""`train_step` and `predict_proba`, fused, against the literal calls of forward, backward, update.
+"""Fused `train_step` and `predict_proba`, compared with forward, backward and update_params.
 
-Oracles: the literal calls, which test_layers.py and test_network.py hold against loops; and the
-loops themselves (`reference`). The fixture `fusings` counts the calls of `fuse`, so that no test
-compares the literal path with itself.
+Oracles: the three literal calls, which test_layers.py and test_network.py compare with loops; and
+the loops themselves (`reference`). The fixture `fusings` counts the calls of `fuse`, so that no
+test compares the literal path with itself.
 """
 
 import copy
@@ -38,8 +38,8 @@ from handcnn.kernels.fused import Geometry as Map
 from handcnn.kernels.fused import fuse
 from handcnn.types import Array
 
-Scenario = Callable[[Network], Iterable[Array]]  # what happens to a network, and what is seen then
-Operation = Callable[[Network, int], Array | None]  # the same, of one thing in several varieties
+Scenario = Callable[[Network], Iterable[Array]]  # does things to a network, yields the results
+Operation = Callable[[Network, int], Array | None]  # does one thing, in several variants
 F64 = np.float64
 ENOUGH = SMALL.fusable
 X, Y = batch(ENOUGH)
@@ -49,7 +49,7 @@ for array in (X, Y, X2, Y2):
 
 
 class Literal(Network):
-    """A network whose steps and predictions are made of the literal calls."""
+    """A network whose steps and predictions use the literal calls."""
 
     train_step = literal_step
 
@@ -59,7 +59,7 @@ class Literal(Network):
 
 @pytest.fixture
 def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by one whenever something is fused."""
+    """Return a list that grows by one at every call of `fuse`."""
     calls: list[int] = []
 
     def counting(kernels: Array, bias: Array, W: Array, geometry: Map) -> tuple[Array, Array]:
@@ -71,9 +71,9 @@ def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def run(scenario: Scenario, net: Network) -> dict[str, Array]:
-    """Return all that is seen, and the parameters at the end.
+    """Return all results of a scenario, and the parameters at its end.
 
-    What is seen belongs to the caller: nothing writes into it later, and it is part of nothing.
+    Each result must belong to the caller: no view of another array, and never changed later.
     """
     seen: list[Array] = []
     kept: list[Array] = []
@@ -92,7 +92,7 @@ def compare_steps(
     make: Callable[[], Network] = network,
     rounding: float = 1e-10,
 ) -> None:
-    """Compare all that a scenario shows of a network with what it shows of a literal one."""
+    """Compare the results of a scenario for a network and for its literal version."""
     fusings.clear()
     found = run(scenario, make())
     assert fusings, "nothing was fused"
@@ -138,7 +138,7 @@ def test_float32_is_as_exact_as_float32_is(fusings: list[int]) -> None:
 
 
 def test_the_hidden_layer_is_silent_at_zero(fusings: list[int]) -> None:
-    """Where z is exactly 0, nothing flows back."""
+    """Where z is exactly 0, the gradient is 0."""
     net = network()
     for name in ("layer2.weights", "layer2.bias"):
         net.parameters()[name][...] = 0
@@ -154,7 +154,7 @@ def test_the_documented_network_at_its_full_size(fusings: list[int]) -> None:
     compare_steps(fusings, training(geometry, 2), lambda: network(geometry))
 
 
-# --- the step sees the layers as they are --------------------------------------------------------
+# --- the step uses the current state of the layers -----------------------------------------------
 
 
 def edit(net: Network, i: int) -> None:
@@ -164,7 +164,7 @@ def edit(net: Network, i: int) -> None:
 
 
 def replace(net: Network, i: int, rearrange: Callable[[Array], Array] = np.copy) -> None:
-    """Replace weights by an array that may lie in memory in another way."""
+    """Replace weights by an array that may have another memory layout."""
     trained(net)[i].weights = rearrange(trained(net)[i].weights)
 
 
@@ -174,12 +174,12 @@ def set_rates(net: Network, i: int) -> None:
 
 
 def step_of_another_size(net: Network, i: int) -> Array:
-    """Take a step that is fused, just not fused, or not fused at all."""
+    """Take a step with a batch that is fused, just too small, or far too small."""
     return net.train_step(*batch(SMALL._replace(n=ENOUGH.n - i), seed=i))
 
 
 def step_of_another_form(net: Network, i: int) -> Array:
-    """Show the dense layer its 30 positions as 5 x 6, 3 x 10 or 30 x 1."""
+    """Arrange the dense layer's 30 positions as 5 x 6, 3 x 10 or 30 x 1."""
     return net.train_step(X.reshape(-1, 1, *((5, 6), (3, 10), (30, 1))[i]), Y)
 
 
@@ -267,11 +267,11 @@ def test_every_parameter_that_is_nan_shows_for_every_image(
 def test_a_prediction_fuses_once_for_all_batches(
     fusings: list[int], monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
-    """Seen to fail where every batch was fused, and where the last batch was literal."""
+    """Fails if every batch is fused anew, or if the last batch is not fused."""
     net, (x, _) = network(), batch(SMALL._replace(n=n))
     expected = net.forward(x)
     for layer in (Conv2D, HiddenLayer):
-        monkeypatch.setattr(layer, "forward", None)  # whoever calls it fails
+        monkeypatch.setattr(layer, "forward", None)  # any call fails
     close(net.predict_proba(x), expected)
     assert len(fusings) == 1
 
@@ -352,10 +352,10 @@ def test_input_layers_are_passed_over(fusings: list[int]) -> None:
     ids=["large W", "large batch"],
 )
 def test_a_step_in_float32_needs_half_the_memory_of_one_in_float64(geometry: Geometry) -> None:
-    """So nothing large becomes float64 on the way, whatever computes it, `matmul` or `@`.
+    """So no large array becomes float64, whether computed by `matmul` or by `@`.
 
-    Seen to fail where a learning rate, a float64 of NumPy, made the step of W a float64 array, and
-    where x M was computed in float64 with `@`.
+    Once failed when a learning rate of type np.float64 made the step of W a float64 array, and when
+    x M was computed in float64 with `@`.
     """
     peaks = []
     for dtype in (np.float32, np.float64):

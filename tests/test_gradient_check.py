@@ -1,7 +1,7 @@
-"""The gradient checker, which must find every mistake before its silence means anything.
+"""The gradient checker must find every mistake; otherwise its approval means nothing.
 
-Oracles: layers that are wrong on purpose, each in one known way, so that exactly the parameters
-whose gradients the mistake reaches must be found; and functions whose slopes are known.
+Oracles: layers that are wrong on purpose, each in one known way, so that it is known which
+gradients are wrong; and functions with known slopes.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from handcnn.kernels.convolution import input_gradient
 from handcnn.types import Array
 
 X, Y = random((6, 1, 7, 6), 6), np.eye(5)[[0, 3, 1, 4, 4, 2]]
-Mistake = Callable[[Any, Array, Array], Array]  # layer, dout, dx -> dx, after the right backward
+Mistake = Callable[[Any, Array, Array], Array]  # (layer, dout, dx) -> dx, called after backward
 
 
 def spoilt(name: str, change: Callable[[Array], Array]) -> Mistake:
@@ -32,7 +32,7 @@ def spoilt(name: str, change: Callable[[Array], Array]) -> Mistake:
 
 
 def one_per_cent_off(gradient: Array) -> Array:
-    return gradient * np.where(np.arange(gradient.size) == 0, 1.01, 1)  # one entry of many
+    return gradient * np.where(np.arange(gradient.size) == 0, 1.01, 1)  # one of many entries
 
 
 def kernels_not_rotated(layer: Conv2D, dout: Array, dx: Array) -> Array:
@@ -41,18 +41,18 @@ def kernels_not_rotated(layer: Conv2D, dout: Array, dx: Array) -> Array:
 
 
 def mask_forgotten(layer: HiddenLayer, dout: Array, dx: Array) -> Array:
-    """Let the gradient flow through units that were silent, too."""
+    """Let the gradient also flow through units with z < 0."""
     layer.dweights = layer.x.reshape(len(dout), -1).T @ dout
     layer.dbias = dout.sum(axis=0, keepdims=True)
     return (dout @ layer.weights.T).reshape(dx.shape)
 
 
 def weights_not_transposed(layer: OutputLayer, dout: Array, dx: Array) -> Array:
-    """Return dz W with a square W: the shape is right and the numbers are not."""
+    """Return dz W with a square W: the shape is right, the numbers are wrong."""
     return dout @ layer.weights
 
 
-TRANSPOSED = spoilt("dweights", lambda d: d.transpose(0, 1, 3, 2).copy())  # the sum is still right
+TRANSPOSED = spoilt("dweights", lambda d: d.transpose(0, 1, 3, 2).copy())  # the sum stays right
 ROTATED = spoilt("dweights", lambda d: d[:, :, ::-1, ::-1].copy())  # as in a true convolution
 NO_BIAS = spoilt("dbias", np.zeros_like)
 TWICE = spoilt("dweights", lambda d: 2 * d)
@@ -100,7 +100,7 @@ def test_exactly_the_wrong_gradients_are_found(
     before = copies(net.parameters())
     checks = check_gradients(net, X, Y, np.random.default_rng(0))
     assert [check.name for check in checks if not check.passed] == found
-    for check in checks:  # nothing is near the border: right by 7 digits, wrong in the first three
+    for check in checks:  # clear cases: correct to 7 digits, or wrong in the first three
         assert check.error < 1e-7 or check.error > 1e-4, check
     assert {check.name: check.numbers for check in checks} == {k: v.size for k, v in before.items()}
     compare(net.parameters(), before, rounding=0)
@@ -111,7 +111,7 @@ def test_exactly_the_wrong_gradients_are_found(
 def test_the_parameters_are_kept_whatever_happens(
     monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]
 ) -> None:
-    """Seen to fail: the one that was being moved stayed where it was."""
+    """Once failed: the parameter being checked was not restored."""
     net, original, calls = network({}), Network.forward, itertools.count(1)
 
     def interrupted(self: Network, x: Array) -> Array:

@@ -1,7 +1,7 @@
-"""The kernels: products, convolutions and their matrices, cut into pieces and shared by threads.
+"""The kernels: products, convolutions and their matrices, cut into pieces and split over threads.
 
 Oracles: `reference`, loops written from the documented formulas; `@` for the products. Small arrays
-would fit into one piece, so the sizes at which things are cut are drawn as well.
+would fit into one piece, so the piece sizes are drawn at random, too.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from handcnn.types import Shape
 
 @st.composite
 def cuts(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw sizes at which a convolution is cut, so small that there is something to cut."""
+    """Draw block sizes for a convolution, so small that arrays are cut."""
     return {
         "BLOCK": draw(st.integers(0, 5000)),  # bytes
         "SMALL": draw(st.integers(0, 1000)),
@@ -59,7 +59,7 @@ def test_convolutions_agree_with_the_loops(
 
 
 def test_windows_are_views() -> None:
-    """Of an array in which a pixel lies k times; a copy would hold it k * k times."""
+    """They are views of an array with k copies of each pixel; a full copy would have k * k."""
     windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1, 0)
     assert windows.base is not None
     assert windows.strides[0] < windows.shape[1] * windows.strides[1]  # rows overlap
@@ -78,7 +78,7 @@ def test_windows_are_views() -> None:
 def test_pooling_agrees_with_the_loops(
     batch: Shape, more: Shape, size: int, stride: int, order: list[int], values: int, has_nan: bool
 ) -> None:
-    """With remainders, windows that overlap or leave gaps, ties, and any order in memory."""
+    """With remainders, overlapping windows or gaps, ties, and any memory order."""
     shape = *batch, size + more[0], size + more[1]
     x = np.random.default_rng(1).integers(0, values, shape).astype(np.float64)
     x = np.array(x.transpose(order), order="C").transpose(np.argsort(order))
@@ -144,7 +144,7 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
 def test_blocks_cover_the_output(
     start: int, oh: int, ow: int, width: int, bytes_each: int, k: int, stride: int, block: int
 ) -> None:
-    """Each place once; and no block is larger than the cache, unless one row is."""
+    """Each position exactly once; no block is larger than the cache, unless a single row is."""
     with mock.patch.object(convolution, "BLOCK", block):
         parts = list(
             convolution._blocks(slice(start, start + oh), ow, width, bytes_each, k, stride)

@@ -1,8 +1,8 @@
-"""The layers: values, gradients, updates, dtypes, and what they leave alone.
+"""The layers: values, gradients, updates, dtypes, and no side effects.
 
 Oracles: `reference`, loops written from the documented formulas; central differences under a
-random dout; cases worked by hand on paper. What the layers say is in test_messages.py, and the
-documented training loop in test_network.py.
+random dout; cases worked by hand. test_messages.py tests the messages, and test_network.py the
+documented training loop.
 """
 
 import inspect
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[ParameterLayer, Shape]] = {
 
 
 def by_loops(layer: ParameterLayer, x: Array, dout: Array) -> dict[str, Array]:
-    """Return what the loops make of x and dout."""
+    """Return the results of the loops for x and dout."""
     W, b = layer.weights, layer.bias
     if isinstance(layer, Conv2D):
         out = reference.conv_forward(x, W, b, layer.stride, layer.padding)
@@ -92,9 +92,9 @@ def by_loops(layer: ParameterLayer, x: Array, dout: Array) -> dict[str, Array]:
 def test_layers_agree_with_loops_and_central_differences(
     layer: ParameterLayer, x_shape: Shape
 ) -> None:
-    """The differences are those of sum(output * dout): with dout = 1 many mistakes would pass.
+    """The checked function is sum(output * dout). With dout = 1, many mistakes would pass.
 
-    The output layer takes the gradient by z, so its output there is z, without the softmax.
+    The output layer takes the gradient with respect to z, so its softmax is left out here.
     """
     filled(layer)
     layer.learning_rate = 0.3
@@ -146,7 +146,7 @@ def test_convolution_worked_by_hand() -> None:
 
 
 def test_hidden_layer_is_silent_at_zero() -> None:
-    """Where z is exactly 0: the mask is z > 0, so nothing flows back."""
+    """Where z is exactly 0, the mask z > 0 is false, so the gradient is 0."""
     layer = HiddenLayer(2, 1, dtype=F64)
     layer.weights = np.array([[1.0], [-1.0]])
     found = passed(layer, np.array([[3.0, 3.0]]))
@@ -158,7 +158,7 @@ def test_softmax_takes_logits_of_any_size(dtype: npt.DTypeLike) -> None:
     layer = OutputLayer(1, 3, dtype=dtype)
     layer.weights = np.array([[1, 1, -1]], dtype)
     x = np.array([[1e30], [-1e30], [3e4], [0]], dtype)
-    # equal logits share; a logit far below the largest gets nothing
+    # equal logits have equal probability; a logit far below the largest has none
     close(layer.forward(x), [[1 / 2, 1 / 2, 0], [0, 0, 1], [1 / 2, 1 / 2, 0], [1 / 3] * 3], 1e-6)
 
 
@@ -180,7 +180,7 @@ LAYERS: dict[str, Make] = {
     "OutputLayer": lambda **extras: OutputLayer(40, 3, **extras),
 }
 MakeAny = Callable[..., Layer]
-PLAIN: dict[str, MakeAny] = {  # without parameters, so that x decides the dtype
+PLAIN: dict[str, MakeAny] = {  # without parameters, so x determines the dtype
     "ReLU": lambda **_: ReLU(),
     "MaxPool2D": lambda **_: MaxPool2D(2),
     "MaxPool2D, overlapping": lambda **_: MaxPool2D(3, 1),
@@ -199,7 +199,7 @@ every_parameter_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAY
 def test_everything_has_the_dtype_of_the_layer(
     make: Make, dtype: npt.DTypeLike, given_dtype: npt.DTypeLike
 ) -> None:
-    """And bytes are taken as they are, not scaled."""
+    """Bytes are converted, but not scaled."""
     layer, x = make(dtype=dtype), np.abs(100 * X).astype(given_dtype)
     out = layer.forward(x)
     np.testing.assert_array_equal(out, layer.forward(x.astype(dtype)))
@@ -218,9 +218,9 @@ def test_everything_has_the_dtype_of_the_layer(
 def test_layers_without_parameters_compute_in_the_dtype_of_x(
     make: MakeAny, given_dtype: str, dtype: str
 ) -> None:
-    """What is neither float32 nor float64 becomes float32, as in layers with parameters.
+    """Dtypes other than float32 and float64 become float32, as in layers with parameters.
 
-    Seen to fail where bytes stayed bytes: the gradient 0.5 came back as 0.
+    Once failed when bytes stayed bytes: the gradient 0.5 became 0.
     """
     layer, x = make(), np.round(3 * np.abs(X)).astype(given_dtype)
     out = layer.forward(x)
@@ -235,10 +235,10 @@ def test_layers_without_parameters_compute_in_the_dtype_of_x(
 @every_layer
 @every_dtype
 def test_passes_leave_everything_else_alone(make: MakeAny, dtype: npt.DTypeLike) -> None:
-    """The input, earlier results, and each other; gradients are assigned, not accumulated.
+    """They do not change the input or earlier results. Gradients are assigned, not accumulated.
 
-    And results are the caller's own. Seen to fail where MaxPool2D returned the z that its backward
-    compares with.
+    The caller may change the results. Once failed when MaxPool2D returned the z that its backward
+    needs.
     """
     layer, x = make(dtype=dtype), X.astype(dtype)
     dout = random(layer.forward(x).shape, 2).astype(dtype)
@@ -249,7 +249,7 @@ def test_passes_leave_everything_else_alone(make: MakeAny, dtype: npt.DTypeLike)
     compare(first, kept, rounding=0)  # no buffer is handed out twice
     layer.forward(x)[...] = 9
     assert layer.x is x
-    if not isinstance(layer, ReLU):  # which takes any shape
+    if not isinstance(layer, ReLU):  # ReLU takes any shape
         refused(lambda: layer.forward(x[0]))
     for backward in (layer.backward, layer.backward, layer.backward_parameters):
         dx = backward(dout)
@@ -294,7 +294,7 @@ def test_arrays_may_lie_in_memory_as_they_like(
 def test_edited_and_assigned_parameters_are_seen(
     make: Make, dtype: npt.DTypeLike, convert: Callable[[Array], Any] | None
 ) -> None:
-    """A float32 layer that is given float64 numbers computes in float64."""
+    """A float32 layer with float64 parameters assigned computes in float64."""
     layer, exact = make(dtype=dtype), filled(make(dtype=F64))
     passed(layer, X)
     for name, array in exact.parameters().items():
@@ -328,7 +328,7 @@ def test_nan_in_a_parameter_shows_in_the_output(make: Make, name: str) -> None:
 @every_dtype
 @pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 1, 3, 3)])
 def test_nan_in_x_shows_in_the_output(make: MakeAny, dtype: npt.DTypeLike, place: Shape) -> None:
-    """Of its own image and of no other."""
+    """Only in the output of the same image."""
     layer, x = make(dtype=dtype), X.astype(dtype)
     x[place] = np.nan
     found = np.isnan(layer.forward(x)).reshape(len(x), -1).any(axis=1)
@@ -349,7 +349,7 @@ def test_initial_values(make: Make) -> None:
 
 
 def test_initial_weights_have_the_documented_distribution() -> None:
-    """Of 200,000 normal numbers, mean and deviation are known to within 4 standard errors."""
+    """Mean and deviation of 200,000 normal numbers, within 4 standard errors."""
     weights = HiddenLayer(2000, 100, rng=np.random.default_rng(0), dtype=F64).weights
     assert abs(weights.mean()) < 4 * 0.01 / weights.size**0.5
     assert abs(weights.std() - 0.01) < 4 * 0.01 / (2 * weights.size) ** 0.5
@@ -376,11 +376,11 @@ def test_constructors_take_the_documented_arguments_in_order(layer_class: type[L
     assert str(plain) == SIGNATURES[layer_class]
 
 
-# --- layers of the reader's own ------------------------------------------------------------------
+# --- custom layers -------------------------------------------------------------------------------
 
 
 class Square(Layer):
-    """All that a layer without parameters needs."""
+    """The minimum for a layer without parameters."""
 
     def forward(self, x: Array) -> Array:
         self.x = x
@@ -391,7 +391,7 @@ class Square(Layer):
 
 
 class Affine(ParameterLayer):
-    """x * gamma + beta, one pair of numbers for each channel: no parameter is called weights."""
+    """x * gamma + beta, one pair for each channel: a layer without `weights`."""
 
     arguments = ("channels",)
 

@@ -1,8 +1,8 @@
 """The loss and its gradient.
 
-Oracles: a case worked by hand, `reference` (loops), central differences by the logits. One of the
-two functions is a mean, the other belongs to the sum; test_network.py shows that a step descends
-the sum.
+Oracles: a case worked by hand, `reference` (loops), central differences with respect to the logits.
+`loss_function` is a mean, `loss_gradient` is that of the sum; test_network.py shows that a step
+descends the sum.
 """
 
 from math import isclose, log
@@ -47,18 +47,18 @@ def test_loss_agrees_with_the_loops(n: int, k: int, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_probabilities_are_clipped_and_the_gradient_is_not(dtype: npt.DTypeLike) -> None:
-    """Also in float32, which has no number between 1 - 6e-8 and 1."""
+    """Also for float32, which has no number between 1 - 6e-8 and 1."""
     certain, wrong, right = (np.array(row, dtype) for row in ([[0, 1]], [[1, 0]], [[0, 1]]))
     # Wrong and certain: -log 1e-15 = 15 log 10. Right and certain: -log(1 - 1e-15) = 1e-15, not 0.
     assert isclose(loss_function(certain, wrong), 15 * log(10), rel_tol=1e-12)
     loss = loss_function(certain, right)
-    assert isclose(loss, 1e-15, rel_tol=0.01)  # to 4 digits, all that 1 - 1e-15 has in float64
+    assert isclose(loss, 1e-15, rel_tol=0.01)  # 1 - 1e-15 in float64 has few digits left
     gradient = loss_gradient(certain, wrong)
     assert (gradient.tolist(), gradient.dtype) == ([[-1, 1]], dtype)
 
 
 def test_gradient_is_that_of_the_sum_by_the_logits() -> None:
-    """Central differences of N * loss through the softmax: not of the mean, not by y_pred."""
+    """Central differences of N * loss through the softmax, not of the mean, not by y_pred."""
     logits = np.random.default_rng(1).standard_normal((4, 5))
     y_true = np.eye(5)[[0, 3, 3, 1]]
     gradient = loss_gradient(reference.softmax(logits), y_true)

@@ -1,7 +1,7 @@
-"""`python -m handcnn`, run as a learner runs it, and the programs while they load their libraries.
+"""`python -m handcnn`, and all programs while they load their libraries.
 
-Oracles: the exit code, and what must be on the screen; a layer broken on purpose, which the program
-has to notice; Python's own audit events, which tell when a library is about to be imported.
+Oracles: the exit code and the expected output; a layer broken on purpose, which the program must
+detect; Python's audit events, which show when a library is about to be imported.
 """
 
 import os
@@ -42,7 +42,7 @@ def test_what_a_learner_sees() -> None:
     )
     assert [number for number, _, _ in images] == ["1", "2"]
     for _, guess, label in images:
-        assert 8 < float(label) <= float(guess) < 12  # it knows nothing yet
+        assert 8 < float(label) <= float(guess) < 12  # untrained
 
     lines = re.findall(r"(layer\d\.\w+) +([\d,]+) .* (\d\.\de-\d+) +(\w+)\n", done.stdout)
     assert {name: numbers for name, numbers, _, _ in lines} == NUMBERS
@@ -77,7 +77,7 @@ def test_a_broken_layer_is_shown_and_fails(
         (
             "> /dev/full",
             1,
-            "handcnn: the output: No space left on device; make room on the disk\n",
+            "handcnn: the output: No space left on device; free some disk space\n",
         ),
         (
             "--wrong",
@@ -88,7 +88,7 @@ def test_a_broken_layer_is_shown_and_fails(
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_without_a_screen_and_with_other_options(arguments: str, code: int, complaint: str) -> None:
-    """Seen to fail in tracebacks and in two lines of argparse."""
+    """Once failed with tracebacks and with two lines from argparse."""
     command = ["sh", "-c", f'exec "$0" -m handcnn {arguments}', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", complaint)
@@ -111,7 +111,7 @@ sys.addaudithook(listen)
 def test_ctrl_c_while_a_program_loads_its_libraries(
     tmp_path: Path, program: str, module: str
 ) -> None:
-    """Seen to fail: 13 to 35 lines of traceback."""
+    """Once failed with 13 to 35 lines of traceback."""
     (tmp_path / "sitecustomize.py").write_text(LISTENER)
     root = Path(__file__).parents[1]
     done = subprocess.run(

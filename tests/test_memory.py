@@ -1,4 +1,4 @@
-"""Whether freed memory stays with the process. The oracle is the system's count of page faults."""
+"""Freed memory stays in the process. The oracle is the system's count of page faults."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Ten times 16 MB in eight arrays, which are freed together: 40,000 pages of 4 KB.
+# Ten times, allocate 16 MB in eight arrays and free them together: 40,000 pages of 4 KB.
 PROGRAM = """
 from contextlib import nullcontext
 from resource import RUSAGE_SELF, getrusage
@@ -33,5 +33,5 @@ def page_faults(block: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide themselves")
 def test_a_step_finds_the_memory_of_the_step_before() -> None:
-    assert page_faults("nullcontext()") > 10_000  # or the other number would say nothing
+    assert page_faults("nullcontext()") > 10_000  # otherwise the other count would prove nothing
     assert page_faults("use_threads(2)") < 1000

@@ -1,8 +1,8 @@
-"""What the mathematics says when something does not fit: every message, whole, in one place.
+"""All messages of the layers, the network and the loss, compared whole, in one place.
 
-Oracle: the sentence itself. It names the layer, what was expected, what came, and how to mend it.
-One mistake can be made by way of several calls, and all of them must say the same. What is said of
-a training that diverges is in test_training.py.
+Oracle: the sentence itself. It names the layer, what was expected, what came, and the fix. The same
+mistake can be made in several calls, which must all give the same message. test_training.py tests
+the messages of a training that diverges.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ Call = Callable[[], object]
 
 
 def said(*calls: Call, error: type[Exception] = ValueError) -> str:
-    """Return the one message with which all these calls are refused."""
+    """Return the message that all these calls raise."""
     (message,) = {refused(call, error) for call in calls}
     return message
 
@@ -44,7 +44,7 @@ def said(*calls: Call, error: type[Exception] = ValueError) -> str:
 # --- shapes --------------------------------------------------------------------------------------
 
 ONE, THREE, DENSE = Conv2D(1, 32, 3), Conv2D(3, 8, 5), HiddenLayer(40, 3)
-OTHER_SIZE = "build the layer for the size of its input, or give inputs of the size of the layer"
+OTHER_SIZE = "set input_size to the size of one input, or change the input"
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ OTHER_SIZE = "build the layer for the size of its input, or give inputs of the s
         (ONE, (9, 784), "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)"),
         (THREE, (64, 2352), "reshape flat images with x.reshape(-1, 3, H, W)"),
         (THREE, (3, 28, 28), "add the batch axis with x[None]"),
-        (THREE, (9, 28, 28), "the second axis must hold the channels, of which there are 3"),
+        (THREE, (9, 28, 28), "the second axis, the channels, must have size 3"),
         (THREE, (9, 28, 28, 3), "move the channels to the front with x.transpose(0, 3, 1, 2)"),
-        (THREE, (9, 1, 28, 28), "the second axis must hold the channels, of which there are 3"),
-        (THREE, (7,), "the second axis must hold the channels, of which there are 3"),
+        (THREE, (9, 1, 28, 28), "the second axis, the channels, must have size 3"),
+        (THREE, (7,), "the second axis, the channels, must have size 3"),
         (DENSE, (2, 2, 4, 6), OTHER_SIZE),
         (DENSE, (2, 5, 8), "flatten it with x.reshape(len(x), 40)"),
         (OutputLayer(40, 3), (40,), "add the batch axis with x[None]"),
@@ -152,7 +152,7 @@ def test_dout_of_a_wrong_shape(layer: Layer, x_shape: Shape, expected: Shape) ->
     ],
 )
 def test_labels_that_do_not_fit(function: Callable[..., object], y_pred: Any, y_true: Any) -> None:
-    """Some of these would broadcast into a number that looks like a loss."""
+    """Some of these would broadcast to a number that looks like a loss."""
     assert said(lambda: function(np.ones(y_pred), np.ones(y_true))) == (
         f"{function.__name__} expects y_pred and one-hot y_true of the same shape (N, K), "
         f"got {y_pred} and {y_true}; make labels one-hot with numpy.eye(K)[labels]"
@@ -161,10 +161,12 @@ def test_labels_that_do_not_fit(function: Callable[..., object], y_pred: Any, y_
 
 @pytest.mark.parametrize("shape", [(9, 3), (7, 3), (8, 2), (8, 1), (3,)])
 def test_a_gradient_of_another_shape(shape: Shape) -> None:
-    """Also where NumPy would broadcast it."""
+    """Including shapes that NumPy would broadcast."""
     a: Array = np.zeros((8, 3))
     message = said(lambda: sgd_update(a, np.ones(shape), 1.0))
-    assert message == f"the gradient of a parameter (8, 3) has {shape}"
+    assert message == (
+        f"sgd_update expects a gradient of the parameter's shape (8, 3), got {shape}"
+    )
     assert not a.any()
 
 
@@ -214,9 +216,9 @@ def test_parameters_that_do_not_fit(array: Array, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layer1.bias": None}, "missing or too many: layer1.bias"),
-        ({"layer9.gamma": np.zeros(3)}, "missing or too many: layer9.gamma"),
-        ({"bias": np.zeros(3), "layer2.bias": None}, "missing or too many: bias, layer2.bias"),
+        ({"layer1.bias": None}, "missing or unexpected: layer1.bias"),
+        ({"layer9.gamma": np.zeros(3)}, "missing or unexpected: layer9.gamma"),
+        ({"bias": np.zeros(3), "layer2.bias": None}, "missing or unexpected: bias, layer2.bias"),
     ],
 )
 def test_names_of_parameters(change: Mapping[str, Array | None], message: str) -> None:
@@ -242,7 +244,7 @@ MAKE: dict[str, Callable[..., ParameterLayer]] = {
 def test_dtypes_in_which_no_layer_computes(layer: str, dtype: npt.DTypeLike) -> None:
     assert said(lambda: MAKE[layer](dtype=dtype)) == (
         f"{layer} expects dtype float32 or float64, got {np.dtype(dtype)}; "
-        "leave dtype out for float32"
+        "omit dtype to get float32"
     )
 
 
@@ -290,14 +292,14 @@ NO_PARAMETERS = "Network expects at least one layer with parameters, got "
         (
             [TWICE, InputLayer(), TWICE],
             None,
-            "Network expects layers that are all different objects, got Conv2D(1 -> 1, 3x3) twice; "
-            "build a second one",
+            "Network expects distinct layer objects, got Conv2D(1 -> 1, 3x3) twice; "
+            "create a second one",
         ),
         (
             [Conv2D(3, 2, 3)],
             (1, 28, 28),
             "Conv2D(3 -> 2, 3x3) expects x of shape (N, 3, H, W), got (N, 1, 28, 28); "
-            "the second axis must hold the channels, of which there are 3",
+            "the second axis, the channels, must have size 3",
         ),
         (
             [Conv2D(1, 2, 3), HiddenLayer(50, 4)],
@@ -354,7 +356,7 @@ def test_calls_out_of_order(name: str) -> None:
 
 
 def test_gradient_checks_in_float32() -> None:
-    """Also where only one layer of several is in float32."""
+    """Even if only one of several layers is in float32."""
     net = filled_network([HiddenLayer(6, 4, dtype=np.float64), OutputLayer(4, 3)])
     rng, x, y = np.random.default_rng(0), np.zeros((2, 6)), np.eye(3)[:2]
     assert said(lambda: check_gradients(net, x, y, rng)) == (

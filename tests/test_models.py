@@ -1,7 +1,7 @@
-"""Networks by name, and the recipes that train them. What is documented is in test_network.py.
+"""Named networks and their recipes. test_network.py tests the documented network.
 
-Oracles: shapes and numbers of parameters counted by hand; finite differences; the variance that He
-et al. derive, within the error of a sample; the options of train.py.
+Oracles: shapes and parameters counted by hand; finite differences; the variance derived by He et
+al., within the sampling error; the options of train.py.
 """
 
 from dataclasses import asdict, fields, replace
@@ -22,7 +22,7 @@ from handcnn.types import Array, Shape
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 pooled_networks = pytest.mark.parametrize("name", ["lenet", "deep"])
-SMALLEST = {"documented": 1, "lenet": 16, "deep": 8}  # pixels a side that leave one at the end
+SMALLEST = {"documented": 1, "lenet": 16, "deep": 8}  # sides that leave one pixel at the end
 
 
 def made(name: str, shape: Shape = (1, 17, 20), classes: int = 3, **extras: object) -> Network:
@@ -91,7 +91,7 @@ def test_images_that_are_too_small(name: str, message: str) -> None:
 
 @pooled_networks
 def test_every_gradient_agrees_with_finite_differences(name: str) -> None:
-    """On small images, or a step of 1e-6 would carry one of many numbers across a kink."""
+    """On small images; otherwise a step of 1e-6 would move one of many numbers across a kink."""
     shape = 2, SMALLEST[name] + 1, SMALLEST[name]
     net, (x, y) = made(name, shape, dtype=np.float64), batch(3, shape)
     for check in check_gradients(net, x, y, np.random.default_rng(0)):
@@ -165,10 +165,10 @@ def test_predictions_of_any_number_of_images(name: str, n: int) -> None:
 
 
 def variances(name: str, networks: int) -> list[tuple[float, float]]:
-    """Return for every layer the variance of its initial weights, times its inputs, and its error.
+    """Return for every layer the variance of its initial weights times its inputs, and the error.
 
-    The inputs of a unit are all the numbers that go into one number of the output. The variance of
-    n normal numbers has a standard error of sqrt(2/n) of itself.
+    The inputs of a unit are all numbers that contribute to one number of the output. The relative
+    standard error of the variance of n normal numbers is sqrt(2/n).
     """
     found = []
     nets = [NETWORKS[name](rng=np.random.default_rng(seed)) for seed in range(networks)]
@@ -186,7 +186,7 @@ def variances(name: str, networks: int) -> list[tuple[float, float]]:
 
 @pooled_networks
 def test_initial_weights_have_the_variance_of_he(name: str) -> None:
-    """2 / inputs, within 4 standard errors: 2 to 7 per cent. Without the 2 it is 50 off."""
+    """2 / inputs, within 4 standard errors (2 to 7 %). Without the 2 it would be 50 % off."""
     for variance, error in variances(name, networks=40):
         assert abs(variance / 2 - 1) < 4 * error < 0.08
 
@@ -200,7 +200,7 @@ def test_initial_weights_of_the_documented_network_are_the_documented_ones() -> 
 @every_network
 def test_the_same_generator_gives_the_same_network(name: str) -> None:
     compare(made(name).parameters(), made(name).parameters(), rounding=0)
-    others = NETWORKS[name](input_shape=(1, 17, 20), classes=3)  # from a generator of its own
+    others = NETWORKS[name](input_shape=(1, 17, 20), classes=3)  # with its own random generator
     assert (
         others.parameters()["layer1.weights"] != made(name).parameters()["layer1.weights"]
     ).all()
@@ -215,7 +215,7 @@ def options(*words: str) -> Options:
 
 @every_network
 def test_a_recipe_can_be_typed(name: str) -> None:
-    """So it is complete and every value of it is one that train.py accepts."""
+    """It is complete, and train.py accepts each of its values."""
     typed = [(flag(option), str(value)) for option, value in asdict(RECIPES[name]).items()]
     words = [word for pair in typed for word in pair]
     assert options("--network", name) == options(*words, "--network", name)

@@ -1,4 +1,4 @@
-"""The network: its passes, predictions, names and table. What it says is in test_messages.py.
+"""The network: its passes, predictions, names and table. test_messages.py tests its messages.
 
 Oracles: `reference` (loops) for outputs, gradients and several training steps; layers called one
 by one; central differences; counting by hand.
@@ -46,7 +46,7 @@ F64 = np.float64
 @settings(max_examples=50)
 @given(geometries(largest=6))
 def test_training_agrees_with_the_loops(geometry: Geometry) -> None:
-    """For three steps on changing batches."""
+    """Three steps on different batches."""
     net = network(geometry)
     for step in range(3):
         x, y = batch(geometry, seed=step)
@@ -57,7 +57,7 @@ def test_training_agrees_with_the_loops(geometry: Geometry) -> None:
 
 
 def test_documented_code_runs_unchanged() -> None:
-    """The documented training loop over a plain list of layers, against the loops."""
+    """The documented training loop over a list of layers, compared with the loops."""
     net, losses = network(), []
     layers = net.layers
     x, y = batch()
@@ -79,7 +79,7 @@ def test_documented_code_runs_unchanged() -> None:
 
 
 def test_changes_from_outside_are_seen_by_the_next_call() -> None:
-    """Parameters and gradients, edited and replaced; and learning rates."""
+    """Edited and replaced parameters and gradients, and learning rates."""
     net, (x, y), rates = network(), batch(), (0.5, 0.25, 0.0)
     literal_step(net, x, y)
     for layer in trained(net):
@@ -94,7 +94,7 @@ def test_changes_from_outside_are_seen_by_the_next_call() -> None:
         layer.dweights[...] = 2.0
         layer.dbias = np.full_like(layer.bias, 3.0)
         layer.learning_rate = rate
-    for _ in range(2):  # as often as one likes
+    for _ in range(2):  # repeatedly
         before = copies(net.parameters())
         net.update_params()
         for i, rate in enumerate(rates, start=1):
@@ -127,7 +127,7 @@ def test_other_networks(layers: list[Layer]) -> None:
 
 
 def test_a_first_layer_with_a_backward_of_its_own_is_asked() -> None:
-    """Although nobody needs its dx."""
+    """Although its dx is not needed."""
 
     class Clipped(Conv2D):
         def backward(self, dout: Array) -> Array:
@@ -141,7 +141,7 @@ def test_a_first_layer_with_a_backward_of_its_own_is_asked() -> None:
 
 
 def test_a_network_descends_the_sum_of_the_losses() -> None:
-    """Loss is the mean, gradient that of the sum: a small step lowers N * loss by rate * |g|^2."""
+    """The gradient is that of the sum: a small step lowers N * loss by rate * |g|^2."""
     net, (x, y) = network(), batch(SMALL._replace(n=6))
     for layer in trained(net):
         layer.learning_rate = 1e-7
@@ -152,7 +152,7 @@ def test_a_network_descends_the_sum_of_the_losses() -> None:
 
 
 def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
-    """Calls are counted, not seconds. Seen to fail: every pair of layers was compared."""
+    """It counts calls, not seconds. Once failed: every pair of layers was compared."""
 
     def calls(count: int) -> int:
         layers = [*(InputLayer() for _ in range(count)), OutputLayer(4, 3)]
@@ -172,7 +172,7 @@ def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
 def test_a_read_only_parameter_is_refused_before_anything_changes(
     name: str, is_fused: bool
 ) -> None:
-    """Seen to fail: the fused step had updated half of the parameters by then."""
+    """Once failed: the fused step had already updated half of the parameters."""
     net, (x, y) = network(), batch(SMALL.fusable if is_fused else SMALL)
     net.backward(loss_gradient(net.forward(x), y))
     array = net.parameters()[name]
@@ -190,12 +190,12 @@ def test_a_read_only_parameter_is_refused_before_anything_changes(
 
 
 def test_documented_network() -> None:
-    """Its learning rates, initial weights and generators are in test_models.py."""
+    """test_models.py tests its learning rates, initial weights and random generators."""
     net = documented_network(rng=np.random.default_rng(0))
     assert (net.layers[1].config()["stride"], net.layers[1].config()["padding"]) == (1, 1)
     assert {array.dtype.name for array in net.parameters().values()} == {"float32"}
     y_pred = net.forward(np.zeros((2, 1, 28, 28), np.float32))
-    np.testing.assert_allclose(y_pred, 0.1, atol=1e-3)  # it knows nothing yet
+    np.testing.assert_allclose(y_pred, 0.1, atol=1e-3)  # untrained
     # 32*1*3*3 + 32 = 320; 25088*64 + 64 = 1,605,696; 64*10 + 10 = 650
     assert str(net) == (
         "layer                     output           parameters\n"
@@ -221,7 +221,7 @@ def test_without_an_input_shape_the_table_says_so() -> None:
 @pytest.mark.parametrize("n", [0, 1, 10, 63, 64, 65, 600])
 @pytest.mark.parametrize("hidden", [HiddenLayer, type("NeverFused", (HiddenLayer,), {})])
 def test_predictions_of_any_number_of_images(n: int, hidden: type[HiddenLayer]) -> None:
-    """Of the network as it is then. Larger numbers are in test_fused.py."""
+    """With the current parameters. test_fused.py tests larger numbers of images."""
     net, (x, _) = network(hidden=hidden), batch(SMALL._replace(n=n))
     for parameter in (np.zeros(1), *net.parameters().values()):
         parameter[0] += 0.1
@@ -240,7 +240,7 @@ def test_an_input_with_nan_has_no_class() -> None:
     assert np.isnan(probabilities).any(axis=1).tolist() == [False, True]
     assert refused(lambda: net.predict(x)) == (
         "predict finds no class for input 1: its probabilities are NaN; "
-        "look for NaN and very large numbers in it and in the parameters"
+        "check it and the parameters for NaN and very large numbers"
     )
 
 

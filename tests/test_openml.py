@@ -1,12 +1,11 @@
-"""MNIST over a real network connection, through every fault of the line, the server and the disk.
+"""MNIST over a real network connection, with faults of the network, the server and the disk.
 
-The child process of these tests is the real one, but for the addresses it asks and the limits it
-sets: `fetch_locally`.
+The child process is the real one, except for its URLs and time limits: see `fetch_locally`.
 
-The oracle is what the little server of `openml_server` was given to serve, and the sentence that a
-user should read. Its content is 784 pixels wide like MNIST but has 36 rows and three classes, so
-`SMALL` takes the place of the published facts. A server that drips or stalls never comes to an
-end: these tests end only because the client gives up.
+The oracles are the data served by `openml_server` and the sentence that a user should read. The
+data have 784 pixels per row like MNIST, but 36 rows and three classes, so `SMALL` replaces the
+published facts. A server that drips or stalls never finishes: these tests end only because the
+client gives up.
 """
 
 import gzip
@@ -48,7 +47,7 @@ SMALL = replace(
         "labels": hashlib.sha256(LABELS.tobytes()).hexdigest(),
     },
 )
-# Short only for what is going to be slow, so that a busy machine cannot spoil a test.
+# Only the limits under test are short, so that a busy machine cannot break a test.
 SHORT = {
     ("list", "drip"): "fetch.ANSWERS = 0.3",
     ("list", "slow header"): "fetch.ANSWERS = 0.3",
@@ -59,14 +58,14 @@ SHORT = {
 
 
 class Machine:
-    """A user's machine: its folders, what was said on the screen, and starting the program."""
+    """A user's machine: its folders, the messages shown, and a start of the program."""
 
     def __init__(self, folder: Path) -> None:
         self.home, self.cache = folder / "home", folder / "cache"
         self.said: list[str] = []
 
     def start(self, known: Known = SMALL) -> None:
-        """Load MNIST and compare it with what the server was given."""
+        """Load MNIST and compare it with the data of the server."""
         self.said.clear()
         images, labels, _ = load_published(known, self.home, self.cache, self.said.append)
         assert images.dtype == labels.dtype == np.uint8
@@ -74,7 +73,7 @@ class Machine:
         np.testing.assert_array_equal(labels, LABELS)
 
     def fails(self, known: Known = SMALL) -> str:
-        """Start, which must fail, and return the one sentence."""
+        """Start the program, which must fail; return its message."""
         with pytest.raises(HandcnnError) as caught:
             self.start(known)
         assert "\n" not in str(caught.value)
@@ -95,12 +94,12 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Path | None]:
-    """Return where a server listens that forks for every fetch; None where nothing can."""
+    """Return the socket of a server that forks for every fetch; None if forks are not possible."""
     if not hasattr(os, "fork"):
         yield None
         return
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "s"  # a socket's path must be short
+        path = Path(folder) / "s"  # socket paths must be short
         command = [sys.executable, "-I", FETCH_LOCALLY, "--serve", str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
@@ -121,7 +120,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
 
 @pytest.fixture
 def set_up(server: OpenML, forks: Path | None, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """Return a function that has every fetch ask the server, after some Python code."""
+    """Return a function that makes every fetch use the server, after running some Python code."""
     return lambda setup: monkeypatch.setattr("data.openml.PROGRAM", server.program(setup, forks))
 
 
@@ -157,34 +156,36 @@ def test_data_home_of_scikit_learn_is_honoured(
 FAULTS = [
     ("list", "404", "{host} answered 404 Not Found to {url}"),
     ("list", "500", "{host} answered 500 Internal Server Error to {url}"),
-    ("list", "drop", "{host} broke off the connection for {url}"),
-    ("list", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
+    ("list", "drop", "{host} closed the connection for {url}"),
+    ("list", "html", "the response of {host} to {url} is not JSON (a log-in page, perhaps?)"),
     (
         "list",
         "other json",
-        "what {host} sent for {url} is not MNIST as OpenML sends it (KeyError: 'data')",
+        "the response of {host} to {url} is not MNIST as OpenML sends it (KeyError: 'data')",
     ),
-    ("list", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("list", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("list", "drip", "{host} did not send all of {url} within 0.3 s"),
     ("list", "slow header", "{host} did not send all of {url} within 0.3 s"),
-    ("list", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+    ("list", "stall", "{host} sent nothing for 0.3 s while sending {url}"),
     ("description", "500", "{host} answered 500 Internal Server Error to {url}"),
     (
         "description",
         "wrong md5",
-        "what {host} sent for {data} is damaged: its md5 is not the one that OpenML names for it",
+        "the response of {host} to {data} is damaged: "
+        "its MD5 is not the one that OpenML gives for it",
     ),
-    ("features", "html", "what {host} sent for {url} is no JSON (a log-in page, perhaps?)"),
-    ("qualities", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("features", "html", "the response of {host} to {url} is not JSON (a log-in page, perhaps?)"),
+    ("qualities", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("data", "404", "{host} answered 404 Not Found to {url}"),
     (
         "data",
         "html",
-        "what {host} sent for {url} is damaged: its md5 is not the one that OpenML names for it",
+        "the response of {host} to {url} is damaged: "
+        "its MD5 is not the one that OpenML gives for it",
     ),
-    ("data", "truncated", "what {host} sent for {url} is incomplete or damaged"),
+    ("data", "truncated", "the response of {host} to {url} is incomplete or damaged"),
     ("data", "drip", "{host} did not send all of {url} within 0.3 s"),
-    ("data", "stall", "{host} fell silent for 0.3 s while sending {url}"),
+    ("data", "stall", "{host} sent nothing for 0.3 s while sending {url}"),
 ]
 
 
@@ -225,8 +226,8 @@ OUTSIDE = [
     (
         "too little memory, and the system kills",
         "fetch.as_bytes = lambda *_: fetch.os.kill(fetch.os.getpid(), 9)",
-        "the process that fetches and parses MNIST was ended, perhaps for lack of memory: it takes "
-        "about 1 GB",
+        "the process that fetches and parses MNIST was killed, perhaps because memory ran out: it "
+        "needs about 1 GB",
     ),
 ]
 
@@ -247,7 +248,7 @@ def test_fault_of_this_machine(
 def test_whoever_ends_the_download_leaves_no_orphan_and_no_half_file(
     machine: Machine, server: OpenML, name: str
 ) -> None:
-    """The server sees the connection of the child process end with its parent."""
+    """The server sees the connection of the child process close when the parent ends."""
     number = getattr(signal, name)
     server.faults["data"] = "drip"
     program = f"""
@@ -271,12 +272,12 @@ sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, prin
     files = machine.files(machine.home)
     if number == signal.SIGINT:
         assert (process.returncode, err, files) == (130, b"program: interrupted\n", [])
-    else:  # the parent could do nothing more, and the complete answers stay
+    else:  # the parent could not clean up, and the complete responses stay
         assert (process.returncode, err, files) == (-number, b"", ["1.gz", *["554.gz"] * 3])
 
 
 class Screen(io.StringIO):
-    """A terminal; once it has shown some bytes, the server goes on."""
+    """A terminal; once it has shown some bytes, the server continues."""
 
     def __init__(self, server: OpenML) -> None:
         super().__init__()
@@ -300,7 +301,7 @@ def test_the_download_can_be_watched(
     monkeypatch.setattr("sys.stderr", screen)
     fetch(SMALL, machine.home, lambda *_: None, machine.said.append)
     assert server.go_on.is_set()
-    assert screen.getvalue().endswith("\r")  # the bar is gone
+    assert screen.getvalue().endswith("\r")  # the bar was removed
 
 
 def test_without_a_terminal_there_are_plain_lines(
@@ -314,7 +315,7 @@ WRONG = [
     (
         "a row is missing",
         (PIXELS[1:], LABELS[1:]),
-        "is not MNIST: MNIST has 36 images of 28x28 and as many labels, here are images of "
+        "is not MNIST: MNIST has 36 images of 28x28 and as many labels, but found images of "
         "shape (35, 28, 28) and labels of shape (35,)",
     ),
     (
@@ -353,7 +354,9 @@ def test_data_that_is_not_mnist_is_not_kept(
 ) -> None:
     right, server.arff = server.arff, arff(*content)
     message = machine.fails()
-    assert message.startswith(f"what {server.host} sent for {server.address('data')} {sentence}")
+    assert message.startswith(
+        f"the response of {server.host} to {server.address('data')} {sentence}"
+    )
     assert machine.files(machine.home) == machine.files(machine.cache) == []
     server.arff = right
     machine.start()
@@ -383,8 +386,8 @@ SPOILT = [
         "it is incomplete or damaged (Compressed file ended before the end-of-stream marker was "
         "reached)",
     ),
-    (spoil_pixels, "its md5 is not the one that OpenML names for it"),
-    (spoil_answer, "it is incomplete or not what OpenML answers"),
+    (spoil_pixels, "its MD5 is not the one that OpenML gives for it"),
+    (spoil_answer, "it is incomplete or not a response of OpenML"),
 ]
 
 
@@ -443,8 +446,8 @@ def test_damaged_download_that_cannot_be_quarantined_is_named(
     file = spoil_pixels(machine)
     (file.with_name(file.name + ".bad") / "in the way").mkdir(parents=True)
     assert machine.fails() == (
-        f"{file} in scikit-learn's download cache cannot be used (its md5 is not the one that "
-        "OpenML names for it) and could not be quarantined (Is a directory); delete it and start "
+        f"{file} in scikit-learn's download cache cannot be used (its MD5 is not the one that "
+        "OpenML gives for it) and could not be quarantined (Is a directory); delete it and start "
         "again"
     )
 
@@ -485,7 +488,7 @@ BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other classes": (
         lambda cache: fill(cache, PIXELS, np.full(36, 2, np.uint8)),
         "{path} cannot be used: the images per class in the training part are 0 0 24, "
-        f"those of MNIST {' '.join(map(str, SMALL.train_counts))}",
+        f"but those of MNIST are {' '.join(map(str, SMALL.train_counts))}",
     ),
     "an unknown class": (
         lambda cache: fill(
@@ -495,11 +498,11 @@ BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other pixels": (
         lambda cache: fill(cache, PIXELS[::-1], LABELS),
-        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+        "{path} cannot be used: its pixels or labels have changed since it was written (SHA-256)",
     ),
     "no hash": (
         lambda cache: fill(cache, PIXELS, LABELS, sha256=None),
-        "{path} cannot be used: its pixels or labels are not those once written to it (SHA-256)",
+        "{path} cannot be used: its pixels or labels have changed since it was written (SHA-256)",
     ),
 }
 
@@ -516,7 +519,7 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
     machine.start()
     assert machine.said[0].startswith(sentence.format(path=path))
     assert machine.said[0].endswith(
-        "; it is quarantined as mnist.npz.bad, and MNIST is fetched once again"
+        "; it is quarantined as mnist.npz.bad, and MNIST is fetched again"
     )
     assert (machine.cache / "mnist.npz.bad").read_bytes() == content
     machine.start()
@@ -527,7 +530,7 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
 def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Seen to fail: what may not be read was taken for damaged, and quarantined."""
+    """Once failed: an unreadable file was taken for damaged and quarantined."""
     machine.start()
     path = machine.cache / FILE
     message = f"cannot read {path}: Input/output error"
@@ -550,7 +553,7 @@ def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
 
 
 def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
-    """Bytes changed, cut off or doubled: what is read is the original, or nothing is."""
+    """Bytes are changed, cut off or doubled. The result is the original or an error."""
     fill(tmp_path, PIXELS, LABELS)
     path = tmp_path / FILE
     original = path.read_bytes()
@@ -575,7 +578,7 @@ def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
             np.testing.assert_array_equal(found.labels, LABELS)
-    assert len(refusals) > 900  # what lies between the entries may change unseen
+    assert len(refusals) > 900  # bytes between the entries may change unnoticed
     assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
 
 
@@ -585,7 +588,7 @@ def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
     other = replace(SMALL, sha256={**SMALL.sha256, "images": "0" * 64})
     warning = (
         "warning: the SHA-256 of the images differs from that of the published MNIST (rows and "
-        "class counts agree); what was used is in the run's record"
+        "class counts agree); run.json records the one used"
     )
     machine.start(other)
     assert machine.said[2:] == [warning]
@@ -599,7 +602,7 @@ def test_fast_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> 
     machine.start()
     shown = machine.home.with_name("a\\n\\x1b") / FILE
     assert machine.said[2:] == [
-        f"the fast cache {shown} cannot be written (File exists): training goes on "
+        f"the fast cache {shown} cannot be written (File exists): training continues "
         "from memory, and the next start will parse MNIST again"
     ]
 
@@ -617,13 +620,13 @@ def test_auto_goes_on_with_the_digits_and_shouts(
     assert warning.isascii()
     assert max(map(len, warning.splitlines())) == 78
     text = " ".join(warning.replace("*", " ").split())
-    assert text.startswith(f"WARNING: THIS IS NOT MNIST MNIST could not be had: {cause}. Training")
+    assert text.startswith(f"WARNING: THIS IS NOT MNIST MNIST is not available: {cause}. Training")
     with pytest.raises(HandcnnError) as caught:
         load_dataset("mnist", say=machine.said.append, **places)
     assert str(caught.value) == (
-        f"MNIST could not be had: {cause}. To get MNIST, connect to the network and start again, "
-        "or point --data-home (or SCIKIT_LEARN_DATA) at a folder where scikit-learn has already "
-        "put it. Or train on the small set that is always there: --dataset digits."
+        f"MNIST is not available: {cause}. To get MNIST, connect to the network and start again, "
+        "or point --data-home (or SCIKIT_LEARN_DATA) at a folder that already holds "
+        "scikit-learn's copy of it. Or train on the bundled set: --dataset digits."
     )
 
 
@@ -648,7 +651,7 @@ ABOUT: Any = ("name", "title", "source", "classes", "openml")
 def test_every_data_set_of_openml_by_name(
     machine: Machine, forks: Path | None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """With few images and no known pixels, it is fetched by its own name, checked and cached."""
+    """With few images and no known hash, each is fetched by its name, checked and cached."""
     known = replace(SMALL, **{key: getattr(CATALOGUE[name], key) for key in ABOUT}, sha256={})
     monkeypatch.setitem(CATALOGUE, name, known)
     with serving(PIXELS, LABELS, known) as server:
@@ -673,8 +676,8 @@ def test_parts_divided_in_another_way_where_the_order_is_not_known(
     known = replace(SMALL, sha256={})
     load_published(known, machine.home, machine.cache, machine.said.append)
     assert machine.said[2:] == [
-        "warning: the last 12 images are not those that were published to test MNIST (all class "
-        "counts agree); they test here, too"
+        "warning: the last 12 images are not those published to test MNIST (all class "
+        "counts agree); they are used for the test anyway"
     ]
     known = replace(known, train_counts=known.test_counts, test_counts=known.train_counts)
     machine.said.clear()

@@ -1,7 +1,7 @@
-"""Bad options: one sentence, exit code 2, before anything has happened.
+"""Bad options: one sentence and exit code 2, before anything else happens.
 
 Oracle: the sentence itself, which names the option, the value and what is allowed; and the file
-system, where nothing may have appeared.
+system, in which nothing may be created.
 """
 
 import subprocess
@@ -23,11 +23,11 @@ NOT_WHOLE = [*NO_NUMBERS, "0.5", "1.0", "1e3", "-1e5", "+5"]
 TO_A_MILLION = {"is not a whole number from 1 to 1,000,000": ["0", "-1", "1000001", *NOT_WHOLE]}
 NO_FOLDER = {
     "is not a folder": ["", "FILE"],
-    "is not a path to use: Not a directory": ["FILE/below"],
-    "is not a path to use: File name too long": [LONG],
-    "is not a path to use: ": [NUL],
+    "cannot be used as a path: Not a directory": ["FILE/below"],
+    "cannot be used as a path: File name too long": [LONG],
+    "cannot be used as a path: ": [NUL],
 }
-# What is said to be allowed, and the values that are not.
+# For each option: the expected message, and the values that cause it.
 BAD: dict[str, dict[str, list[str]]] = {
     "--epochs": {"is not a whole number from 1 to 10,000": ["0", "-1", "10001", *NOT_WHOLE]},
     "--batch-size": TO_A_MILLION,
@@ -47,7 +47,7 @@ BAD: dict[str, dict[str, list[str]]] = {
         "is not a number above 0 and at most 100": ["0", "-1", "100.01", "1e400", *NO_NUMBERS]
     },
     "--dataset": {
-        f"is not one of {NAMES}, and no file or folder": [
+        f"is not one of {NAMES}, nor a file or folder": [
             *("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
         ]
     },
@@ -72,8 +72,8 @@ COMMAND_LINES: dict[str, list[str]] = {
         "--limit 55001 --dataset mnist",
     ],
     "train.py: --name: not allowed with argument --resume": ["--resume latest --name new"],
-    "train.py: --output-dir: 'two' cannot be given with --resume one/run, which stays where it is; "
-    "it goes with --resume latest only": ["--resume one/run --output-dir two"],
+    "train.py: --output-dir: 'two' cannot be combined with --resume one/run, which stays where it "
+    "is; use it only with --resume latest": ["--resume one/run --output-dir two"],
     "train.py: unrecognized arguments: --epoch 3": ["--epoch 3"],  # no abbreviations
     "train.py: unrecognized arguments: 3": ["3"],
     "train.py: unrecognized arguments: \\x1b[2J": ["\x1b[2J"],
@@ -83,20 +83,18 @@ COMMAND_LINES: dict[str, list[str]] = {
     "predict.py: the following arguments are required: picture": [""],
     "predict.py: --weights: '.' is not a file": ["a.png --weights ."],
     "predict.py: --weights: '' is not a file": ["a.png --weights="],
-    "predict.py: --weights: 'FILE/w.npz' is not a path to use: Not a directory": [
+    "predict.py: --weights: 'FILE/w.npz' cannot be used as a path: Not a directory": [
         "a.png --weights FILE/w.npz"
     ],
-    "predict.py: --weights: 'none/w.npz' is not a file in a folder that exists": [
+    "predict.py: --weights: 'none/w.npz' is not in an existing folder": [
         "a.png --weights none/w.npz"
     ],
     "predict.py: --show: '' is not a file": ["a.png --show="],
     "predict.py: --show: '.' is not a file": ["a.png --show ."],
-    "predict.py: --show: 'none/s.png' is not a file in a folder that exists": [
-        "a.png --show none/s.png"
-    ],
+    "predict.py: --show: 'none/s.png' is not in an existing folder": ["a.png --show none/s.png"],
     "predict.py: --show: 'TEXT' is a file that is not a PNG": ["a.png --show TEXT"],
-    "predict.py: --show: 'a.png' would overwrite what is to be read": ["a.png --show ./a.png"],
-    "predict.py: --show: 'w.npz' would overwrite what is to be read": [
+    "predict.py: --show: 'a.png' would overwrite an input file": ["a.png --show ./a.png"],
+    "predict.py: --show: 'w.npz' would overwrite an input file": [
         "a.png --show w.npz --weights w.npz"
     ],
     "predict.py: unrecognized arguments: --shown s.png": ["a.png --shown s.png"],
@@ -111,7 +109,7 @@ def complaint(
 ) -> Complaint:
     """Return a function that runs a program in a folder of two files and returns its one line."""
     monkeypatch.chdir(tmp_path)
-    for program in (train.train, predict.predict):  # a value that slips through is not tried out
+    for program in (train.train, predict.predict):  # never runs, even for accepted values
         monkeypatch.setattr(program.__module__ + "." + program.__name__, None)
     (tmp_path / "FILE").write_bytes(b"")
     (tmp_path / "TEXT").write_bytes(b"not a PNG")
@@ -137,7 +135,7 @@ def test_bad_values_of_train(complaint: Complaint, option: str) -> None:
                 if len(value) < 300 and value != NUL:
                     expected = f"train.py: {option}: {value!r} {allowed}; see train.py --help\n"
                     assert line == expected
-                else:  # a very long value is not shown as a whole
+                else:  # a very long value is shortened
                     assert line.startswith(f"train.py: {option}: {repr(value)[:50]}")
                     assert allowed in line
                     assert line.endswith("; see train.py --help\n")
@@ -163,7 +161,7 @@ def test_a_path_too_long_and_one_of_two_lines(complaint: Complaint) -> None:
     for option in ("--weights", "--show"):
         line = complaint(predict.main, "a.png", option, LONG)
         assert line.startswith(f"predict.py: {option}: 'aaaa")
-        assert "is not a path to use: File name too long" in line
+        assert "cannot be used as a path: File name too long" in line
     assert complaint(train.main, "two\nlines") == (
         "train.py: unrecognized arguments: two lines; see train.py --help\n"
     )

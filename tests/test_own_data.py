@@ -1,8 +1,7 @@
-"""One's own images, by path: what is read is what was written, and what cannot be used is named.
+"""Users' own images: they are read as written, and errors name what cannot be used.
 
-Oracles: NumPy's own savez and the IDX header packed by hand write the files; a fuzzed file is read
-as the original or refused in one line; the pictures of a folder are compared with predict.py's
-preparation of each.
+Oracles: files written with NumPy's savez, and IDX headers packed by hand; a fuzzed file must read
+as the original or be refused in one line; pictures in a folder must match predict.py's preparation.
 """
 
 import gzip
@@ -40,7 +39,7 @@ def labels(count: int, classes: int = 3) -> np.ndarray:
 
 
 def keras(path: Path, **changes: Any) -> Arrays:
-    """Write a Keras .npz of three classes, with arrays changed, or left out where None."""
+    """Write a Keras .npz of three classes, with arrays changed, or left out if None."""
     arrays = {
         "x_train": images(24),
         "y_train": labels(24),
@@ -60,7 +59,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def idx_files(folder: Path, **changes: Any) -> dict[str, np.ndarray]:
-    """Write the four files, the training part gzipped; `changes` are their bytes, None for none."""
+    """Write the four files, training part gzipped; `changes` replaces bytes, None omits a file."""
     folder.mkdir()
     arrays = {
         "train-images-idx3-ubyte.gz": images(24),
@@ -93,7 +92,7 @@ def load(path: Path, **options: Any) -> tuple[Dataset, list[str]]:
 
 
 def rows(dataset: Dataset) -> list[tuple[bytes, int]]:
-    """Return the images that train and validate, with their labels, in some order."""
+    """Return the training and validation images with their labels, in any order."""
     parts = (dataset.train, dataset.validation)
     return sorted((i.tobytes(), int(n)) for part in parts for i, n in zip(*part, strict=True))
 
@@ -146,8 +145,8 @@ def test_pictures(tmp_path: Path) -> None:
     found, said = load(tmp_path / "set")
     assert found.class_names == ["cross", "plus"]
     assert said == [
-        f"{tmp_path / 'set'} has no test part: 2 images drawn at random are kept for the test, "
-        "14 are left"
+        f"{tmp_path / 'set'} has no test part: 2 images drawn at random are held out for the test, "
+        "14 remain"
     ]
     assert found.record["sizes"] == {"train": 12, "validation": 2, "test": 2}
     parts = rows(found) + [(i.tobytes(), int(n)) for i, n in zip(*found.test, strict=True)]
@@ -174,8 +173,8 @@ def test_what_is_split_off_is_always_the_same(tmp_path: Path) -> None:
     )
     first, said = load(tmp_path / "own.npz", seed=1)
     assert said == [
-        f"{tmp_path / 'own.npz'} has no test part: 10 images drawn at random are kept for the "
-        "test, 50 are left"
+        f"{tmp_path / 'own.npz'} has no test part: 10 images drawn at random are held out for the "
+        "test, 50 remain"
     ]
     second, _ = load(tmp_path / "own.npz", seed=2)
     np.testing.assert_array_equal(first.test.images, second.test.images)
@@ -207,40 +206,40 @@ def test_the_name_is_plain_and_no_other_one(tmp_path: Path, stem: str, name: str
 KERAS: dict[str, tuple[Arrays, str]] = {
     "no labels": (
         {"y_train": None},
-        " holds no y_train; Keras's layout is x_train, y_train, x_test, y_test",
+        " holds no y_train; the Keras layout is x_train, y_train, x_test, y_test",
     ),
     "nothing": (
         dict.fromkeys(("x_train", "y_train", "x_test", "y_test")),
-        " holds no x_train and no y_train; Keras's layout is x_train, y_train, x_test, y_test",
+        " holds no x_train and no y_train; the Keras layout is x_train, y_train, x_test, y_test",
     ),
     "half a test part": (
         {"x_test": None},
-        " holds no x_test; Keras's layout is x_train, y_train, x_test, y_test",
+        " holds no x_test; the Keras layout is x_train, y_train, x_test, y_test",
     ),
     "fractions": (
         {"x_train": images(24) / 255},
-        ": x_train holds float64; grey values must be bytes (uint8) from 0 to 255, dark as 0: "
+        ": x_train holds float64; grey values must be bytes (uint8) from 0 to 255, black as 0: "
         "multiply fractions by 255 and convert",
     ),
     "larger images": (
         {"x_test": images(9, 32, 32)},
-        ": x_test has shape (9, 32, 32); images must be 28x28, (N, 28, 28): scale them, or give "
-        "them as pictures in a folder for each class, which are prepared here",
+        ": x_test has shape (9, 32, 32); images must be 28x28, (N, 28, 28): scale them, or save "
+        "them as pictures in a subfolder for each class, which are scaled automatically",
     ),
     "colours": (
         {"x_train": images(24, 28, 28, 3)},
         ": x_train has shape (24, 28, 28, 3); images must be 28x28, (N, 28, 28): scale them, or "
-        "give them as pictures in a folder for each class, which are prepared here",
+        "save them as pictures in a subfolder for each class, which are scaled automatically",
     ),
     "no images": (
         {"x_train": images(0)},
-        ": x_train has shape (0, 28, 28); images must be 28x28, (N, 28, 28): scale them, or give "
-        "them as pictures in a folder for each class, which are prepared here",
+        ": x_train has shape (0, 28, 28); images must be 28x28, (N, 28, 28): scale them, or save "
+        "them as pictures in a subfolder for each class, which are scaled automatically",
     ),
     "a number for an array": (
         {"x_train": np.uint8(3)},
-        ": x_train has shape (); images must be 28x28, (N, 28, 28): scale them, or give them as "
-        "pictures in a folder for each class, which are prepared here",
+        ": x_train has shape (); images must be 28x28, (N, 28, 28): scale them, or save them as "
+        "pictures in a subfolder for each class, which are scaled automatically",
     ),
     "labels that are no whole numbers": (
         {"y_train": labels(24) + 0.5},
@@ -256,20 +255,21 @@ KERAS: dict[str, tuple[Arrays, str]] = {
     ),
     "fewer labels": (
         {"y_train": labels(23)},
-        ": x_train holds 24 images, but {path}: y_train 23 labels; there must be one for each",
+        ": x_train holds 24 images, but {path}: y_train 23 labels; there must be one label per "
+        "image",
     ),
     "labels below zero": (
         {"y_train": labels(24) - 1},
-        ": y_train holds labels from -1 to 1; number the classes from 0, up to 99",
+        ": y_train holds labels from -1 to 1; number the classes from 0, at most to 99",
     ),
     "very large labels": (
         {"y_train": labels(24) * 1000},
-        ": y_train holds labels from 0 to 2000; number the classes from 0, up to 99",
+        ": y_train holds labels from 0 to 2000; number the classes from 0, at most to 99",
     ),
     "a class without images": (
         {"y_train": labels(24) * 2},
-        ": no training image has the label 1, but the largest is 4; number the classes without a "
-        "gap",
+        ": no training image has the label 1, but the largest is 4; number the classes without "
+        "gaps",
     ),
     "an unknown class in the test": (
         {"y_test": labels(9, 5)},
@@ -277,15 +277,15 @@ KERAS: dict[str, tuple[Arrays, str]] = {
     ),
     "one class": (
         {"y_train": labels(24) * 0},
-        " holds 24 training images of 1 classes; at least 10 of 2 are needed",
+        " holds 24 training images of 1 classes; at least 10 images of 2 classes are needed",
     ),
     "few images": (
         {"x_train": images(6), "y_train": labels(6)},
-        " holds 6 training images of 3 classes; at least 10 of 2 are needed",
+        " holds 6 training images of 3 classes; at least 10 images of 2 classes are needed",
     ),
     "pickled labels": (
         {"y_train": np.array([{}] * 24)},
-        ": y_train is pickled, and that is never loaded; save plain numbers",
+        ": y_train is pickled, which is never loaded; save plain numbers",
     ),
 }
 
@@ -308,40 +308,42 @@ IDX: dict[str, tuple[dict[str, Any], str]] = {
     "cut short": (
         {"t10k_images": idx(images(9))[:-5]},
         "{path}/t10k-images-idx3-ubyte does not hold what its header says: 7,056 bytes for an "
-        "array of shape (9, 28, 28), but only 7,051; get it once more",
+        "array of shape (9, 28, 28), but only 7,051; get it again",
     ),
     "more than it says": (
         {"t10k_labels": idx(labels(9)) + b"\0"},
         "{path}/t10k-labels-idx1-ubyte does not hold what its header says: 9 bytes for an array of "
-        "shape (9,), but more; get it once more",
+        "shape (9,), but more; get it again",
     ),
     "a header alone": (
         {"train_images": idx(images(24))[:16]},
         "{path}/train-images-idx3-ubyte.gz does not hold what its header says: 18,816 bytes for an "
-        "array of shape (24, 28, 28), but only 0; get it once more",
+        "array of shape (24, 28, 28), but only 0; get it again",
     ),
     "half a header": (
         {"train_images": idx(images(24))[:13]},
-        "{path}/train-images-idx3-ubyte.gz is cut short in its header; get it once more",
+        "{path}/train-images-idx3-ubyte.gz has an incomplete header; get it again",
     ),
     "a header that claims everything": (
         {"train_images": struct.pack(">HBBIII", 0, 8, 3, 2**32 - 1, 28, 28)},
         "{path}/train-images-idx3-ubyte.gz claims an array of shape (4294967295, 28, 28), more "
-        "than the gigabyte that is read",
+        "than the limit of 1 GB",
     ),
     "floats": (
         {"train_images": struct.pack(">HBBIII", 0, 13, 3, 24, 28, 28)},
-        "{path}/train-images-idx3-ubyte.gz is no IDX file of images or labels in unsigned bytes",
+        "{path}/train-images-idx3-ubyte.gz is not an IDX file of images or labels in unsigned "
+        "bytes",
     ),
     "empty": (
         {"train_labels": b""},
-        "{path}/train-labels-idx1-ubyte.gz is no IDX file of images or labels in unsigned bytes",
+        "{path}/train-labels-idx1-ubyte.gz is not an IDX file of images or labels in unsigned "
+        "bytes",
     ),
     "other sizes": (
         {"train_images": idx(images(24, 28, 27))},
         "{path}/train-images-idx3-ubyte.gz has shape (24, 28, 27); images must be 28x28, "
-        "(N, 28, 28): scale them, or give them as pictures in a folder for each class, which are "
-        "prepared here",
+        "(N, 28, 28): scale them, or save them as pictures in a subfolder for each class, which "
+        "are scaled automatically",
     ),
     "no labels": (
         {"train_labels": None},
@@ -351,7 +353,7 @@ IDX: dict[str, tuple[dict[str, Any], str]] = {
     "a class without images": (
         {"train_labels": idx(labels(24) * 2)},
         "{path}: no training image has the label 1, but the largest is 4; number the classes "
-        "without a gap",
+        "without gaps",
     ),
 }
 
@@ -369,7 +371,7 @@ def test_a_gzipped_idx_file_cut_short(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     assert refusal(tmp_path / "set") == (
         f"{file} is incomplete or damaged (Compressed file ended before the end-of-stream marker "
-        "was reached); get it once more"
+        "was reached); get it again"
     )
 
 
@@ -393,17 +395,16 @@ def empty_parts(folder: Path) -> None:
 
 
 FOLDERS: list[tuple[Callable[[Path], object], str]] = [
-    (no_class, "{path}/c holds no pictures; put some in, or remove the folder"),
+    (no_class, "{path}/c holds no pictures; add some or remove the folder"),
     (one_class, f"{{path}} holds no data set; {FORMS}"),
-    (other_classes, "{path}: train and test have other classes; give both the same folders"),
+    (other_classes, "{path}: train and test have different classes; give both the same folders"),
     (
         empty_parts,
-        "{path}/train holds 0 folders; there must be one of pictures for each class, and at most "
-        "100",
+        "{path}/train holds 0 folders; there must be 1 to 100, one of pictures for each class",
     ),
     (Path.mkdir, f"{{path}} holds no data set; {FORMS}"),
     (lambda path: None, f"{{path}} does not exist; {FORMS}"),
-    (lambda path: path.write_text("x"), f"{{path}} is no data set; {FORMS}"),
+    (lambda path: path.write_text("x"), f"{{path}} is not a data set; {FORMS}"),
 ]
 
 
@@ -425,9 +426,7 @@ def test_unreadable_pictures_are_listed_together(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(HandcnnError) as caught:
         load_dataset(str(folder), say=said.append)
-    assert str(caught.value) == (
-        f"4 of 15 pictures in {folder} cannot be used; mend or remove them"
-    )
+    assert str(caught.value) == (f"4 of 15 pictures in {folder} cannot be used; fix or remove them")
     named = [message.removeprefix(f"{folder}/").replace(":", " ").split()[0] for message in said]
     assert named == ["a/Thumbs.db", "a/deeper", "b/00.png", "b/white.png"]
 
@@ -436,8 +435,8 @@ def test_too_many_classes(tmp_path: Path) -> None:
     for number in range(101):
         (tmp_path / "set" / f"{number:03}").mkdir(parents=True)
     assert refusal(tmp_path / "set") == (
-        f"{tmp_path / 'set'} holds 101 folders; there must be one of pictures for each class, and "
-        "at most 100"
+        f"{tmp_path / 'set'} holds 101 folders; there must be 1 to 100, one of pictures for each "
+        "class"
     )
 
 
@@ -502,7 +501,7 @@ def damages(draw: st.DrawFn) -> Damage:
             return content[:first] + bytes([content[first] ^ byte]) + content[first + 1 :]
         if kind == "cut":
             return content[:first]
-        middle = content[first:last] * 2 if kind == "double" else b""  # or left out
+        middle = content[first:last] * 2 if kind == "double" else b""  # otherwise left out
         return content[:first] + middle + content[last:]
 
     return damage
@@ -515,7 +514,7 @@ damaged = given(st.lists(damages(), min_size=1, max_size=3), st.booleans())
 def read_damaged(
     read: Callable[[Path], Any], path: Path, content: bytes, damages: list[Damage]
 ) -> tuple[bytes, Any]:
-    """Return what the damage has made of a file, and what is read of it; None if it is refused."""
+    """Return the damaged file, and the data read from it, or None if it is refused."""
     for damage in damages:
         content = damage(content)
     path.write_bytes(content)
@@ -533,7 +532,7 @@ def read_damaged(
 def test_a_damaged_idx_file_is_what_its_header_says_or_refused(
     tmp_path: Path, damages: list[Damage], zip_it: bool
 ) -> None:
-    """A gzipped one has a checksum, too."""
+    """A gzipped file also has a checksum."""
     original = gzip.compress(idx(IMAGES), mtime=0) if zip_it else idx(IMAGES)
     content, found = read_damaged(read_idx, tmp_path / "images", original, damages)
     if found is not None and zip_it:

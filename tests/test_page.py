@@ -1,7 +1,7 @@
-"""What the page shows of a picture: the answer, every layer's output, and why.
+"""What the page shows for a picture: the answer, the output of every layer, and why.
 
-Oracles: central differences of a logit in float64; the layers' own forward passes, one after the
-other; a network without biases, whose logits are the sums of the votes; matplotlib's colours.
+Oracles: central differences of a logit in float64; the layers' forward passes, one by one; a
+network without biases, whose logits are the sums of the votes; matplotlib's colours.
 """
 
 import base64
@@ -54,7 +54,7 @@ def pooled_network(dtype: Any = np.float64, side: int = 28) -> Network:
 
 
 def logits(net: Network, x: Array) -> Array:
-    """Return z of the output layer, (N, K), by the layers before it and a plain product."""
+    """Return z of the output layer, (N, K), from the layers before it and a plain product."""
     *layers, last = (copy.copy(layer) for layer in net.layers)
     for layer in layers:
         x = layer.forward(x)
@@ -84,7 +84,7 @@ def numbers(text: str, dtype: Any = np.int8) -> Array:
 
 
 def scaled(values: Array, axis: tuple[int, ...]) -> Array:
-    """Return the values as shares of the largest along some axes, times 127."""
+    """Return the values divided by the largest along some axes, times 127."""
     shares: Array = values / np.abs(values).max(axis, keepdims=True)
     return 127 * shares
 
@@ -147,13 +147,13 @@ def test_several_digits_in_one_picture_are_pointed_out() -> None:
     both = picture(np.hstack([seven(), seven()]))
     assert view.read(net, DIGITS, picture(seven()))["remark"] == ""
     assert view.read(net, DIGITS, both)["remark"] == (
-        "there seem to be several digits, and the network takes them for one; draw one at a time"
+        "there seem to be several digits, and the network reads them as one; draw a single digit"
     )
-    assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # may come in parts
+    assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # letters may consist of parts
 
 
 def test_reading_leaves_the_network_alone() -> None:
-    """It may be waiting for its backward pass."""
+    """The network may be between forward and backward."""
     net = pooled_network()
     x = random((2, 1, 28, 28), 7)
     net.forward(x)
@@ -177,7 +177,7 @@ def test_what_is_known_before_anything_is_drawn() -> None:
         ("OutputLayer(5 → 3)", (3,)),
     ]
     kernels = [layer["kernels"] for layer in about["layers"]]
-    assert kernels[1:] == [None] * 5  # those of the first convolution alone
+    assert kernels[1:] == [None] * 5  # only those of the first convolution
     weights = net.layers[1].parameters()["weights"][:, 0]
     np.testing.assert_allclose(
         numbers(kernels[0]).reshape(4, 3, 3), scaled(weights, (0, 1, 2)), atol=0.5001

@@ -1,8 +1,8 @@
-"""The five pictures of a run.
+"""The five plots of a run.
 
-Oracles: the input itself, read back from the artists of the figure (lines, images, texts) and
-compared with values worked out by hand or by loops; the renderer's own bounding boxes for what is
-clipped or overlaps; Pillow for the files; a second process for what is global.
+Oracles: the input, read back from the artists of the figure (lines, images, texts) and compared
+with values computed by hand or by loops; the renderer's bounding boxes, for clipping and overlap;
+Pillow for the files; a second process for global settings.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ History = list[dict[str, float]]
 
 
 def history_of(epochs: int, *, start: float = 0.7656) -> History:
-    """Return a run as MNIST gives it: a poor first training value, then ever smaller steps."""
+    """Return a history like that of MNIST: a poor first value, then smaller and smaller steps."""
     rng = np.random.default_rng(0)
     return [
         {
@@ -72,7 +72,7 @@ def constant_history(epochs: int, accuracy: float, loss: float) -> History:
 def convolution(
     channels: int = 1, filters: int = 5, kernel: int = 3, stride: int = 1
 ) -> tuple[Network, Conv2D]:
-    """Return a network of one convolution, and the convolution."""
+    """Return a network with one convolution, and that convolution."""
     rng = np.random.default_rng(3)
     conv = Conv2D(channels, filters, kernel, stride, padding=1, rng=rng, dtype=np.float64)
     return Network([InputLayer(), conv], input_shape=(channels, 28, 28)), conv
@@ -83,7 +83,7 @@ def digit() -> Array:
 
 
 def answers(*rows: tuple[int, float], classes: int = 10) -> Array:
-    """Return probabilities from (class, confidence) pairs; the rest is spread evenly."""
+    """Return probabilities for (class, confidence) pairs; the rest is divided evenly."""
     probabilities = np.empty((len(rows), classes))
     for row, (answer, confidence) in zip(probabilities, rows, strict=True):
         row[:] = (1 - confidence) / (classes - 1)
@@ -115,7 +115,7 @@ def all_figures() -> dict[str, Figure]:
 
 
 def texts_of(figure: Figure) -> list[Text]:
-    """Return every text that is drawn: what the axes hold and, if switched on, their labels."""
+    """Return every text that is drawn, including axis labels if they are visible."""
     texts: list[Text] = []
     for axes in figure.axes:
         texts += axes.texts
@@ -157,7 +157,7 @@ def lines(figure: Figure) -> dict[str, Array]:
 
 
 def check_layout(figure: Figure) -> None:
-    """Nothing outside the picture, no text over a text, over an image or over the axes."""
+    """Nothing lies outside the figure; no text overlaps a text, an image or the axes."""
     figure.canvas.draw()
     texts = [(text, text.get_window_extent()) for text in texts_of(figure)]
     images = [image.get_window_extent() for image in images_of(figure)]
@@ -245,7 +245,7 @@ def test_files_are_png_of_the_same_bytes_in_another_process_which_stays_clean(
 
 
 SETTINGS: Any = {
-    "text.usetex": True,  # needs LaTeX, and fails where there is none
+    "text.usetex": True,  # fails without LaTeX
     "font.family": "monospace",
     "savefig.bbox": "tight",
     "figure.autolayout": True,
@@ -258,7 +258,7 @@ SETTINGS: Any = {
 
 
 def test_no_setting_of_matplotlib_changes_a_picture_or_is_changed(tmp_path: Path) -> None:
-    """Seen to fail: a picture had the fonts and margins of its user, or needed LaTeX."""
+    """Once failed: a plot had the user's fonts and margins, or needed LaTeX."""
     for name, figure in all_figures().items():
         plots.save_figure(tmp_path / f"{name}.png", figure)
     with matplotlib.rc_context(SETTINGS):
@@ -278,11 +278,11 @@ def test_every_picture_opens_with_its_title_and_nothing_overlaps() -> None:
         check_layout(figure)
 
 
-# Numbers that no picture can show -----------------------------------------------------------------
+# Numbers that cannot be drawn ---------------------------------------------------------------------
 
 
 def drawn_with(place: str, value: Any) -> Figure:
-    """Return the picture of numbers that are fine but for one."""
+    """Return the figure for valid numbers except one."""
     history, matrix, probabilities = history_of(5), np.eye(3), answers((1, 0.9))
     match place:
         case "test accuracy":
@@ -325,7 +325,7 @@ def drawn_with(place: str, value: Any) -> Figure:
 def test_numbers_that_cannot_be_drawn_are_refused(
     places: str, name: str, allowed: str, value: float, dtype: type
 ) -> None:
-    """In a sentence, and never by a warning of NumPy or an error of matplotlib."""
+    """With a sentence, not with a NumPy warning or a matplotlib error."""
     with np.errstate(over="ignore"):
         number = dtype(value)
     for place in places.split(", "):
@@ -385,6 +385,7 @@ def test_curves_hold_the_history_and_nothing_overlaps(run: str) -> None:
     st.lists(st.tuples(*[st.floats(0, 1)] * 2, *[st.floats(0, 34.5)] * 2), min_size=1, max_size=60),
     st.none() | st.floats(0, 1),
 )
+@settings(max_examples=30)
 def test_the_axes_hold_all_but_the_steep_start(
     rows: list[tuple[float, ...]], test: float | None
 ) -> None:
@@ -423,7 +424,7 @@ def test_the_axes_hold_all_but_the_steep_start(
 def test_a_steep_start_is_left_out_and_said(
     changes: dict[int, float], low: float, high: float, notes: list[str]
 ) -> None:
-    history = history_of(10)  # training: 76.56 % in epoch 1, more than 95 % ever after
+    history = history_of(10)  # training: 76.56 % in epoch 1, then always more than 95 %
     for row, accuracy in changes.items():
         history[row]["accuracy"] = accuracy
     figure = plots.draw_accuracy(history, TITLE)
@@ -482,7 +483,7 @@ def test_confusion_matrix_colours_errors_and_not_the_diagonal() -> None:
     (mesh,) = plots.draw_confusion_matrix(matrix, TITLE).axes[0].collections
     colours = np.asarray(mesh.get_array()).reshape(3, 3, 3)
     diagonal = colours[np.arange(3), np.arange(3)]
-    assert (diagonal == diagonal[0, 0]).all()  # one grey, whatever the count
+    assert (diagonal == diagonal[0, 0]).all()  # the same grey for every count
     assert 0.8 < diagonal[0, 0] < 0.95
     assert (colours[matrix == 0] == 1).all()  # white
     darkness = 1 - colours.mean(axis=-1)
@@ -660,7 +661,7 @@ def pairs(figure: Figure, filters: int) -> list[tuple[Array, Array]]:
 
 
 def check_signs(picture: Array, values: Array, largest: float) -> None:
-    """Check that red prevails where a value is positive, blue where negative; pale ones aside."""
+    """Check that positive values are red and negative ones blue, ignoring pale colours."""
     assert picture.shape == (*values.shape, 3)
     strong = np.abs(values) > 0.02 * largest
     shown = np.sign(picture[..., 0] - picture[..., 2])
@@ -696,13 +697,13 @@ def test_kernels_share_one_scale_and_responses_have_their_own() -> None:
     figure = plots.draw_filters(net, digit(), TITLE)
     (strong, seen), (weak, seen_too) = pairs(figure, 2)
     assert strong[0, 0, 0] > strong[0, 0, 2]  # red, the full colour of the scale
-    assert weak.mean() > 0.75  # a quarter of the scale: pale
-    assert seen.min() == pytest.approx(seen_too.min(), abs=0.15)  # both as dark as they get
+    assert weak.mean() > 0.75  # a quarter of the scale, so pale
+    assert seen.min() == pytest.approx(seen_too.min(), abs=0.15)  # both as dark as possible
     assert {"0.5", f"{MINUS}0.5", MINUS} <= set(said(figure))
 
 
 def test_the_later_layers_have_a_band_each() -> None:
-    """Oracle: each layer's formula, written out, applied to what the layer before must give."""
+    """Oracle: each layer's formula, applied to the expected output of the layer before."""
     rng = np.random.default_rng(4)
     first, second = (Conv2D(c, f, 3, rng=rng, dtype=np.float64) for c, f in ((1, 3), (3, 20)))
     hidden = HiddenLayer(20 * 12 * 12, 100, rng=rng, dtype=np.float64)
@@ -754,7 +755,7 @@ def test_the_later_layers_have_a_band_each() -> None:
 
 
 def many(classes: int = 10, units: int = 300) -> Network:
-    """Return a network with more of everything than fits."""
+    """Return a network with more filters, units and classes than fit."""
     layers = [Conv2D(1, 70, 5, stride=2), Conv2D(70, 40, 5, stride=3), MaxPool2D(3)]
     return Network([*layers, HiddenLayer(40, units), OutputLayer(units, classes)], (1, 28, 28))
 
@@ -778,7 +779,7 @@ def test_networks_of_any_depth_are_legible(
     check_layout(figure)
     assert set(notes) <= set(said(figure))
     heights = sorted(image.get_window_extent().height for image in images_of(figure))
-    assert heights[2] >= 50  # all but the two colour bars
+    assert heights[2] >= 50  # all except the two colour bars
     assert ("32 of 70 are shown" in said(figure)[1]) == ("70" in said(figure)[0])
     width, height = figure.bbox.size
     assert 1000 <= width <= 1430
@@ -831,7 +832,7 @@ def test_a_network_without_convolution_says_so() -> None:
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 16])
 @pytest.mark.parametrize("white", [1.0, np.uint8(255)], ids=["fractions", "bytes"])
 def test_each_image_stands_above_its_distorted_copy(number: int, white: float) -> None:
-    """All in one column of pixels, eight columns a row, in their order."""
+    """Both in one column, eight columns per row, in order."""
     rng = np.random.default_rng(0)
     originals, distorted = rng.integers(0, 2, (2, number, 5, 4), dtype=np.uint8) * white
     figure = plots.draw_distortions(originals, distorted, TITLE)

@@ -1,8 +1,7 @@
-"""ReLU and MaxPool2D: values, gradients, ties, and what the order of the two changes.
+"""ReLU and MaxPool2D: values, gradients, ties, and the effect of their order.
 
 Oracles: `reference`, loops written from the formulas; central differences under a random dout;
-cases worked by hand; PyTorch, where it is installed. What holds for every layer is in
-test_layers.py.
+cases worked by hand; PyTorch, if it is installed. test_layers.py tests what holds for every layer.
 """
 
 import subprocess
@@ -65,7 +64,7 @@ def backward_by_loops(layer: Layer, x: Array, dout: Array) -> Array:
 
 
 def compare_with_loops(layer: Layer, x: Array) -> None:
-    """Values must be equal; gradients of windows that overlap are sums."""
+    """Values must be equal; gradients of overlapping windows are sums."""
     z = layer.forward(x)
     np.testing.assert_array_equal(z, forward_by_loops(layer, x))
     dout = random(z.shape, 4).astype(x.dtype)
@@ -83,7 +82,7 @@ def test_layers_agree_with_the_loops(layer: Layer, shape: Shape, dtype: npt.DTyp
 
 @every_layer
 def test_layers_agree_with_central_differences(layer: Layer, shape: Shape) -> None:
-    """Slopes of sum(output * dout), where no entry is near a kink or a tie."""
+    """Slopes of sum(output * dout), with no entry near a kink or a tie."""
     x = random(shape, 3)
     dout = random(layer.forward(x).shape, 4)
     dx = layer.backward(dout)
@@ -97,7 +96,7 @@ def test_shapes_are_foretold(layer: Layer, shape: Shape) -> None:
 
 
 def test_relu_worked_by_hand() -> None:
-    """At 0 the slope is 0, from either side."""
+    """At 0 and at -0 the slope is 0."""
     layer, x = ReLU(), np.array([[-2.0, 3.0, 0.0], [-0.0, 1e-300, -1e-300]])
     np.testing.assert_array_equal(layer.forward(x), [[0, 3, 0], [0, 1e-300, 0]])
     dout = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -132,9 +131,9 @@ def test_pooling_worked_by_hand() -> None:
 def test_of_a_blank_window_the_first_entry_gets_the_gradient(
     shape: Shape, size: int, stride: int, value: float, dtype: npt.DTypeLike
 ) -> None:
-    """It is all there is to see: an oracle without loops, also where windows overlap.
+    """An oracle without loops, also for overlapping windows.
 
-    Seen to fail where every entry equal to the largest got it, and where the last one did.
+    Fails if every entry equal to the maximum gets the gradient, or if the last one does.
     """
     layer, x = MaxPool2D(size, stride), np.full(shape, value, dtype)
     z = layer.forward(x)
@@ -157,7 +156,7 @@ def test_of_a_blank_window_the_first_entry_gets_the_gradient(
         ([[-0.0, 0.0], [0.0, -0.0]], (0, 0)),
         ([[0.0, -0.0], [-0.0, 0.0]], (0, 0)),
         ([[-1, -0.0], [0.0, -1]], (0, 1)),
-        ([[1, np.nextafter(np.float32(1), np.float32(2))], [1, 1]], (0, 1)),  # no tie at all
+        ([[1, np.nextafter(np.float32(1), np.float32(2))], [1, 1]], (0, 1)),  # no tie
     ],
 )
 def test_exactly_one_of_equal_entries_gets_the_gradient(
@@ -181,7 +180,7 @@ def test_exactly_one_of_equal_entries_gets_the_gradient(
 def test_any_ties_in_any_windows(
     shape: Shape, size: int, stride: int, seed: int, dtype: npt.DTypeLike
 ) -> None:
-    """Of images with three values. All that is sent back arrives, once."""
+    """With images of only three values. Every gradient arrives exactly once."""
     x = np.random.default_rng(seed).integers(-1, 2, shape).astype(dtype)
     x[x == 0] *= np.where(random(x[x == 0].shape, seed) > 0, 1, -1)  # zeros of both signs
     layer = MaxPool2D(size, stride)
@@ -190,7 +189,7 @@ def test_any_ties_in_any_windows(
     assert layer.backward(dout).sum() == dout.size
 
 
-# --- the two in either order ---------------------------------------------------------------------
+# --- both orders ---------------------------------------------------------------------------------
 
 
 @every_dtype
@@ -198,11 +197,11 @@ def test_any_ties_in_any_windows(
 def test_pooling_before_relu_is_relu_before_pooling(
     shape: Shape, size: int, stride: int, dtype: npt.DTypeLike
 ) -> None:
-    """Equal are the values, and equal is what arrives at x, also where entries are equal.
+    """The values are equal, and so are the gradients with respect to x, even with ties.
 
-    If the largest entry of a window is above 0, it is the same entry before and after ReLU. If not,
-    nothing gets through: the mask stops it at once; or all entries of the window are 0 after ReLU,
-    the first one gets it, and the mask stops it there. So only the array in between differs.
+    If the maximum of a window is above 0, it is the same entry before and after ReLU. If not, the
+    gradient is 0 in both orders: either the mask stops it at once, or all entries of the window are
+    0 after ReLU, the first one gets the gradient, and the mask stops it there.
     """
     x = np.random.default_rng(1).integers(-2, 2, shape).astype(dtype)
     x[x == 0] *= np.where(random(x[x == 0].shape, 2) > 0, 1, -1)
@@ -237,13 +236,13 @@ np.savez(sys.argv[1], **results)
 
 
 def test_pytorch_agrees(tmp_path: Path) -> None:
-    """On numbers that all differ and on numbers most of which are equal."""
+    """For numbers that all differ, and for numbers that are mostly equal."""
     if not has_pytorch():
         pytest.skip("PyTorch is not installed: pip install -e '.[bench]'")
     inputs: dict[str, Array] = {}
     ours: dict[str, Array] = {}
     for name, (layer, shape) in LAYERS.items():
-        if 0 in shape:  # PyTorch refuses to pool no images
+        if 0 in shape:  # PyTorch refuses to pool zero images
             continue
         ties = np.random.default_rng(1).integers(-1, 2, shape).astype(np.float64)
         for kind, x in (("random", random(shape, 3)), ("ties", ties)):
@@ -255,7 +254,7 @@ def test_pytorch_agrees(tmp_path: Path) -> None:
             ours |= {f"{key}|z": z, f"{key}|dx": layer.backward(dout)}
     file = tmp_path / "arrays.npz"
     np.savez(file, **inputs)  # type: ignore[arg-type]
-    # In a process of its own: these tests must not load PyTorch's threads into the others.
+    # In a separate process, to keep PyTorch's threads out of the other tests.
     subprocess.run([sys.executable, "-c", IN_PYTORCH, str(file)], check=True)
     with np.load(file) as theirs:
         assert set(theirs) == set(ours)

@@ -1,8 +1,7 @@
-"""predict.py as a user runs it: its answers, its sentences, its exit codes.
+"""predict.py as a user runs it: its answers, messages and exit codes.
 
-Oracles: the answer for the same picture given as a file; whole sentences; what a terminal must not
-receive. What is wrong with pictures themselves is in test_pictures.py, with options in
-test_options.py.
+Oracles: the answer for the same picture given as a file; whole sentences; characters that a
+terminal must not receive. test_pictures.py tests bad pictures, test_options.py bad options.
 """
 
 import errno
@@ -35,7 +34,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _warnings_stay_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the program from silencing them, as it does for users."""
+    """Keep the program from silencing warnings, as it does for users."""
     monkeypatch.setattr(sys, "warnoptions", ["error"])
 
 
@@ -47,7 +46,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
 
 
 def answer(out: str) -> str:
-    """Return the digit and the probabilities, without what stands before them."""
+    """Return the digit and the probabilities, without the file name."""
     return out.splitlines()[1].split("  ", 1)[1].strip()
 
 
@@ -88,7 +87,7 @@ def test_standard_input_that_is_no_picture(
 def test_weights_too_large_to_compute_with(
     tmp_path: Path, size: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Finite, so that they load; warnings are errors here."""
+    """They are finite, so they load. Warnings are errors here."""
     net = documented_network(rng=np.random.default_rng(0))
     for array in net.parameters().values():
         array[...] = size
@@ -106,7 +105,7 @@ def test_weights_too_large_to_compute_with(
 def test_text_from_outside_does_not_reach_the_terminal_raw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Escape sequences and line breaks in a picture's name, in the weights and in their name."""
+    """Escape sequences and line breaks in a picture's name, in the weights, in their file name."""
     weights, picture, missing = (tmp_path / f"{n}\x1b[2J\n.x" for n in ("w", "p", "m"))
     net = documented_network(rng=np.random.default_rng(0))
     net.save(weights, dataset="\x1b]0;title\x07\n" + "a" * 10**6, epoch=1, val_accuracy=0.5)
@@ -128,7 +127,7 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
     [
         (
             Network([OutputLayer(5, 3)]),
-            "holds a network for inputs of shape None, pictures of digits need one for (1, 28, 28)",
+            "holds a network for inputs of shape None; pictures of digits need (1, 28, 28)",
         ),
         (
             Network([Conv2D(1, 2, 3)], (1, 28, 28)),
@@ -166,7 +165,7 @@ def test_weights_that_read_no_pictures(
 def test_classes_have_the_names_saved_with_the_weights(
     tmp_path: Path, classes: object, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bias of the output decides the order: the third class, the first, the second."""
+    """The output bias determines the order: the third class, the first, the second."""
     net = documented_network(classes=3, rng=np.random.default_rng(0))
     net.layers[-1].bias[0] = [1, 0, 2]  # type: ignore[attr-defined]
     path = tmp_path / "weights.npz"
@@ -180,7 +179,7 @@ def test_classes_have_the_names_saved_with_the_weights(
 def test_the_sheet_shows_every_picture_and_its_answer(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Oracle: the sheet of the tiles that the lines on the screen describe."""
+    """Oracle: a sheet made of the tiles that the printed lines describe."""
     two, show, expected = (tmp_path / name for name in ("two.png", "show.png", "expected.png"))
     with Image.open(SEVEN) as seven:
         width, height = seven.size
@@ -232,9 +231,9 @@ def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
     show = tmp_path / ("\x1b[2J\n" + "f" * 200) / ("\x1b[2J\n" + "s" * 249)
     show.parent.mkdir()
     for number, advice in (
-        (errno.ENOSPC, "No space left on device; make room on the disk"),
+        (errno.ENOSPC, "No space left on device; free some disk space"),
         (errno.ENAMETOOLONG, "File name too long; choose a shorter name"),
-        (errno.EIO, "Input/output error; see that its folder is there and can be written to"),
+        (errno.EIO, "Input/output error; check that its folder exists and is writable"),
     ):
         fault = OSError(number, os.strerror(number))
         monkeypatch.setattr("os.fsync", Mock(side_effect=fault))
@@ -248,7 +247,7 @@ def test_the_weights_that_are_found_are_not_overwritten(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Seen to fail: a PNG took their place, and the exit code was 0."""
+    """Once failed: a PNG replaced them, and the exit code was 0."""
     monkeypatch.chdir(tmp_path)
     found = Path("outputs", "20240101-000000-digits", "weights.npz")
     found.parent.mkdir(parents=True)
@@ -260,7 +259,7 @@ def test_the_weights_that_are_found_are_not_overwritten(
         f"predict.py: --show: '{found}' is a file that is not a PNG; see predict.py --help\n"
     )
     assert found.read_bytes() == before
-    for _ in range(2):  # a former PNG is replaced
+    for _ in range(2):  # the first PNG is replaced
         assert predict.main([str(SEVEN), "--show", "seen.png"]) == 0
 
 
@@ -268,7 +267,7 @@ def test_the_weights_that_are_found_are_not_overwritten(
 def test_a_circle_of_links_is_a_picture_that_cannot_be_read(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Seen to end in a traceback of Path.resolve."""
+    """Once ended with a traceback from Path.resolve."""
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
     options = ["--weights", str(weights), "--show", str(tmp_path / "seen.png")]
@@ -287,7 +286,7 @@ def test_a_file_whose_name_stands_for_standard_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-").write_bytes(SEVEN.read_bytes())
-    monkeypatch.setattr(sys, "stdin", None)  # nobody may read it
+    monkeypatch.setattr(sys, "stdin", None)  # must not be read
     assert predict.main([str(SEVEN), "--weights", str(weights)]) == 0
     expected = answer(capsys.readouterr().out)
     assert predict.main(["./-", "--weights", str(weights)]) == 0
@@ -300,13 +299,13 @@ def test_a_file_whose_name_stands_for_standard_input(
     [
         ("<&-", "is closed; redirect a picture to it"),
         ("0>file", "cannot be read: Bad file descriptor"),
-        ("non-blocking", "does not wait for a picture; save it in a file first"),
+        ("non-blocking", "is non-blocking; save the picture in a file first"),
     ],
 )
 def test_standard_input_that_cannot_be_read(
     weights: Path, tmp_path: Path, redirection: str, fault: str
 ) -> None:
-    """The other picture is read. Seen to fail in tracebacks, and with a false sentence."""
+    """The other picture is read. Once failed with tracebacks and with a wrong message."""
     program = [sys.executable, str(SEVEN.parents[1] / "predict.py")]
     arguments = [*program, "-", str(SEVEN), "--weights", str(weights)]
     reader, writer = os.pipe()

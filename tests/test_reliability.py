@@ -1,11 +1,11 @@
-"""Whatever happens to a training, nothing is lost, and one sentence says what to do.
+"""Faults during a training: nothing is lost, and one sentence says what to do.
 
-Oracle: one undisturbed training. Every other one is killed, stopped or starved of disk or memory,
-then resumed, and must end with the same bytes in every file. NumPy, csv, json and Pillow judge
-whether a file is complete.
+Oracle: one undisturbed training. Every other training is killed, stopped or short of disk space or
+memory, then resumed, and must end with the same bytes in every file. A file is complete if NumPy,
+csv, json or Pillow can read it.
 
-Most trainings run in forks (see forked.py), where a fault can be placed at an exact spot; some are
-`python train.py` itself. `--kills N` sets how many are killed at random instants.
+Most trainings run in forks (see forked.py), where a fault can be placed at an exact point; some run
+`python train.py`. `--kills N` sets how many are killed at random moments.
 """
 
 import csv
@@ -44,7 +44,7 @@ from handcnn.storage.checkpoints import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
-# A training in which learning rates, distortions and an average of the weights go on step by step.
+# A training with a schedule, distortions and weight averaging, whose state changes at every step.
 LENET = [
     *("--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"),
     *("--epochs", "3", "--schedule", "one-cycle", "--augment", "distort", "--average", "0.9"),
@@ -58,7 +58,7 @@ def forks() -> Iterator[Forks]:
 
 
 class Outputs:
-    """A folder of runs, with one run in it, which has to end as the undisturbed one did."""
+    """An output folder with one run, which must end like the undisturbed one."""
 
     def __init__(
         self, forks: Forks, path: Path, undisturbed: Path, options: list[str] = OPTIONS
@@ -90,7 +90,7 @@ class Outputs:
 
 @pytest.fixture(scope="module")
 def oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Train without a fault; return the folder and how many seconds it took."""
+    """Train without a fault; return the folder and the duration in seconds."""
     path = tmp_path_factory.mktemp("undisturbed")
     outputs = Outputs(forks, path, path)
     result = outputs.start()
@@ -106,7 +106,7 @@ def undisturbed(oracle: tuple[Path, float]) -> Path:
 
 @pytest.fixture(scope="module")
 def lenet_oracle(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Train `LENET` without a fault; return the folder and how many seconds it took."""
+    """Train `LENET` without a fault; return the folder and the duration in seconds."""
     path = tmp_path_factory.mktemp("lenet")
     outputs = Outputs(forks, path, path, LENET)
     result = outputs.start()
@@ -120,7 +120,7 @@ def outputs(forks: Forks, tmp_path: Path, undisturbed: Path) -> Outputs:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file that a user sees."""
+    """Return the contents of every visible file."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
@@ -136,7 +136,7 @@ def assert_equal(folder: Path, undisturbed: Path) -> None:
 
 
 def assert_all_complete(folder: Path) -> None:
-    """Check that each file that is there can be read to its end."""
+    """Check that each existing file can be read to its end."""
     for path in folder.glob("[!.]*"):
         match path.name:
             case "checkpoint.npz":
@@ -184,7 +184,7 @@ def test_killed_at_random_instants(
         left = min(10, kills - done)
         code = -9
         while code == -9:
-            # Short waits are the more frequent, or most kills would hit the end.
+            # Short waits are more frequent; otherwise most kills would hit the end.
             after = seconds * rng.random() ** 2 if left else None
             go_on = outputs.resume if list(outputs.path.glob("*/checkpoint.npz")) else outputs.start
             result = go_on(kill_after=after)
@@ -203,10 +203,10 @@ def test_killed_at_random_instants(
 def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
     forks: Forks, lenet_oracle: tuple[Path, float], tmp_path: Path, name: str
 ) -> None:
-    """Rates, distortions and average go on from the end of the epoch before, to the last bit.
+    """Rates, distortions and average continue from the end of the previous epoch, bit for bit.
 
-    An epoch takes three steps. The signal comes in the middle of the second one, the third time in
-    its validation.
+    An epoch has three steps. The signals come in the middle of the second epoch; the third one
+    comes in its validation.
     """
     outputs = Outputs(forks, tmp_path, lenet_oracle[0], LENET)
     for go_on, number, function in (
@@ -216,19 +216,19 @@ def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
     ):
         stop = f"at_call({number}, {function!r}, lambda: send(signal.{name}))"
         assert go_on(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
-        was_saved = name == "SIGINT" and "evaluate" in function  # a validation is finished
+        was_saved = name == "SIGINT" and "evaluate" in function  # the validation finishes first
         assert outputs.epochs == 1 + was_saved
     outputs.assert_resumes()
 
 
-# Faults at exact spots ---------------------------------------------------------------------------
+# Faults at exact points --------------------------------------------------------------------------
 
 
 class Fault(NamedTuple):
-    """What happens at a call of a function; how the training ends; how many epochs are saved.
+    """A fault at a call of a function, how the training ends, and how many epochs are saved.
 
-    In what it says, {run} stands for the run's folder and {resume} for the command that resumes it.
-    Nothing saved means that no folder is left.
+    In `says`, {run} stands for the run's folder and {resume} for the command that resumes it.
+    If nothing is saved, no folder must be left.
     """
 
     call: int
@@ -245,21 +245,21 @@ CHECKPOINT = "handcnn.app.session.save_checkpoint"
 HISTORY, RECORD = "handcnn.storage.runs.write_history", "handcnn.storage.runs.write_record"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 KILL, TWICE = "send(signal.SIGKILL)", "send(signal.SIGINT, signal.SIGINT)"
-STOPPING = "\nstopping after this step; once more to leave at once\n"
-TOO_LARGE = "File too large; raise the limit on the size of a file (ulimit -f)"
-UNHARMED = "what was saved before is unharmed; go on with: {resume}"
+STOPPING = "\nstopping after this step; press Ctrl-C again to quit now\n"
+TOO_LARGE = "File too large; raise the file size limit (ulimit -f)"
+UNHARMED = "what was saved before is intact; resume with: {resume}"
 NAN = "sys.modules['handcnn.training'].Metrics(float('nan'), 0.1)"
 SIZE_NOW = "next(Path({outputs!r}).glob('*/checkpoint.npz')).stat().st_size"
 
 
 def stopped(name: str, call: int, function: str, epochs: int) -> Fault:
-    """Return the fault in which a signal comes once: the step is ended, and the file written."""
-    says = f"{STOPPING}train.py: stopped by {name}, nothing is lost; go on with: {{resume}}\n"
+    """Return the fault of a single signal: the step finishes, and the file is written."""
+    says = f"{STOPPING}train.py: stopped by {name}; nothing is lost; resume with: {{resume}}\n"
     return Fault(call, function, f"send(signal.{name})", EXIT_CODES[name], says, epochs)
 
 
 def full(call: int, function: str, size: int | str, name: str, epochs: int) -> Fault:
-    """Return the fault in which a file cannot grow as large as it should."""
+    """Return the fault of a file that cannot grow beyond a size."""
     says = f"train.py: {{run}}/{name}: {TOO_LARGE}; {UNHARMED}\n"
     return Fault(call, function, f"limit_files({size})", 1, says, epochs)
 
@@ -283,7 +283,7 @@ FAULTS = {
     **{
         f"{name} while data are loaded": Fault(
             *(1, LOAD, f"send(signal.{name})", code),
-            f"train.py: stopped by {name}, nothing is lost\n",
+            f"train.py: stopped by {name}; nothing is lost\n",
         )
         for name, code in EXIT_CODES.items()
     },
@@ -297,7 +297,10 @@ FAULTS = {
     ),
     "a signal that ended the screen as well": Fault(  # as in python train.py | tee log
         *(2, EVALUATE, "(send(signal.SIGINT), os.dup2(os.open('/dev/full', os.O_WRONLY), 1))"),
-        *(130, f"{STOPPING}train.py: stopped by SIGINT, nothing is lost; go on with: {{resume}}\n"),
+        *(
+            130,
+            f"{STOPPING}train.py: stopped by SIGINT; nothing is lost; resume with: {{resume}}\n",
+        ),
         2,
     ),
     "no space from the start": Fault(
@@ -306,27 +309,27 @@ FAULTS = {
     ),
     "no space for weights": full(3, TRAIN, 1_000_000, "weights.npz", 2),
     "no space for a checkpoint": full(3, TRAIN, 10_000_000, "checkpoint.npz", 2),
-    # which is longer than the one before, by a row of the history
+    # a checkpoint grows by a history row per epoch
     "no space for its end": full(3, TRAIN, SIZE_NOW, "checkpoint.npz", 2),
     "no space for the history": full(4, HISTORY, 100, "history.csv", 3),
     "no space for a picture": full(1, "handcnn.plots.draw_loss", 100, "loss.png", 4),
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
         *(2, EVALUATE, "__import__('shutil').rmtree({outputs!r})", 1),
-        "train.py: {run} has vanished, and with it what was saved there; start a new run\n",
+        "train.py: {run} has disappeared, with everything saved in it; start a new run\n",
     ),
     "out of memory": Fault(
         *(2, TRAIN, "__import__('numpy').empty(10**15)", 1),
-        "train.py: out of memory; close other programs and go on with: {resume}, or start a new "
+        "train.py: out of memory; close other programs and resume with: {resume}, or start a new "
         "run with a --batch-size below 32\n",
         1,
     ),
-    # the last update of an epoch can ruin the network after the last loss was checked
+    # the last update of an epoch comes after the last check of the loss
     "a validation loss that is not finite": Fault(
         *(1, TRAIN, f"replace({EVALUATE!r}, lambda _: lambda *_: ({NAN}, None))", 1),
         "train.py: epoch 1: the validation loss is not finite after the last step, most likely "
-        "because the learning rate is too large; try a tenth of it; {run} keeps the state after "
-        "epoch 0, go on with: {resume} --learning-rate 0.0012\n",
+        "because the learning rate is too large; try a tenth of it; {run} holds the state after "
+        "epoch 0; resume with: {resume} --learning-rate 0.0012\n",
         0,
     ),
 }
@@ -350,7 +353,7 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
 
 
 def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
-    """Its options do not name network, schedule, augmentation and average."""
+    """Its options lack network, schedule, augmentation and average."""
     kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
     assert outputs.start(setup=kill).code == -9
     path = outputs.run / "checkpoint.npz"
@@ -396,7 +399,7 @@ def after_an_epoch(process: subprocess.Popen[str]) -> None:
 
 
 def test_python_train_py_stopped_and_resumed(finished: Path, tmp_path: Path) -> None:
-    """As a user starts it, with pictures as a user sees them."""
+    """As a user starts it, with real plots."""
     with subprocess.Popen(
         command(*OPTIONS, "--output-dir", tmp_path),
         text=True,
@@ -408,7 +411,7 @@ def test_python_train_py_stopped_and_resumed(finished: Path, tmp_path: Path) -> 
         _, err = process.communicate()
     (folder,) = tmp_path.iterdir()
     assert process.returncode == 130
-    assert f"go on with: {resume_command(folder)}\n" in err
+    assert f"resume with: {resume_command(folder)}\n" in err
     again = command("--resume", "latest", "--output-dir", tmp_path)
     assert subprocess.run(again, check=False, capture_output=True).returncode == 0
     assert without_clock(folder) == without_clock(finished)
@@ -418,7 +421,7 @@ def test_python_train_py_stopped_and_resumed(finished: Path, tmp_path: Path) -> 
 
 
 def test_a_run_being_trained_is_not_trained_twice(tmp_path: Path, forks: Forks) -> None:
-    """The lock of a dead process, here ended by SIGKILL, is void."""
+    """A process ended by SIGKILL no longer holds its lock."""
     options = command(*OPTIONS, "--epochs", "1000", "--output-dir", tmp_path)
     with subprocess.Popen(options, text=True, stdout=subprocess.PIPE) as process:
         after_an_epoch(process)
@@ -433,7 +436,7 @@ def test_a_run_being_trained_is_not_trained_twice(tmp_path: Path, forks: Forks) 
 
 @pytest.mark.parametrize("screen", ["/dev/full", "a pipe", "a full disk"])
 def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
-    """What it says while it ends is seen only here."""
+    """Only a real process shows what Python prints while it exits."""
     arguments = command(*OPTIONS, "--output-dir", tmp_path)
     reader, writer = os.pipe()
     match screen:
@@ -441,10 +444,10 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
             if not Path(screen).exists():
                 pytest.skip(f"there is no {screen}")
             os.dup2(os.open(screen, os.O_WRONLY), writer)
-            fault = f"the output: No space left on device; make room on the disk; {UNHARMED}"
+            fault = f"the output: No space left on device; free some disk space; {UNHARMED}"
         case "a pipe":
             os.close(reader)
-            fault = f"nobody reads the output any longer; {UNHARMED}"
+            fault = f"the program that reads the output has quit; {UNHARMED}"
         case _:
             arguments = ["sh", "-c", 'ulimit -f 5000; exec "$@"', "sh", *arguments]  # blocks
             fault = f"{{run}}/checkpoint.npz: {TOO_LARGE}"
@@ -461,7 +464,7 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
 
 
 def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_path: Path) -> None:
-    """Seen to end in a traceback after the whole training, and again at each resume."""
+    """Once ended with a traceback after the whole training, and again at each resume."""
     result = subprocess.run(
         command(*OPTIONS, "--output-dir", tmp_path),
         env=os.environ | {"MPLBACKEND": "bogus"},
@@ -470,8 +473,8 @@ def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_
         check=False,
     )
     (folder,) = tmp_path.iterdir()
-    start = "train.py: the pictures cannot be drawn: Key backend: 'bogus' is not a valid value "
-    end = "; the test result is safe; when matplotlib works here, go on with: "
+    start = "train.py: the plots cannot be drawn: Key backend: 'bogus' is not a valid value "
+    end = "; the test result is saved; once matplotlib works, resume with: "
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(start)
     assert result.stderr.endswith(f"{end}{resume_command(folder)}\n")
@@ -484,7 +487,7 @@ def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_
 
 
 def test_a_progress_bar_that_cannot_be_loaded() -> None:
-    """Seen to end in a traceback of tqdm, which reads its settings as it is loaded."""
+    """Once ended with a traceback from tqdm, which reads its settings when it is imported."""
     program = """
 import sys
 from handcnn.app.command_line import run
@@ -508,7 +511,7 @@ sys.exit(run("train.py", main))
     assert (result.returncode, result.stderr) == (
         1,
         "train.py: the progress bar cannot be loaded: could not convert string to float: 'abc'; "
-        "look for TQDM_ in the environment, or use --quiet\n",
+        "check the TQDM_ variables in the environment, or use --quiet\n",
     )
 
 
@@ -526,7 +529,7 @@ def test_a_library_that_cannot_be_loaded(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_finished_run_in_another_thread_on_a_screen_that_cannot_show_its_name(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python handles signals in the main thread only."""
+    """Python handles signals only in the main thread."""
     shutil.copytree(undisturbed, tmp_path / "größe")
     screen = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, "ascii"))
@@ -542,28 +545,28 @@ def test_a_finished_run_says_so_and_is_left_alone(forks: Forks, undisturbed: Pat
     before = {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
     for option, value, fault in (
         ("--epochs", "4", ""),
-        ("--epochs", "3", f"{undisturbed} has trained 4 epochs, which --epochs 3 cannot undo; "),
+        ("--epochs", "3", f"{undisturbed} has already trained 4 epochs, more than --epochs 3; "),
         ("--target-accuracy", "99.9", " % is below the target of 99.9 %\n"),
     ):
         result = forks.train("--resume", str(undisturbed), option, value)
         assert (result.code, result.err.count("\n")) == ((1, 1) if fault else (0, 0))
         assert fault in result.err
         if option != "--epochs" or not fault:
-            advice = "is finished after 4 epochs; --epochs N with N > 4 goes on"
+            advice = "is finished after 4 epochs; use --epochs N with N > 4 to train further"
             assert result.out == f"{undisturbed} {advice}\n"
     assert {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
 
 
 def test_more_epochs_on_resuming_are_as_good_as_from_the_start(outputs: Outputs) -> None:
     assert outputs.start("--epochs", "2").code == 0
-    # Raised, stopped at once, and resumed without saying the number again.
+    # Raised, stopped at once, and resumed without giving the number again.
     stop = f"at_call(1, {TRAIN!r}, lambda: send(signal.SIGINT))"
     assert outputs.resume("--epochs", "4", setup=stop).code == 130
     outputs.assert_resumes("--dataset", "auto")
 
 
 def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
-    """Otherwise a run that is killed before it draws would seem to be finished."""
+    """Otherwise a run killed before drawing would look finished."""
     assert outputs.start("--epochs", "2").code == 0
     kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
     assert outputs.resume("--epochs", "4", setup=kill).code == -9
@@ -572,7 +575,7 @@ def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None
 
 
 def test_another_learning_rate(outputs: Outputs) -> None:
-    """One is too large, and the former one ends it well; a new one is recorded."""
+    """Too large a rate fails, the old rate finishes the run, and a new rate is recorded."""
     assert outputs.start("--epochs", "2").code == 0
     history = contents(outputs.run)["history.csv"]
     result = outputs.resume("--epochs", "4", "--learning-rate", "1000")
@@ -580,8 +583,8 @@ def test_another_learning_rate(outputs: Outputs) -> None:
     assert re.fullmatch(
         r"train\.py: epoch 3: [\w.]+ is no longer finite at step \d+, most likely because the "
         r"learning rate is too large \(the gradient is a sum over the batch, so larger batches "
-        rf"need smaller rates\); try a tenth of it; {outputs.run} keeps the state after epoch 2, "
-        rf"go on with: {re.escape(resume_command(outputs.run))} --learning-rate 100\n",
+        rf"need smaller rates\); try a tenth of it; {outputs.run} holds the state after epoch 2; "
+        rf"resume with: {re.escape(resume_command(outputs.run))} --learning-rate 100\n",
         result.err,
     )
     assert contents(outputs.run)["history.csv"] == history
@@ -621,16 +624,16 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
 def test_a_disk_that_fills_up_is_given_more_room_and_can_only_be_read(
     small_disk: Callable[[str], None], outputs: Outputs
 ) -> None:
-    """A checkpoint of 12.9 MB beside its successor and 6.4 MB of weights: 28 MB are too little."""
+    """Two checkpoints of 12.9 MB and 6.4 MB of weights do not fit on 28 MB."""
     result = outputs.start()
     unharmed = UNHARMED.format(resume=resume_command(outputs.run))
-    fault = "No space left on device; make room on the disk"
+    fault = "No space left on device; free some disk space"
     assert_says(result, 1, f"{outputs.run}/checkpoint.npz: {fault}; {unharmed}")
     assert_all_complete(outputs.run)
     assert litter(outputs.run) == []
     before = contents(outputs.run)
     small_disk("remount,ro")
-    fault = "Read-only file system; choose a folder that you may write to"
+    fault = "Read-only file system; choose a folder that you can write to"
     assert_says(outputs.resume(), 1, f"{outputs.run}/.lock: {fault}")
     refused = rf"train\.py: {outputs.path}/[\w-]+: {re.escape(fault)}\n"
     assert re.fullmatch(refused, outputs.start().err)
@@ -646,13 +649,13 @@ def test_a_folder_that_may_not_be_written_to(outputs: Outputs) -> None:
         pytest.skip("root may write anywhere")
     result = outputs.start()
     assert result.code == 1
-    advice = "Permission denied; choose a folder that you may write to\n"
+    advice = "Permission denied; choose a folder that you can write to\n"
     assert result.err.endswith(advice)
     outputs.path.chmod(0o700)
     assert list(outputs.path.iterdir()) == []
 
 
-# Checkpoints that are not to be trusted ----------------------------------------------------------
+# Forged checkpoints ------------------------------------------------------------------------------
 
 
 def other_network(state: Checkpoint) -> None:
@@ -689,8 +692,8 @@ FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
     UNUSABLE + "it does not hold the network that train.py trains": [
         other_network,
         option("network", "lenet"),
-        option("average", 0.9),  # where none is kept
-        lambda state: state.average.update(state.net.parameters()),  # nobody asked for it
+        option("average", 0.9),  # but there is no average
+        lambda state: state.average.update(state.net.parameters()),  # but averaging is off
     ],
     UNUSABLE + "its network does not fit the data, images of shape (28, 28) in 10 classes": [
         other_data(classes=3),
@@ -716,8 +719,8 @@ FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
         for name, values in BAD_OPTIONS.items()
     },
     UNUSABLE + "it has format version 2, this handcnn reads 1": [lambda state: None],
-    "{folder} was trained on other digits data than what is there now (their SHA-256 differ); "
-    "bring back the former data or start a new run": [
+    "{folder} was trained on other digits data than those there now (their SHA-256 differ); "
+    "restore the old data or start a new run": [
         lambda state: state.options["sha256"].update(images="0" * 64)
     ],
 }
@@ -745,7 +748,7 @@ def test_a_forged_checkpoint_is_refused(
 
 
 def test_best_weights_too_large_to_compute_with(outputs: Outputs, undisturbed: Path) -> None:
-    """Forged, since no training keeps them: they are finite, and what they compute is not."""
+    """Forged, since no training saves such weights: finite, but their results are not."""
     folder = Path(shutil.copytree(undisturbed, outputs.path / undisturbed.name))
     state = load_checkpoint(folder / "checkpoint.npz")
     state.best = {name: np.full_like(array, 3e38) for name, array in state.best.items()}
@@ -791,7 +794,7 @@ def test_trainings_started_in_the_same_second_get_folders_of_their_own(tmp_path:
 def test_the_newest_run_is_the_last_one_on_any_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen to fail: in Tokyo, local time is ahead, and so was the name of the earlier run."""
+    """Once failed: local time in Tokyo is ahead, so the earlier run had the later name."""
     for zone in ("Asia/Tokyo", "America/New_York"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
@@ -806,7 +809,7 @@ def test_the_newest_run_is_the_last_one_on_any_clock(
 def test_a_run_that_may_not_be_read_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest one belongs to somebody else. Root may read it, so the refusal is staged."""
+    """The newest run belongs to another user. Root could read it, so the refusal is simulated."""
     for name in ("20240101-000000-digits", "20240102-000000-digits"):
         (tmp_path / name).mkdir()
         (tmp_path / name / runs.CHECKPOINT).touch()

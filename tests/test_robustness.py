@@ -1,6 +1,6 @@
-"""Accuracy on images that are moved and turned.
+"""Accuracy on shifted and rotated images.
 
-Oracles: slices of the image for whole pixels, quarter turns, and a network whose answers are known.
+Oracles: slices of the image for whole pixels, quarter turns, and a network with known answers.
 """
 
 from pathlib import Path
@@ -15,13 +15,13 @@ from handcnn import Network, OutputLayer
 
 
 def test_shifts_are_by_whole_pixels_into_all_directions() -> None:
-    """An image with its ink in the middle, so that nothing leaves it."""
+    """The ink is in the middle, so that none is shifted out."""
     x = np.zeros((2, 1, 9, 8), np.float32)
     x[:, :, 2:7, 2:6] = np.random.default_rng(0).random((2, 1, 5, 4))
     for y_, x_ in ((1, 0), (0, -2), (-2, 2)):
         np.testing.assert_array_equal(shifted(y_, x_)(x), np.roll(x, (y_, x_), axis=(2, 3)))
     expected = {
-        "as they are": {(0, 0)},
+        "original": {(0, 0)},
         "1 pixel": {(1, 0), (-1, 0), (0, 1), (0, -1)},
         "2 pixels": {(2, 0), (-2, 0), (0, 2), (0, -2)},
         "2 and 2": {(2, 2), (2, -2), (-2, 2), (-2, -2)},
@@ -55,8 +55,8 @@ def test_rotations_are_in_degrees_around_the_middle() -> None:
 def test_a_row_for_each_file_of_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a network that reads light images as 7 and dark ones as 3, and of its opposite."""
-    labels = np.array([3, 7, 3, 1, 7, 3, 0, 3, 9, 9])  # of the first eight it knows six
+    """One network reads light images as 7 and dark ones as 3; the other does the opposite."""
+    labels = np.array([3, 7, 3, 1, 7, 3, 0, 3, 9, 9])  # six of the first eight are correct
     images = np.zeros((10, 28, 28), np.uint8)
     images[[1, 4], 10:18, 10:18] = 255
     data = {"digits": SimpleNamespace(test=(images, labels))}

@@ -1,7 +1,7 @@
-"""`train_step` and `predict_proba` with the images shared between threads, against literal calls.
+"""`train_step` and `predict_proba` with images split between threads, against literal calls.
 
 Oracle: forward, backward and update_params of the same network, which test_layers.py and
-test_network.py hold against loops. The fixture `parts` shares what is too small to be worth it, and
+test_network.py compare with loops. The fixture `parts` forces even small batches to be split and
 counts the parts, so that no test compares the literal path with itself.
 """
 
@@ -29,7 +29,7 @@ Make = Callable[..., Network]
 
 
 def prepared(net: Network) -> Network:
-    """Return the network with biases that matter and a learning rate of its own for each layer."""
+    """Return the network with nonzero biases and a different learning rate for each layer."""
     trained = [layer for layer in net.layers if isinstance(layer, ParameterLayer)]
     for i, layer in enumerate(trained):
         layer.bias[...] = 0.3 * random(layer.bias.shape, i)
@@ -38,7 +38,7 @@ def prepared(net: Network) -> Network:
 
 
 def pooled(dtype: npt.DTypeLike = np.float64, relu: type[ReLU] = ReLU) -> Network:
-    """Return a network with a layer of every kind; the first has no parameters."""
+    """Return a network with every kind of layer; the first one has no parameters."""
     layers = [
         InputLayer(),
         ReLU(),
@@ -82,7 +82,7 @@ def batch(n: int, seed: int = 1) -> tuple[Array, Array]:
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Share whatever can be shared; return the numbers of parts so far."""
+    """Split even small batches; return a list of the numbers of parts."""
     counts: list[int] = []
 
     def counting(work: Callable[[slice], Any], length: int, multiplications: int) -> list[Any]:
@@ -114,7 +114,7 @@ def test_a_shared_step_is_the_three_calls(parts: list[int], make: Make, count: i
 
 @every_network
 def test_float32_is_as_exact_as_float32_is(parts: list[int], make: Make) -> None:
-    """And nothing becomes float64, although images and labels are."""
+    """Nothing becomes float64, although images and labels are float64."""
     net, by_hand, (x, y) = make(np.float32), make(np.float32), batch(9)
     with use_threads(2):
         y_pred = net.train_step(x, y)
@@ -149,7 +149,7 @@ def test_images_in_another_order_of_memory(parts: list[int]) -> None:
 
 @pytest.mark.parametrize("index", [2, 8])
 def test_a_bias_of_another_dtype_than_the_weights(parts: list[int], index: int) -> None:
-    """It is converted once, before the threads begin, and the converted one is updated."""
+    """It is converted once, before the threads start, and the converted array is updated."""
     ends, (x, y) = [], batch(9)
     for step in (Network.train_step, literal_step):
         net = pooled(np.float32)
@@ -203,11 +203,11 @@ def test_a_step_between_forward_and_backward_does_not_disturb_them(parts: list[i
     assert parts == [2, 2]
 
 
-# --- layers of one's own -------------------------------------------------------------------------
+# --- custom layers -------------------------------------------------------------------------------
 
 
 class Counting(ReLU):
-    """A layer that keeps something of its own from step to step."""
+    """A layer with its own state from step to step."""
 
     def forward(self, x: Array) -> Array:
         self.seen: list[tuple[int, int]] = [*getattr(self, "seen", []), (id(self), len(x))]
@@ -215,7 +215,7 @@ class Counting(ReLU):
 
 
 def test_a_layer_of_ones_own_is_never_copied_nor_its_images_shared(parts: list[int]) -> None:
-    """It might do more than add up gradients: it runs itself, with all images, in this thread."""
+    """It may depend on the whole batch, so it runs itself, with all images, in this thread."""
     net, by_hand, (x, y) = pooled(relu=Counting), pooled(), batch(7)
     layer = net.layers[4]
     assert isinstance(layer, Counting)
@@ -279,7 +279,7 @@ def test_a_step_that_fails_in_any_thread_leaves_the_parameters_alone(
     method: str,
     error: type[BaseException],
 ) -> None:
-    """And the next step is as good as ever."""
+    """The next step works normally."""
     net, by_hand, (x, y) = pooled(), pooled(), batch(6)
     original, here = getattr(Conv2D, method), threading.get_ident()
 

@@ -1,9 +1,9 @@
-"""Networks and checkpoints on disk: what is read is what was written, or a sentence says why not.
+"""Networks and checkpoints on disk: they are read as written, or refused in one sentence.
 
 Oracles: the arrays before they were written; `numpy.load` and `zipfile`, which read the same files
-without handcnn; two files that handcnn 0.1 wrote, in tests/fixtures; and files damaged, forged or
-spliced here in known ways. Each of those must be refused with HandcnnError, in one line that names
-the file, at no cost in memory.
+without handcnn; two files written by handcnn 0.1, in tests/fixtures; and files damaged, forged or
+spliced here in known ways. Each of these must be refused with a HandcnnError, in one line that
+names the file, without using much memory.
 """
 
 import io
@@ -61,7 +61,7 @@ def row(epoch: int, /, **changes: object) -> dict[str, Any]:
 
 def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Checkpoint:
     rng = np.random.default_rng(seed)
-    rng.integers(10, size=3, dtype=np.int32)  # half of a 64-bit number stays in the generator
+    rng.integers(10, size=3, dtype=np.int32)  # leaves half of a 64-bit number in the generator
     return Checkpoint(
         net=network(seed),
         best=network(seed + 100).parameters(),
@@ -78,7 +78,7 @@ def assert_same_network(found: Network, expected: Network) -> None:
     assert [layer.config() for layer in found.layers] == [x.config() for x in expected.layers]
 
 
-# --- what was written is what is read ------------------------------------------------------------
+# --- files are read as written -------------------------------------------------------------------
 
 
 def test_numpy_alone_reads_the_file_under_the_name_that_was_given(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
 def test_a_checkpoint_comes_back_whole(
     tmp_path: Path, dtype: type, epochs: int, has_average: bool
 ) -> None:
-    """With every finite number: what overflows in a product is for those to say who multiply."""
+    """With any finite number; overflow in a product is not the concern of storage."""
     saved = checkpoint(epochs=epochs, has_average=has_average)
     saved.net = network(dtype=dtype)
     trained(saved.net)[1].weights[:] = -np.finfo(dtype).max
@@ -134,9 +134,9 @@ def test_a_checkpoint_comes_back_whole(
     (x, y), best = builders.batch(GEOMETRY), loaded.net.with_parameters(loaded.best)
     with_best = saved.net.with_parameters(saved.best)
     np.testing.assert_array_equal(literal_step(best, x, y), literal_step(with_best, x, y))
-    assert_same_network(best, with_best)  # also trained, bit by bit
+    assert_same_network(best, with_best)  # also after training, bit for bit
     assert (loaded.history, loaded.options) == (saved.history, saved.options)  # to the last digit
-    for bits in (np.int32, np.int64):  # the generator goes on as if nothing had happened
+    for bits in (np.int32, np.int64):  # the generator continues the same sequence
         expected = saved.rng.integers(2**31 - 1, size=5, dtype=bits)
         np.testing.assert_array_equal(loaded.rng.integers(2**31 - 1, size=5, dtype=bits), expected)
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_handcnn_0_1() -> None:
     np.testing.assert_array_equal(drawn, [579362555, 661058651, 87989972])  # as 0.1 drew next
 
 
-# --- what is not written at all ------------------------------------------------------------------
+# --- refused when writing ------------------------------------------------------------------------
 
 
 class OwnLayer(OutputLayer):
@@ -190,18 +190,18 @@ def changed(i: int, weight: float = 0.0, rate: float = 0.0) -> Network:
 NOT_WRITTEN = "{path} was not written: "
 NOT_FINITE = "the array 'layer2.weights' holds values that are not finite (NaN or infinity)"
 NEGATIVE = "HiddenLayer expects learning_rate to be a finite number of at least 0, got {}"
-TAKEN = "Network.save expects another name for the metadata '{}', which the file uses itself"
+TAKEN = "Network.save expects another name for the metadata '{}', which handcnn uses itself"
 UNWRITABLE: dict[str, list[tuple[Network, dict[str, Any]]]] = {
     NOT_WRITTEN + NOT_FINITE: [(changed(1, weight=x), {}) for x in (np.nan, np.inf, -np.inf)],
     NOT_WRITTEN + "its metadata is too long": [(network(), {"note": "x" * 5_000_000})],
     NOT_WRITTEN + NEGATIVE.format("-1e+308"): [(changed(1, rate=-1e308), {})],
     NOT_WRITTEN + NEGATIVE.format("nan"): [(changed(1, rate=np.nan), {})],
-    NOT_WRITTEN + "it has 1,001 layers, 1,000 are allowed": [
+    NOT_WRITTEN + "it has 1,001 layers, at most 1,000 are allowed": [
         (Network([*(InputLayer() for _ in range(1000)), OutputLayer(4, 3)]), {})
     ],
-    "range(0, 3) cannot be kept as JSON": [(network(), {"when": range(3)})],
+    "range(0, 3) cannot be saved as JSON": [(network(), {"when": range(3)})],
     "Network.save expects layers of InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer, "
-    "got OwnLayer(4 -> 3); keep the parameters of other layers with numpy.savez": [
+    "got OwnLayer(4 -> 3); save the parameters of other layers with numpy.savez": [
         (Network([OwnLayer(4, 3)]), {})
     ],
     **{
@@ -251,7 +251,7 @@ def npy(array: Any, allow_pickle: bool = False) -> bytes:
 
 
 def header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
-    """Return an .npy header with any text in it."""
+    """Return an .npy header with this text."""
     return b"\x93NUMPY" + bytes(version) + struct.pack("<H", len(text)) + text.encode("latin-1")
 
 
@@ -264,12 +264,12 @@ def with_entry(name: str, content: bytes) -> Forge:
 
 
 def with_text(content: bytes | str) -> Forge:
-    """Replace the metadata, by bytes or by a text."""
+    """Replace the metadata by bytes or by a text."""
     return with_entry("metadata.npy", content if isinstance(content, bytes) else npy(content))
 
 
 def kernels(content: Any) -> Forge:
-    """Replace the array of layer1.weights, by bytes or by another array."""
+    """Replace the array of layer1.weights by bytes or by another array."""
     return with_entry(KERNELS, content if isinstance(content, bytes) else npy(content))
 
 
@@ -307,14 +307,14 @@ def patched(offset: int, form: str, value: int) -> Forge:
 
 
 def shifted(valid: bytes) -> bytes:
-    """Return the file with a central directory that claims to lie further back than it does."""
+    """Return the file with a central directory that claims a wrong, later position."""
     content, end = bytearray(valid), valid.rindex(b"PK\x05\x06")
     struct.pack_into("<I", content, end + 16, end)
     return bytes(content)
 
 
 def doubled(valid: bytes) -> bytes:
-    """Return the file with an entry twice; the name is changed after zipping, unnoticed."""
+    """Return the file with an entry twice; the name is changed after zipping."""
     entries = unzipped(valid)
     content = zipped({**entries, "layer9.weights.npy": entries[KERNELS]})
     return content.replace(b"layer9.weights.npy", KERNELS.encode())
@@ -328,7 +328,7 @@ def flipped(valid: bytes) -> bytes:
 
 
 class Boom:
-    """What a pickle would run."""
+    """Code that unpickling would run."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (exec, ("raise SystemExit('the pickle was run')",))
@@ -338,16 +338,16 @@ ZEROS = np.zeros((2, 1, 3, 3), np.float32)
 PICKLE = np.array([Boom()], dtype=object)
 BROKEN = "is not a complete .npz file of handcnn: "
 CANNOT = "cannot be used: "
-NOT_KNOWN = CANNOT + "its architecture is not one that handcnn knows "
-NO_NETWORK = CANNOT + "its architecture is no network "
+NOT_KNOWN = CANNOT + "its architecture is unknown to handcnn "
+NO_NETWORK = CANNOT + "its architecture is not a valid network "
 NO_SIZE = NO_NETWORK + "(Conv2D expects stride to be a whole number of at least 1, got {})"
 NO_RATE = NO_NETWORK + "(Conv2D expects learning_rate to be a finite number of at least 0, got {})"
 RATES: list[object] = [np.nan, np.inf, -1e308, -0.1, True, "fast", None, []]
 PROGRESS = CANNOT + "its progress is damaged "
 SHAPE = CANNOT + "the array 'layer1.weights' has shape {}, but (2, 1, 3, 3) of float32 is needed"
-LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, 72 are needed"
+LENGTH = CANNOT + "the array 'layer1.weights' has {} bytes, but 72 are needed"
 
-# What is said of a file after its path, and what is done to a valid file to deserve that.
+# The message after the file's path, and the changes to a valid file that cause it.
 Damages = dict[str, list[Forge]]
 DAMAGES: Damages = {
     BROKEN + "File is not a zip file": [
@@ -372,7 +372,7 @@ DAMAGES: Damages = {
     ],
     CANNOT + "it has format version 2, this handcnn reads 1": [with_metadata(version=2)],
     CANNOT + "it has format version None, this handcnn reads 1": [with_metadata(version=...)],
-    CANNOT + "it holds 'mnist', where '{kind}' is needed": [with_metadata(kind="mnist")],
+    CANNOT + "it holds 'mnist', but '{kind}' is needed": [with_metadata(kind="mnist")],
     # entries
     CANNOT + "its entry 'metadata.npy' is compressed or encrypted": [
         lambda valid: zipped(unzipped(valid), zipfile.ZIP_DEFLATED),
@@ -382,7 +382,7 @@ DAMAGES: Damages = {
     CANNOT + "it holds two entries of the same name": [doubled],
     CANNOT + "the array 'layer2.bias' is missing": [without_entry("layer2.bias.npy")],
     **{
-        CANNOT + f"its entry '{name}' does not belong there": [with_entry(name, npy(0))]
+        CANNOT + f"it has an unexpected entry '{name}'": [with_entry(name, npy(0))]
         for name in ("layer4.bias.npy", "layer1.weights", "metadata", "../../evil.npy")
     },
     # arrays
@@ -417,14 +417,14 @@ DAMAGES: Damages = {
         with_text(npy(np.zeros(3))),
         with_text("{'format': 'handcnn'}"),
         with_text("[" * 100_000),
-        with_text(plain(f"'<U{2**28}'", "()")),  # a gigabyte is claimed
-        # no letter has these numbers; Python makes ill-formed strings of some
+        with_text(plain(f"'<U{2**28}'", "()")),  # claims a gigabyte
+        # not characters; Python makes ill-formed strings of some
         with_text(plain("'<U1'", "()") + b"\xff\xff\xff\x7f"),
         with_text(plain("'<U4'", "()") + '"🙂'.encode("utf-32-le") + b'\0\0\x11\0"\0\0\0'),
     ],
     # architecture
     NOT_KNOWN + "(there is no 'layers')": [with_metadata(layers=...)],
-    CANNOT + "it has 1,001 layers, 1,000 are allowed": [
+    CANNOT + "it has 1,001 layers, at most 1,000 are allowed": [
         with_metadata(layers=[{"class": "InputLayer"}] * 1001)
     ],
     NOT_KNOWN + "(there is no 'os.system')": [with_metadata(layer1={"class": "os.system"})],
@@ -449,7 +449,7 @@ DAMAGES: Damages = {
     ],
     NO_NETWORK + "(HiddenLayer(18 -> 5) expects x of shape (N, 18) or (N, C, H, W) with "
     "C*H*W = 18, got (N, 2, 5, 5); "
-    "build the layer for the size of its input, or give inputs of the size of the layer)": [
+    "set input_size to the size of one input, or change the input)": [
         with_metadata(input_shape=[1, 9, 9])
     ],
     NO_NETWORK + "(there is no 'input_shape')": [with_metadata(input_shape=...)],
@@ -480,7 +480,7 @@ CHECKPOINT_DAMAGES: Damages = {
     CANNOT + "the array 'average.layer3.bias' is missing": [
         without_entry("average.layer3.bias.npy")
     ],
-    CANNOT + "its entry 'average.layer1.bias.npy' does not belong there": [
+    CANNOT + "it has an unexpected entry 'average.layer1.bias.npy'": [
         *(with_metadata(has_average=value) for value in NO_AVERAGE)
     ],
     CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": [
@@ -506,12 +506,12 @@ CHECKPOINT_DAMAGES: Damages = {
     ],
     PROGRESS + "(there is no 'history')": [with_metadata(history=...)],
     PROGRESS + "(there is no 'options')": [with_metadata(options=...)],
-    PROGRESS + "(it has no history or no options)": [
+    PROGRESS + "(its history or its options are missing)": [
         with_metadata(history=""),
         with_metadata(options=7),
         with_metadata(options=[["epochs", 3]]),
     ],
-    PROGRESS + "(the history of epoch 1 has other columns)": [
+    PROGRESS + "(the history of epoch 1 has the wrong columns)": [
         with_metadata(history=[bad]) for bad in (1, list(HISTORY_COLUMNS), {"epoch": 1})
     ],
     PROGRESS + "(the history of epoch 1 holds something that is not a number)": [
@@ -520,8 +520,8 @@ CHECKPOINT_DAMAGES: Damages = {
         with_row(epoch=True),
         with_row(loss=True),
     ],
-    PROGRESS + "(the history has epoch 1.0 in the place of epoch 1)": [with_row(epoch=1.0)],
-    PROGRESS + "(the history has epoch 3 in the place of epoch 2)": [
+    PROGRESS + "(the history has epoch 1.0 in place of epoch 1)": [with_row(epoch=1.0)],
+    PROGRESS + "(the history has epoch 3 in place of epoch 2)": [
         with_metadata(history=[row(1), row(3)])
     ],
 }
@@ -537,7 +537,7 @@ CASES = [
     for kind in kinds
     for fault, forges in damages.items()
 ]
-# The program ignores what NumPy warns of in strange headers, and so do these tests.
+# The program ignores NumPy's warnings about strange headers, and so do these tests.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -576,7 +576,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(
 def test_forging_without_damage_leaves_a_valid_file(
     tmp_path: Path, valid: dict[str, list[bytes]], kind: str, header_of_kernels: str, forge: Forge
 ) -> None:
-    """Otherwise the test above would pass whatever is forged."""
+    """Otherwise the test above would pass for any forgery."""
     ones = kernels(plain("'<f4'", header_of_kernels) + (ZEROS + 1).tobytes())
     found = load_or_refuse(kind, tmp_path / "a.npz", forge(ones(valid[kind][0])))
     assert found is not None
@@ -621,13 +621,13 @@ def test_text_from_a_file_reaches_nobody_raw(
     assert len(message) < len(str(path)) + 400
 
 
-# --- thousands of damages ------------------------------------------------------------------------
+# --- random damage -------------------------------------------------------------------------------
 
-Damage = Callable[[np.random.Generator, bytes, bytes], bytes]  # of the first, with parts of another
+Damage = Callable[[np.random.Generator, bytes, bytes], bytes]  # of one file, with parts of another
 
 
 def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Change one to four bytes; half of the time near a header, where most can go wrong."""
+    """Change one to four bytes, half of the time near a header, where it matters most."""
     content = bytearray(first)
     headers = [i for i in range(len(first)) if first[i : i + 2] in (b"PK", b"\x93N")]
     for _ in range(rng.integers(1, 5)):
@@ -639,13 +639,13 @@ def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
 
 
 def splice(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Begin with one file and go on with it, with the other or not at all, from any place."""
+    """Cut a file at any place; continue with itself, with the other file, or not at all."""
     start, end = rng.integers(len(first), size=2)
     return first[:start] + [first[end:], second[end:], second[start:], b""][rng.integers(4)]
 
 
 def retype(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Replace a number, a name or a bracket of the text by something else that JSON can say."""
+    """Replace a number, a name or a bracket of the metadata by another JSON value."""
     if b"'<U" not in first:  # an array of numbers, not a text
         return flip(rng, first, second)
     text = str(np.load(io.BytesIO(first)))
@@ -656,7 +656,7 @@ def retype(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
 
 
 def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | None:
-    """Return the arrays in a file of `content`, or None if it is refused as it should be."""
+    """Return the arrays in a file of `content`, or None if it is properly refused."""
     path.write_bytes(content)
     try:
         loaded = LOADERS[kind](path)
@@ -682,7 +682,7 @@ def test_a_damaged_file_is_refused_or_loads_what_was_saved(
     damage: Damage,
     pytestconfig: pytest.Config,
 ) -> None:
-    """Whatever loads is one of the two files, whole: no mixture and no changed number."""
+    """If it loads, it equals one of the two files: no mixture and no changed number."""
     path = tmp_path / "a.npz"
     originals = [load_or_refuse(kind, path, content) for content in valid[kind]]
     rng, damages = np.random.default_rng(0), pytestconfig.getoption("--damages")
@@ -694,7 +694,7 @@ def test_a_damaged_file_is_refused_or_loads_what_was_saved(
             original and all(np.array_equal(loaded[name], original[name]) for name in original)
             for original in originals
         )
-    assert refused > damages / 2  # most of it was noticed, so there was something to notice
+    assert refused > damages / 2  # most damage was detected, so there was damage
 
 
 @every_kind
@@ -706,9 +706,9 @@ def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_arch
     damage: Damage,
     pytestconfig: pytest.Config,
 ) -> None:
-    """The damage reaches the parsers behind the checksums; weights may have become other numbers.
+    """The damage gets past the checksums to the parsers. Weights may have other values.
 
-    What must not happen: another exception, more than a line, a wrong shape, NaN.
+    There must be no other exception, no second line, no wrong shape and no NaN.
     """
     path = tmp_path / "a.npz"
     intact = load_or_refuse(kind, path, valid[kind][0]) or {}
@@ -724,11 +724,11 @@ def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_arch
             assert all(np.isfinite(array).all() for array in loaded.values())
 
 
-# --- memory, and what one image may cost ---------------------------------------------------------
+# --- memory, and the cost of one image -----------------------------------------------------------
 
 
 def megabytes(action: Callable[[], object]) -> float:
-    """Return the most memory that an action took."""
+    """Return the peak memory of an action."""
     tracemalloc.start()
     try:
         action()
@@ -738,7 +738,7 @@ def megabytes(action: Callable[[], object]) -> float:
 
 
 def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> None:
-    """Files that claim or inflate to much more than they are."""
+    """Files that claim, or inflate to, much more than their size."""
     weights, path = valid["weights"][0], tmp_path / "bomb"
     large = {"input_size": 4096, "output_size": 4096}  # 67 MB of float32
     zeros = npy(np.zeros(tuple(large.values()), np.float32))
@@ -756,7 +756,7 @@ def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> 
 
 
 def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
-    """Seen to fail: a healthy file was called broken, and the data cache quarantined."""
+    """Once failed: an intact file was called damaged, and the data cache was quarantined."""
     Network([HiddenLayer(4096, 4096), OutputLayer(4096, 2)]).save(tmp_path / "w.npz")
     program = """
 import resource, sys
@@ -774,19 +774,19 @@ except MemoryError:
 
 
 def forged(path: Path, layers: list[Layer]) -> Path:
-    """Write a network to `path` although it may be too large for `Network.save`."""
+    """Write a network to `path`, even if it is too large for `Network.save`."""
     net = Network(layers, (1, 28, 28))
     write_archive(path, "weights", net.parameters(), net.architecture())
     return path
 
 
 def thin(count: int) -> list[Layer]:
-    """Return layers of ten parameters each that hand on an image of 628 x 628."""
+    """Return layers of ten parameters each, for images of 628 x 628."""
     return [Conv2D(1, 1, 3, padding=301), *(Conv2D(1, 1, 3, padding=1) for _ in range(count - 1))]
 
 
 def wide(count: int) -> list[Layer]:
-    """Return layers of 64 channels that hand on an image of 100 x 100."""
+    """Return layers of 64 channels, for images of 100 x 100."""
     first = Conv2D(1, 64, 3, padding=37)
     return [first, *(Conv2D(64, 64, 3, padding=1) for _ in range(count - 1))]
 
@@ -794,14 +794,16 @@ def wide(count: int) -> list[Layer]:
 # 400 * (628 * 628 + 630 * 3 * 628); 60 * 2028 * 2028 + 2028 * 2028 + 60 * 2028 + 1;
 # 100 * 100 * (64 * (9 + 1) + 3 * 64 * (64 * 9 + 1))
 TOO_COSTLY: dict[str, list[Layer]] = {
-    "it needs 632,521,600 numbers for one image, 10,000,000 are allowed": thin(400),
-    "it needs 251,001,505 numbers for one image, 10,000,000 are allowed": [
+    "it needs 632,521,600 numbers for one image, at most 10,000,000 are allowed": thin(400),
+    "it needs 251,001,505 numbers for one image, at most 10,000,000 are allowed": [
         Conv2D(1, 60, 1, padding=1000),
         Conv2D(60, 1, 1, stride=3000),
     ],
-    "it needs 1,114,240,000 multiplications for one image, 1,000,000,000 are allowed": wide(4),
+    "it needs 1,114,240,000 multiplications for one image, at most 1,000,000,000 are allowed": wide(
+        4
+    ),
     # 2 * 1028 * 1028 + 400 * 400 * 629 * 629
-    "it needs 63,304,673,568 multiplications for one image, 1,000,000,000 are allowed": [
+    "it needs 63,304,673,568 multiplications for one image, at most 1,000,000,000 are allowed": [
         Conv2D(1, 1, 1, padding=500),
         MaxPool2D(400, stride=1),
     ],
@@ -814,7 +816,7 @@ TOO_COSTLY: dict[str, list[Layer]] = {
 def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
     tmp_path: Path, fault: str, layers: list[Layer]
 ) -> None:
-    """Padding costs no parameters, but what it surrounds may be of any size."""
+    """Padding adds no parameters, but it can make images arbitrarily large."""
     path = forged(tmp_path / "a.npz", layers)
     assert path.stat().st_size < 600_000
     assert refusal("weights", path) == f"{path} {NO_NETWORK}({fault})"
@@ -824,6 +826,6 @@ def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
 
 @pytest.mark.parametrize("layers", [thin(6), wide(3)], ids=["thin", "wide"])
 def test_the_most_costly_networks_that_are_loaded(tmp_path: Path, layers: list[Layer]) -> None:
-    """One image takes no more memory than the numbers that are allowed, 8 bytes each."""
+    """One image needs at most 8 bytes for each of the allowed numbers."""
     net = load_network(forged(tmp_path / "a.npz", layers))
     assert megabytes(lambda: net.predict(np.ones((1, 1, 28, 28), np.float32))) < 80

@@ -1,4 +1,4 @@
-"""Text from outside as it is shown. Oracle: strings written out by hand, and str.isprintable."""
+"""Text from outside, made safe to print. Oracles: strings written by hand, and str.isprintable."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from handcnn.text import one_line
         (ValueError("no"), "no"),
         ("", ""),
         ("two\nlines\r\n", r"two\nlines\r\n"),
-        ("\x1b[2J\x07\x9b31m", r"\x1b[2J\x07\x9b31m"),  # clears the screen, rings, turns red
-        ("a\u202eb\u2028c", r"a\u202eb\u2028c"),  # turns the text round, breaks the line
+        ("\x1b[2J\x07\x9b31m", r"\x1b[2J\x07\x9b31m"),  # clears the screen, beeps, turns red
+        ("a\u202eb\u2028c", r"a\u202eb\u2028c"),  # reverses the text, breaks the line
         ("\udc80 \ud800", r"\udc80 \ud800"),  # a path of wrong bytes, half a letter from JSON
         ("x" * 300, "x" * 300),
         ("a" * 500 + "b" * 500, "a" * 147 + " ... " + "b" * 147),

@@ -1,6 +1,6 @@
-"""Sharing between threads: every part once, the same numbers, and nothing left behind.
+"""Work split between threads: every part once, the same numbers, and no thread left over.
 
-Where a network is trained, the oracle is the same training without sharing.
+For a training, the oracle is the same training with one thread.
 """
 
 import os
@@ -38,7 +38,7 @@ def start(part: slice) -> Any:
 
 
 def parts(count: int = 3) -> int:
-    """Return into how many parts work for `count` threads is cut."""
+    """Return the number of parts into which work is cut for `count` threads."""
     return len(share(start, count, MUCH))
 
 
@@ -54,7 +54,7 @@ def _no_thread_stays() -> Iterator[None]:
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Share what is too small to be worth it, too; return the numbers of parts so far."""
+    """Split even small work; return a list of the numbers of parts."""
     counts: list[int] = []
 
     def counting(work: Callable[[slice], Any], length: int, _: int) -> list[Any]:
@@ -68,7 +68,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def training(count: int, stride: int) -> list[Array]:
-    """Return all that can be seen of two literal and two fused steps with so many threads."""
+    """Return all results of two literal and two fused steps with this many threads."""
     geometry = Geometry(n=30, c=2, h=9, w=7, s=stride, p=1, m=8, classes=4)
     x, y = batch(geometry)
     net, fused, seen = network(geometry), network(geometry), []
@@ -106,7 +106,7 @@ def test_parts_cover_the_range_in_order(length: int, count: int, waking_times: f
     assert [number for part in cut for number in part] == list(range(length))
     assert 1 <= len(cut) <= max(1, min(count, length, waking_times))
     sizes = [len(part) for part in cut]
-    assert sizes[0] >= max(sizes) - 1  # who need not wake up does at least as much as anybody
+    assert sizes[0] >= max(sizes) - 1  # the caller, which need not wake up, does most
     assert max(sizes[1:], default=0) - min(sizes[1:], default=0) <= 1
 
 
@@ -116,12 +116,12 @@ def test_much_work_is_shared_evenly_and_little_is_not_shared() -> None:
             share(lambda part: part.stop - part.start, 1000, times * WAKING) for times in (1000, 4)
         )
         assert share(who, 3, 2 * WAKING - 1) == [threading.get_ident()]
-        meeting = threading.Barrier(4, timeout=60)  # nobody leaves before all four are there
+        meeting = threading.Barrier(4, timeout=60)  # all four must arrive before any leaves
         idents = share(lambda part: (meeting.wait(), threading.get_ident())[1], 4, MUCH)
     assert max(much) - min(much) < 10
-    assert some[0] > 2 * some[1]  # it works while the others wake up
+    assert some[0] > 2 * some[1]  # the caller works while the others wake up
     assert idents[0] == threading.get_ident()
-    assert len(set(idents)) == 4  # each part has a thread of its own
+    assert len(set(idents)) == 4  # each part has its own thread
 
 
 @pytest.mark.parametrize("error", ["raise", "ignore"])
@@ -172,7 +172,7 @@ def test_a_pool_belongs_to_the_thread_that_opened_it() -> None:
 
 
 def test_several_threads_may_share_at_once() -> None:
-    """Each with a pool of its own, opened and closed while others use theirs."""
+    """Each with its own pool, opened and closed while others use theirs."""
 
     def user(number: int) -> None:
         for _ in range(30):
@@ -198,7 +198,7 @@ def blas_threads() -> set[int]:
 
 @pytest.fixture
 def _two_blas_threads() -> Iterator[None]:
-    """Give BLAS two threads before; conftest.py leaves it one, which nothing could tell apart."""
+    """Give BLAS two threads. With the one of conftest.py, no change could be detected."""
     set_blas_threads(2)
     assert blas_threads() == {2}
     yield
@@ -211,7 +211,7 @@ def _two_blas_threads() -> Iterator[None]:
 def test_blas_has_one_thread_from_the_first_to_enter_to_the_last_to_leave(
     moves: tuple[str, ...],
 ) -> None:
-    """Whichever thread that is. Each enters its block by its first move, and leaves by its second.
+    """Whichever threads these are. A thread enters its block at its first move, leaves at its next.
 
     Both threads live until the end. An error ends the blocks.
     """
@@ -236,7 +236,7 @@ def test_blas_has_one_thread_from_the_first_to_enter_to_the_last_to_leave(
 def test_what_the_thread_that_holds_blas_raises_is_raised(
     monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Seen to wait for ever, for a thread that had died."""
+    """Once waited forever for a thread that had died."""
 
     @contextmanager
     def failing(*_: object) -> Iterator[None]:
@@ -262,7 +262,7 @@ def test_what_the_thread_that_holds_blas_raises_is_raised(
         assert not thread.is_alive()
     assert seen == ["inside"] * (moment == "restored") + ["two OpenMP libraries"]
     assert threading.active_count() == running
-    with use_threads(2):  # the next one finds no lock held
+    with use_threads(2):  # no lock is held afterwards
         pass
 
 
@@ -293,7 +293,7 @@ def test_an_error_in_any_part_is_raised_when_all_parts_have_ended(
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("is_waiting", [True, False], ids=["it waits", "it works"])
 def test_ctrl_c_is_raised_when_all_parts_have_ended(is_waiting: bool, times: int) -> None:
-    """Seen to fail where the interrupt was let through at once: a part wrote after it."""
+    """Fails if the interrupt is raised at once: a part would write after it."""
     written = np.zeros(2)
 
     def work(part: slice) -> None:
@@ -318,7 +318,7 @@ def test_ctrl_c_is_raised_when_all_parts_have_ended(is_waiting: bool, times: int
 
 
 def test_ctrl_c_just_as_a_part_ends_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python raises KeyboardInterrupt between two instructions, also right behind `get`."""
+    """Python can raise KeyboardInterrupt between any two instructions, also right after `get`."""
     raised: list[object] = []
 
     class Interrupted(SimpleQueue[Any]):
@@ -348,7 +348,7 @@ def test_ctrl_c_just_as_a_part_ends_does_not_wait_forever(monkeypatch: pytest.Mo
 def test_threads_that_cannot_be_started_leave_none_waiting(
     monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    """The third is the one that holds BLAS to one thread."""
+    """The third thread is the one that limits BLAS to one thread."""
     running, start_thread, calls = threading.active_count(), threading.Thread.start, count(1)
 
     def limited(thread: threading.Thread) -> None:
@@ -387,7 +387,7 @@ def test_a_forked_process_does_its_work_alone() -> None:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
-        assert os.waitstatus_to_exitcode(ended[1]) == 1  # part
+        assert os.waitstatus_to_exitcode(ended[1]) == 1  # a single part
         assert parts(2) == 2
 
 
@@ -396,7 +396,7 @@ def test_a_forked_process_does_its_work_alone() -> None:
 def test_a_process_forked_while_another_thread_enters_a_block_can_enter_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen to wait for ever, for a lock of a thread that is not there."""
+    """Once waited forever for a lock of a thread that does not exist after the fork."""
     original, is_entering, may_go_on = threadpool_limits, threading.Event(), threading.Event()
 
     def slowly(*args: Any) -> Any:
@@ -412,7 +412,7 @@ def test_a_process_forked_while_another_thread_enters_a_block_can_enter_one(
     with ThreadPoolExecutor(1) as executor:
         entered = executor.submit(other)
         assert is_entering.wait(20)
-        threading.Timer(0.05, may_go_on.set).start()  # the fork waits for it, or should
+        threading.Timer(0.05, may_go_on.set).start()  # the fork must wait for it
         pid = os.fork()
         if not pid:
             signal.alarm(20)

@@ -1,9 +1,9 @@
 """train.py from the options to the files, on the small bundled data set.
 
-What happens when something goes wrong is in test_reliability.py and test_options.py.
+test_reliability.py and test_options.py test what happens when something goes wrong.
 
-Oracles: the files read back with NumPy, csv and json alone; a run compared with itself; an accuracy
-that a network must reach; and for the failures the exact sentence a user sees.
+Oracles: the files, read with NumPy, csv and json; a run compared with itself; an accuracy that a
+network must reach; and, for failures, the exact sentence that a user sees.
 """
 
 import csv
@@ -49,7 +49,7 @@ def _digits_drawn_once() -> Iterator[None]:
         patch.setattr(
             "data.dataset.load_digits_like_mnist", functools.cache(load_digits_like_mnist)
         )
-        patch.setattr("sys.warnoptions", ["error"])  # or train.py would silence warnings
+        patch.setattr("sys.warnoptions", ["error"])  # otherwise train.py would silence warnings
         yield
 
 
@@ -63,14 +63,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def record_accuracy(folder: Path, accuracy: object) -> None:
-    """Make run.json claim a test accuracy."""
+    """Write a test accuracy into run.json."""
     record = read_record(folder)
     record["test"]["accuracy"] = accuracy
     (folder / "run.json").write_text(json.dumps(record))
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """Return the history without the columns that depend on the clock."""
+    """Return the history without the columns of measured times."""
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     clock = {"seconds", "images_per_second"}
     return [{k: float(v) for k, v in row.items() if k not in clock} for row in rows]
@@ -78,7 +78,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
-    """Return a finished run to change, in a folder whose name a shell could misread."""
+    """Return a finished run that may be changed, in a folder whose name needs shell quoting."""
     return Path(shutil.copytree(finished, tmp_path / "it's $HOME; a folder" / finished.name))
 
 
@@ -105,7 +105,7 @@ def test_a_run_leaves_every_file_and_the_weights_of_the_best_epoch(finished: Pat
 
 
 def test_the_documented_network_learns_the_bundled_digits() -> None:
-    """Five seeds came to 85 to 88 % of the test images."""
+    """Five seeds reached 85 to 88 % on the test images."""
     digits, rng = load_dataset("digits"), np.random.default_rng(0)
     net = documented_network(0.005, rng=rng)
     for _ in range(3):
@@ -141,21 +141,21 @@ def test_another_seed_gives_another_run_here_one_that_misses_its_target(
 def test_latest_is_the_run_that_started_last(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of those with a checkpoint; the twelfth of a second is later than its ninth."""
+    """Of those with a checkpoint. The twelfth run of a second is later than the ninth."""
     for name in ("1-digits-x", "2-digits", "2-digits-9", "3-digits", "0-digits-99"):
         (tmp_path / f"20240101-00000{name}").mkdir()
         if name[0] != "3":
             (tmp_path / f"20240101-00000{name}" / "checkpoint.npz").touch()
     latest = shutil.copytree(finished, tmp_path / "20240101-000002-digits-12")
     assert train.main(["--resume", "latest", "--output-dir", str(tmp_path)]) == 0
-    advice = "is finished after 4 epochs; --epochs N with N > 4 goes on"
+    advice = "is finished after 4 epochs; use --epochs N with N > 4 to train further"
     assert capsys.readouterr().out == f"{latest} {advice}\n"
 
 
 def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With all that goes on from step to step: learning rates, distortions, an average."""
+    """With everything that changes from step to step: learning rates, distortions, an average."""
     options = ["--dataset", "digits", "--limit", "64", "--epochs", "2", "--network", "lenet"]
     options += ["--average", "0.9", "--quiet", "--output-dir", str(tmp_path)]
     assert train.main(options) == 0
@@ -165,9 +165,9 @@ def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
     assert capsys.readouterr().out == f"{folder} is finished after 2 epochs\n"
     assert train.main(["--resume", str(folder), "--epochs", "3"]) == 1
     assert capsys.readouterr().err == (
-        f"train.py: {folder} was trained with --schedule one-cycle over --epochs 2: other epochs "
-        "would have had other learning rates from the start; "
-        "leave the option out or start a new run\n"
+        f"train.py: {folder} was trained with --schedule one-cycle for --epochs 2; another number "
+        "of epochs would have changed the learning rates from the start; "
+        "omit the option or start a new run\n"
     )
 
 
@@ -178,7 +178,7 @@ def test_a_run_under_a_schedule_keeps_its_epochs_and_does_not_offer_more(
 def test_the_target_accuracy_decides_the_exit_code(
     copy: Path, accuracy: float, target: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A target that is exactly reached is reached, although 100 * 0.9601 is 96.00999..."""
+    """A target reached exactly counts as reached, although 100 * 0.9601 is 96.00999..."""
     record_accuracy(copy, accuracy)
     assert resume(copy, "--target-accuracy", target) == code
     error = f"train.py: test accuracy {100 * accuracy:.2f} % is below the target of {target} %\n"
@@ -231,8 +231,8 @@ def test_resuming_refuses_to_change_the_past(
 ) -> None:
     assert resume(finished, option, new) == 1
     assert capsys.readouterr().err == (
-        f"train.py: {finished} was trained with {option} {past}, which cannot become {new} on "
-        "resuming; leave the option out or start a new run\n"
+        f"train.py: {finished} was trained with {option} {past}, which cannot change to {new} on "
+        "resuming; omit the option or start a new run\n"
     )
 
 
@@ -256,7 +256,7 @@ def pooled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @every_pooled_run
 def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -> None:
-    """Done again by hand: rates, images and average of every step, and what is kept of them."""
+    """Repeated by hand: rates, images and average of every step, and what is saved."""
     record = read_record(pooled)
     is_lenet, threads = record["options"]["network"] == "lenet", record["options"]["threads"]
     dataset, rng = load_dataset("digits", seed=1, limit=96), np.random.default_rng(1)
@@ -284,7 +284,7 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
     assert [row["learning_rate"] for row in rows] == pytest.approx([rates[2], rates[5]], rel=1e-12)
     kept = load_network(pooled / "weights.npz")
     compare(kept.parameters(), averages[best - 1], 1e-6)
-    for layer in (*kept.layers, *state.net.layers):  # after an epoch they have their own rate again
+    for layer in (*kept.layers, *state.net.layers):  # rates are reset after an epoch
         assert getattr(layer, "learning_rate", 0.002) == 0.002
 
     x, y = next(iter(dataset.batches("validation", 250)))
@@ -298,7 +298,7 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
 def test_a_run_of_a_network_with_pooling_is_complete(
     pooled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All files are there, it is found finished, and predict.py reads a digit with its weights."""
+    """All files exist, resuming says "finished", and predict.py reads a digit with its weights."""
     assert {path.name for path in pooled.iterdir() if not path.name.startswith(".")} == FILES
     record, net = read_record(pooled), load_network(pooled / "weights.npz")
     assert record["parameters"] == {"lenet": 80_202, "deep": 146_938}[record["options"]["network"]]
@@ -319,15 +319,15 @@ def test_a_schedule_cannot_be_stretched_afterwards(
     for epochs in ("1", "3"):
         assert resume(pooled, "--epochs", epochs) == 1
         assert capsys.readouterr().err == (
-            f"train.py: {pooled} was trained with --schedule {schedule} over --epochs 2: other "
-            "epochs would have had other learning rates from the start; leave the option out or "
-            "start a new run\n"
+            f"train.py: {pooled} was trained with --schedule {schedule} for --epochs 2; another "
+            "number of epochs would have changed the learning rates from the start; omit the "
+            "option or start a new run\n"
         )
     assert (pooled / "checkpoint.npz").read_bytes() == before
 
 
 def test_help_is_quick_to_load() -> None:
-    """What it names is compared with a table in test_options.py."""
+    """test_options.py compares its content with a table."""
     code = "import sys, train\ntry: train.main(['--help'])\nfinally: print(*sorted(sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
@@ -366,7 +366,7 @@ def test_a_failure_is_one_line_whatever_a_path_holds(capsys: pytest.CaptureFixtu
 
 
 def crosses(path: Path, shift: int = 0) -> None:
-    """Write a Keras .npz: a bright row, column or square in noise, 40 images of each to train."""
+    """Write a Keras .npz: a bright row, column or square in noise, 40 training images of each."""
     rng = np.random.default_rng(0)
     labels = np.arange(150) % 3
     images = rng.integers(0, 40, (150, 28, 28), dtype=np.uint8)
@@ -380,7 +380,7 @@ def crosses(path: Path, shift: int = 0) -> None:
 def test_ones_own_images_from_training_to_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three classes; resumed in another folder, by the path alone, and not with other images."""
+    """Three classes. It resumes from another folder by the path, but not with other images."""
     path = tmp_path / "crosses.npz"
     crosses(path)
     monkeypatch.chdir(tmp_path)
@@ -409,8 +409,8 @@ def test_ones_own_images_from_training_to_prediction(
     capsys.readouterr()
     assert resume(folder, "--epochs", "4") == 1
     assert capsys.readouterr().err == (
-        f"train.py: {folder} was trained on other {path} data than what is there now (their "
-        "SHA-256 differ); bring back the former data or start a new run\n"
+        f"train.py: {folder} was trained on other {path} data than those there now (their "
+        "SHA-256 differ); restore the old data or start a new run\n"
     )
 
 
@@ -429,7 +429,7 @@ def test_a_limit_above_ones_own_images_is_refused_when_their_number_is_known(
 def test_the_name_of_a_folder_reaches_the_screen_escaped(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In all that a resumed training prints, drawing its results or finding them there."""
+    """In all output of a resumed training, whether it draws its results or finds them."""
     folder = copy.rename(copy.with_name("a\n\x1b[2J"))
     shown = str(folder).replace("\n", "\\n").replace("\x1b", "\\x1b")
     (folder / "loss.png").unlink()
@@ -445,7 +445,7 @@ def test_the_name_of_a_folder_reaches_the_screen_escaped(
 def test_warnings_are_shown_to_developers_only(
     monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    """They are errors here; -W fills sys.warnoptions."""
+    """Warnings are errors here; -W fills sys.warnoptions."""
 
     def main() -> int:
         warnings.warn("for developers", stacklevel=1)

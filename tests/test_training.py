@@ -35,7 +35,7 @@ def batches(*sizes: int) -> list[Batch]:
 
 
 def test_an_epoch_is_one_step_on_every_batch() -> None:
-    """The metrics so far are told after each; the short last batch counts with its images only."""
+    """The metrics so far are reported after each. The short last batch counts by its images."""
     net, by_hand = network(), network()
     told: list[Metrics] = []
     metrics = train_epoch(net, iter(batches(4, 4, 3)), told.append)
@@ -104,7 +104,7 @@ def test_a_training_that_diverges(
 
 
 class Watched(Network):
-    """A network that keeps the learning rates of its layers at each step."""
+    """A network that records the learning rates of its layers at each step."""
 
     def train_step(self, x: Array, y: Array) -> Array:
         layers = [layer for layer in self.layers if isinstance(layer, ParameterLayer)]
@@ -139,18 +139,18 @@ def test_without_rates_the_layers_keep_theirs() -> None:
 
 @pytest.mark.parametrize("rates", [[], [0.1], [0.1, 0.1, 0.1]])
 def test_a_rate_too_many_or_too_few_is_a_mistake(rates: list[float]) -> None:
-    """Seen to fail where the images without a rate were left out without a word."""
+    """Once failed: images without a rate were silently left out."""
     with pytest.raises(
         ValueError, match=r"^zip\(\) argument 2 is (shorter|longer) than argument 1$"
     ):
         train_epoch(network(), batches(4, 4), learning_rates=rates)
 
 
-# --- the average of the weights ------------------------------------------------------------------
+# --- the weight average --------------------------------------------------------------------------
 
 
 def test_the_average_by_hand() -> None:
-    """The first steps weigh 9/11 and 9/12; the decay holds as soon as it is the smaller one."""
+    """The first steps have weights 9/11 and 9/12; the decay applies once it is smaller."""
     start = {"a": np.array([11.0, 0.0]), "b": np.array([[2.0]])}
     average = WeightAverage(start, decay=0.25)
     average.update({"a": np.array([0.0, 22.0]), "b": np.array([[2.0]])})
@@ -162,7 +162,7 @@ def test_the_average_by_hand() -> None:
     average.update({"a": np.array([9.0, 6.0]), "b": np.array([[5.0]])})
     np.testing.assert_allclose(average.arrays["a"], [8, 6], rtol=1e-12)  # nor is 4/13
     assert average.steps == 3
-    assert start["a"].tolist() == [11, 0]  # what it started from belongs to the caller
+    assert start["a"].tolist() == [11, 0]  # the initial arrays are not changed
 
 
 @pytest.mark.parametrize(("decay", "steps"), [(0.9, 80), (0.99, 890), (0.999, 8990)])
@@ -177,7 +177,7 @@ def test_after_a_while_the_decay_is_the_one_asked_for(decay: float, steps: int) 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_average_taken_up_again_goes_on_as_if_nothing_had_been(dtype: npt.DTypeLike) -> None:
-    """With as many steps behind it, to the last bit, and in the dtype of the parameters."""
+    """With the same number of steps, bit for bit, and in the dtype of the parameters."""
     rng = np.random.default_rng(0)
     walk = [{"a": rng.standard_normal(5).astype(dtype)} for _ in range(30)]
     whole = WeightAverage(walk[0], 0.9)

@@ -1,1 +1,1 @@
-"""What the programs share: options, the session of a training, the console, interrupts."""
+"""Code shared by the programs: options, the session of a training, the console, interrupts."""

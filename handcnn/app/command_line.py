@@ -1,4 +1,4 @@
-"""What every program here shares: options read strictly, failures told in one line."""
+"""The command line of every program: strict options, and one line for each failure."""
 
 import argparse
 import errno
@@ -16,18 +16,18 @@ from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
-PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
 LONGEST = 500  # characters in a message about an option
-# Not all that float() takes: it also reads '٣', ' 5' and '1_000'.
+# Stricter than float(), which also reads '٣', ' 5' and '1_000'.
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NEGATIVE = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose every message is one line, with exit code 2."""
+    """An argument parser that reports each error on one line and exits with code 2."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # No abbreviations: a new option must not change what an old script means.
+        # No abbreviations: a new option must not change the meaning of an old script.
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
@@ -36,13 +36,13 @@ class Parser(argparse.ArgumentParser):
         """Return the options in `arguments`, by default those of the command line."""
         arguments = join_negative_values(sys.argv[1:] if arguments is None else arguments)
         for argument in arguments:
-            # argparse drops this value and runs no check.
+            # argparse would drop this value without checking it.
             if re.fullmatch("--[a-z-]+=--", argument):
                 self.error(f"{argument.removesuffix('=--')}: '--' is not a value")
         return self.parse_args(arguments)
 
     def error(self, message: str) -> NoReturn:
-        """Print `message` on one line of stderr and exit with 2."""
+        """Print `message` on one line of stderr and exit with code 2."""
         line = " ".join(message.removeprefix("argument ").split())
         if len(line) > LONGEST:
             line = f"{line[:100]} ... {line[100 - LONGEST :]}"
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def join_negative_values(arguments: list[str]) -> list[str]:
-    """Return `--rate -1e5` as `--rate=-1e5`, since argparse takes -1e5 for an option."""
+    """Turn `--rate -1e5` into `--rate=-1e5`, because argparse takes -1e5 for an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and re.fullmatch("--[a-z-]+", joined[-1]) and NEGATIVE.match(argument):
@@ -74,7 +74,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 
 
 def number(above: float, largest: float) -> Callable[[str], float]:
-    """Return a converter for numbers above one bound, up to and including the other."""
+    """Return a converter for numbers greater than `above` and at most `largest`."""
 
     def convert(text: str) -> float:
         if NUMBER.fullmatch(text) and above < float(text) <= largest:
@@ -87,7 +87,7 @@ def number(above: float, largest: float) -> Callable[[str], float]:
 
 
 def fraction(text: str) -> float:
-    """Accept a number from 0 up to, but not including, 1."""
+    """Convert a number of at least 0 and below 1."""
     if NUMBER.fullmatch(text) and 0 <= float(text) < 1:
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
@@ -105,7 +105,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def name_or_path(*names: str) -> Callable[[str], str]:
-    """Return a converter that accepts one of `names`, or a path that exists, made absolute."""
+    """Return a converter that accepts one of `names`, or an existing path, made absolute."""
 
     def convert(text: str) -> str:
         if text in names:
@@ -114,7 +114,7 @@ def name_or_path(*names: str) -> Callable[[str], str]:
             if text and Path(text).exists():
                 return str(Path(text).resolve())
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not one of {', '.join(names)}, and no file or folder"
+            f"{text!r} is not one of {', '.join(names)}, nor a file or folder"
         )
 
     return convert
@@ -130,23 +130,23 @@ def name(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Accept the path of a folder, which need not exist yet."""
+    """Accept the path of a folder, which may not exist yet."""
     if not text or _is_folder(text, Path(text)) is False:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
     return Path(text)
 
 
 def file(text: str) -> Path:
-    """Accept the path of a file, which need not exist yet, in a folder that does."""
+    """Accept the path of a file in an existing folder. The file may not exist yet."""
     if not text or _is_folder(text, Path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
     if not _is_folder(text, Path(text).parent):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
+        raise argparse.ArgumentTypeError(f"{text!r} is not in an existing folder")
     return Path(text)
 
 
 def png(text: str) -> Path:
-    """Accept the path of a PNG to write. If a file is there, it must be one, or empty."""
+    """Accept the path of a PNG to write. If the file exists, it must be a PNG or empty."""
     path = file(text)
     if path.is_file():
         try:
@@ -154,7 +154,7 @@ def png(text: str) -> Path:
                 start = former.read(len(PNG))
         except OSError as error:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not a path to use: {error.strerror}"
+                f"{text!r} cannot be used as a path: {error.strerror}"
             ) from None
         if start not in (PNG, b""):
             raise argparse.ArgumentTypeError(f"{text!r} is a file that is not a PNG")
@@ -162,20 +162,20 @@ def png(text: str) -> Path:
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
-    """Return whether `path` is a folder, or None if nothing is there."""
+    """Return whether `path` is a folder, or None if it does not exist."""
     try:
         path.stat()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path to use: {reason}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used as a path: {reason}") from None
     return path.is_dir()
 
 
 def run(program: str, main: Callable[[], int]) -> int:
     """Return the exit code of `main`; every expected failure becomes one line on stderr."""
-    if not sys.warnoptions:  # Python's warnings are for developers, who ask for them with -W
+    if not sys.warnoptions:  # warnings are for developers, who enable them with -W
         warnings.simplefilter("ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names can hold any bytes
@@ -191,7 +191,7 @@ def run(program: str, main: Callable[[], int]) -> int:
         code, message = 1, str(error)
     except MemoryError:
         code, message = 1, "out of memory; close other programs"
-    except (ImportError, SystemError) as error:  # both for lack of memory, too
+    except (ImportError, SystemError) as error:  # also raised when memory runs out
         advice = "close other programs, or install it again"
         code, message = 1, f"a library cannot be loaded: {one_line(error)}; {advice}"
     except OSError as error:
@@ -208,27 +208,27 @@ def print_failure(program: str, message: str) -> None:
 
 
 def describe(error: OSError) -> str:
-    """Return which file failed, why, and what usually helps, safe to print."""
+    """Return a printable message: which file failed, why, and what usually helps."""
     match error.errno:
         case errno.EPIPE:
-            return "nobody reads the output any longer"
+            return "the program that reads the output has quit"
         case errno.ENOSPC | errno.EDQUOT:
-            advice = "make room on the disk"
+            advice = "free some disk space"
         case errno.EFBIG:
-            advice = "raise the limit on the size of a file (ulimit -f)"
+            advice = "raise the file size limit (ulimit -f)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            advice = "choose a folder that you may write to"
+            advice = "choose a folder that you can write to"
         case errno.ENAMETOOLONG:
             advice = "choose a shorter name"
         case _:
-            advice = "see that its folder is there and can be written to"
+            advice = "check that its folder exists and is writable"
     subject = error.filename or "the output"
     reason = error.strerror or type(error).__name__
     return f"{one_line(subject)}: {one_line(reason)}; {advice}"
 
 
 def _give_up_broken_output() -> None:
-    """Discard what stdout refuses, or Python would complain about it when it exits."""
+    """Discard output that stdout cannot take; otherwise Python prints an error when it exits."""
     try:
         print(end="", flush=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""The commands that the programs print, for the user to copy into a shell."""
+"""Commands that the programs print for users to copy into a shell."""
 
 import shlex
 import shutil
@@ -25,7 +25,7 @@ def predict_command(weights: Path, picture: Path = PROJECT / "docs" / "seven.jpg
 
 def _command(program: str, *arguments: str | Path) -> str:
     """Return the command that runs one of the project's programs with this Python."""
-    # The Python of `make` is not on the PATH.
+    # The Python that `make` uses is not on the PATH.
     on_path = shutil.which("python") == sys.executable
     python = "python" if on_path else _from_here(Path(sys.executable))
     words = (python, _from_here(PROJECT / program), *arguments)
@@ -33,11 +33,11 @@ def _command(program: str, *arguments: str | Path) -> str:
 
 
 def _path(path: Path) -> str:
-    """Return a path as an argument that no program takes for an option."""
+    """Return a path as an argument that cannot be taken for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _from_here(path: Path) -> Path:
-    """Return the path from the current folder to `path`; absolute if `path` is not below it."""
+    """Return `path` relative to the current folder, or unchanged if it is not inside it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,4 +1,4 @@
-"""What a training prints: lines, and a progress bar on a terminal or in a notebook."""
+"""The output of a training: lines, and a progress bar on a terminal or in a notebook."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ HEADING = "   epoch  train loss  train acc    val loss    val acc  seconds  imag
 
 
 class Console:
-    """Where a training prints; a quiet one drops all but warnings and the result."""
+    """The output of a training; if quiet, only warnings and the result are printed."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -29,16 +29,16 @@ class Console:
     def progress(
         self, batches: Iterable[Batch], title: str
     ) -> Iterator[tuple[Iterable[Batch], Callable[[Metrics], None]]]:
-        """Yield the batches, which move a progress bar, and a function that shows metrics on it."""
+        """Yield the batches with a progress bar, and a function that shows metrics on the bar."""
         if not self.shows_bars:
             yield batches, lambda metrics: None
             return
         try:
             from tqdm.auto import tqdm
-        except ValueError as error:  # tqdm reads its settings as it is loaded
+        except ValueError as error:  # tqdm reads its settings when it is imported
             raise HandcnnError(
                 f"the progress bar cannot be loaded: {one_line(error)}; "
-                "look for TQDM_ in the environment, or use --quiet"
+                "check the TQDM_ variables in the environment, or use --quiet"
             ) from error
 
         with tqdm(batches, title, leave=False, bar_format=BAR) as bar:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back until everything on disk is complete."""
+"""Ctrl-C and SIGTERM, delayed until all files are complete."""
 
 import os
 import signal
@@ -19,21 +19,22 @@ Item = TypeVar("Item")
 class Stopped(BaseException):
     """The program was asked to stop; `exit_code` is 128 plus the signal's number.
 
-    It is no Exception, so that code which catches every Exception does not swallow it.
+    It is not an Exception, so code that catches every Exception does not swallow it.
     """
 
     def __init__(self, number: int, folder: Path | None) -> None:
-        advice = "" if folder is None else f"; go on with: {resume_command(folder)}"
-        super().__init__(f"stopped by {signal.Signals(number).name}, nothing is lost{advice}")
+        advice = "" if folder is None else f"; resume with: {resume_command(folder)}"
+        super().__init__(f"stopped by {signal.Signals(number).name}; nothing is lost{advice}")
         self.exit_code = 128 + number
 
 
 class Interrupts:
-    """While this context is open, the first signal asks for a stop and the second one forces it.
+    """Inside this context, the first signal requests a stop and the second one forces it.
 
     Attributes:
-        folder: of the run, once it has a checkpoint. From then on the first signal waits for the
-            next `check`. Before that, nothing can be lost, and `Stopped` is raised at once.
+        folder: the run's folder, once it has a checkpoint. From then on the first signal takes
+            effect at the next `check`. Before that, nothing can be lost, and `Stopped` is raised
+            at once.
     """
 
     def __init__(self) -> None:
@@ -42,9 +43,9 @@ class Interrupts:
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python allows no other one
+        if threading.current_thread() is threading.main_thread():  # only this one may set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
-                # A shell makes its background jobs ignore Ctrl-C; this one stays so.
+                # Keep ignoring Ctrl-C in a background job of a shell.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._former[number] = signal.signal(number, self._remember)
         return self
@@ -59,12 +60,12 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal has come."""
+        """Raise `Stopped` if a signal has arrived."""
         if self.requested is not None:
             raise Stopped(self.requested, self.folder)
 
     def checked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield `items`, with a check before each."""
+        """Yield `items`; call `check` before each."""
         for item in items:
             self.check()
             yield item
@@ -75,10 +76,10 @@ class Interrupts:
         self.requested = number
         if self.folder is None:
             self.check()
-        _write("\nstopping after this step; once more to leave at once\n")
+        _write("\nstopping after this step; press Ctrl-C again to quit now\n")
 
     def _leave(self, number: int) -> None:
-        """End the process now; an exception could be held up by whatever is running."""
+        """End the process now. An exception might be delayed by the code that is running."""
         if self.folder is not None:
             remove_temporary_files(self.folder, own=True)
         _write("\n")
@@ -86,6 +87,6 @@ class Interrupts:
 
 
 def _write(text: str) -> None:
-    """Write to stderr, if there is one. `print` may be what the signal interrupted."""
+    """Write to stderr, if there is one. Not with `print`, which the signal may have interrupted."""
     with suppress(AttributeError, OSError):
         os.write(sys.stderr.fileno(), text.encode())

@@ -1,7 +1,7 @@
-"""The options of train.py: each one's default, range and help, in one place.
+"""The options of train.py: the default, range and help of each, in one place.
 
-`Options` belong to a run. They are saved with it, and the ranges here also check what a checkpoint
-claims. `Request` is what was typed: options of a run, and others that concern only this start.
+`Options` define a run and are saved with it. The ranges here also check the options in a
+checkpoint. `Request` is one command line: options of a run, and others for this call only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
 
 DOCUMENTED = RECIPES["documented"]
-# What checkpoints from before there were these options leave out.
+# Options that checkpoints of version 0.1 do not contain.
 FORMERLY = {"network": "documented", "schedule": "constant", "augment": "none", "average": 0.0}
 COUNT = cli.whole_number(1, 1_000_000)
 
@@ -30,19 +30,19 @@ def about(
     *,
     fixed: bool = False,
 ) -> dict[str, Any]:
-    """Return what a field needs to become an option.
+    """Return the metadata that turns a field into an option.
 
     Args:
-        convert: turns what was typed into a value, or refuses it; None for a switch.
+        convert: turns the typed text into a value, or refuses it; None for a switch.
         help: what the option does, in a few words.
-        metavar: stands for its value in the help text.
-        fixed: resuming must not change it, because that would falsify the epochs already trained.
+        metavar: the name of its value in the help text.
+        fixed: whether it must not change on resuming, because the trained epochs used its value.
     """
     return {"convert": convert, "help": help, "metavar": metavar, "fixed": fixed}
 
 
 def _run(text: str) -> Path | str:
-    """Accept the folder of a run, or the word for the newest one; ./latest is a folder."""
+    """Accept the folder of a run, or the word "latest"; ./latest is a folder."""
     return runs.LATEST if text == runs.LATEST else cli.folder(text)
 
 
@@ -54,7 +54,7 @@ class Options:
         default="documented",
         metadata=about(
             cli.one_of(*NETWORKS),
-            "which network, with the recipe that trains it",
+            "network to train, with its recipe",
             f"{{{','.join(NETWORKS)}}}",
             fixed=True,
         ),
@@ -66,18 +66,18 @@ class Options:
     batch_size: int = field(
         default=DOCUMENTED.batch_size,
         metadata=about(
-            COUNT, "images per step; twice as many need half the learning rate", "N", fixed=True
+            COUNT, "images per step; for twice as many, halve the learning rate", "N", fixed=True
         ),
     )
     learning_rate: float = field(
         default=DOCUMENTED.learning_rate,
-        metadata=about(cli.number(0, 1000), "step size, for the gradient of the summed loss", "R"),
+        metadata=about(cli.number(0, 1000), "step size for the gradient of the summed loss", "R"),
     )
     schedule: str = field(
         default=DOCUMENTED.schedule,
         metadata=about(
             cli.one_of(*SCHEDULES),
-            "how the step size changes during the training",
+            "how the learning rate changes during training",
             f"{{{','.join(SCHEDULES)}}}",
             fixed=True,
         ),
@@ -86,7 +86,7 @@ class Options:
         default=DOCUMENTED.augment,
         metadata=about(
             cli.one_of(*AUGMENTATIONS),
-            "what is done to each training image, drawn anew in each epoch",
+            "random changes to the training images, new in each epoch",
             f"{{{','.join(AUGMENTATIONS)}}}",
             fixed=True,
         ),
@@ -95,7 +95,7 @@ class Options:
         default=DOCUMENTED.average,
         metadata=about(
             cli.fraction,
-            "decay per step of an average of the weights, which is kept in their place; 0 for none",
+            "decay per step of the weight average that is saved instead of the weights; 0 for none",
             "D",
             fixed=True,
         ),
@@ -103,14 +103,14 @@ class Options:
     seed: int = field(
         default=0,
         metadata=about(
-            cli.whole_number(0, 2**32 - 1), "of initial weights and shuffling", "N", fixed=True
+            cli.whole_number(0, 2**32 - 1), "seed of all random numbers", "N", fixed=True
         ),
     )
     dataset: str = field(
         default="auto",
         metadata=about(
-            str,  # `parse` is told which names there are
-            "images by name, or the path of your own; "
+            str,  # `parse` replaces this by a check of the names
+            "name of a data set, or path of your own images; "
             "auto is MNIST, or scikit-learn's digits if MNIST is not available",
             fixed=True,
         ),
@@ -120,56 +120,56 @@ class Options:
     )
     threads: int = field(
         default=default_threads(),
-        metadata=about(cli.whole_number(1, 256), "processor cores to compute on", "N"),
+        metadata=about(cli.whole_number(1, 256), "threads to compute with", "N"),
     )
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed.
+    """A parsed command line.
 
     Attributes:
-        options: of the run, with defaults for those not typed.
-        given: the names of the run's options that were typed.
+        options: the options of the run, with defaults for those not given.
+        given: the names of the run's options that were given.
     """
 
     options: Options
     given: frozenset[str]
     data_home: Path | None = field(
-        default=None, metadata=about(cli.folder, "scikit-learn's folder for downloads", "FOLDER")
+        default=None, metadata=about(cli.folder, "scikit-learn's download folder", "FOLDER")
     )
     output_dir: Path | None = field(
         default=None,
-        metadata=about(cli.folder, f"where runs are kept (default: {runs.OUTPUTS})", "FOLDER"),
+        metadata=about(cli.folder, f"folder for all runs (default: {runs.OUTPUTS})", "FOLDER"),
     )
     name: str | None = field(
-        default=None, metadata=about(cli.name, "added to the name of the run's folder")
+        default=None, metadata=about(cli.name, "text to add to the name of the run's folder")
     )
     resume: Path | str | None = field(
         default=None,
-        metadata=about(_run, "go on with the run in this folder, or with 'latest'", "RUN"),
+        metadata=about(_run, "resume the run in this folder, or the 'latest' run", "RUN"),
     )
     quiet: bool = field(default=False, metadata=about(None, "print only warnings and the result"))
     target_accuracy: float | None = field(
         default=None,
-        metadata=about(cli.number(0, 100), "exit code 1 below P per cent on the test set", "P"),
+        metadata=about(cli.number(0, 100), "exit with 1 below P per cent on the test set", "P"),
     )
 
     @property
     def outputs(self) -> Path:
-        """The folder that holds the runs."""
+        """The folder of all runs."""
         return self.output_dir or runs.OUTPUTS
 
 
 def parse(
     arguments: list[str] | None, description: str | None, training_images: Mapping[str, int]
 ) -> Request:
-    """Return what was typed; exit with 2 if it is not valid.
+    """Return the parsed command line; exit with code 2 if it is not valid.
 
     Args:
         arguments: by default those of the command line.
-        description: opens the help text.
-        training_images: how many there are in each data set that has a name.
+        description: the first part of the help text.
+        training_images: the number of training images of each named data set.
     """
     names = ("auto", *training_images)
     dataset = {"convert": cli.name_or_path(*names), "metavar": f"{{{','.join(names)},PATH}}"}
@@ -192,7 +192,7 @@ def parse(
 
 
 def _default(name: str, default: object) -> str:
-    """Return the default of an option in words: one for each network where they differ."""
+    """Return the default of an option as text, with the networks that have a different one."""
     values = {network: getattr(recipe, name, default) for network, recipe in RECIPES.items()}
     others = [f", {value} for {network}" for network, value in values.items() if value != default]
     return "" if default is None else f"{default}{''.join(others)}"
@@ -205,7 +205,7 @@ def _argument(
     metavar: str | None,
     fixed: bool,
 ) -> dict[str, Any]:
-    """Return an option as argparse wants it described."""
+    """Return the keyword arguments for `add_argument`."""
     if convert is None:
         return {"help": help, "action": "store_true"}
     help += f" (default: {default})" if default else ""
@@ -215,14 +215,14 @@ def _argument(
 def _refuse_contradictions(
     parser: cli.Parser, request: Request, training_images: Mapping[str, int]
 ) -> None:
-    """Exit with 2 if two options contradict each other."""
+    """Exit with code 2 if two options contradict each other."""
     resume, output_dir, limit = request.resume, request.output_dir, request.options.limit
     if isinstance(resume, Path) and output_dir not in (None, resume.parent):
         parser.error(
-            f"--output-dir: '{output_dir}' cannot be given with --resume {resume}, which stays "
-            "where it is; it goes with --resume latest only"
+            f"--output-dir: '{output_dir}' cannot be combined with --resume {resume}, which stays "
+            "where it is; use it only with --resume latest"
         )
-    # How many there are of other images is known when they are loaded.
+    # The size of other data sets is known only after loading.
     known = {**training_images, "auto": max(training_images.values())}
     largest = known.get(request.options.dataset)
     if limit is not None and largest is not None and resume is None and limit > largest:
@@ -230,10 +230,10 @@ def _refuse_contradictions(
 
 
 def saved_options(saved: Mapping[str, object]) -> Options:
-    """Return the options that a checkpoint holds.
+    """Return the options saved in a checkpoint.
 
     Raises:
-        ValueError: they cannot have been typed.
+        ValueError: train.py would not accept them.
     """
     saved = FORMERLY | dict(saved)
     if saved.keys() != {entry.name for entry in fields(Options)}:

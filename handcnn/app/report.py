@@ -1,4 +1,4 @@
-"""What a run tells about itself: on the console, in run.json and in five pictures."""
+"""The report of a run: on the console, in run.json and in five plots."""
 
 import math
 import platform
@@ -33,9 +33,9 @@ PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoo
 
 
 def finished_accuracy(session: Session) -> float | None:
-    """Return the test accuracy of a finished run, and say that it is finished.
+    """If the run is finished, say so and return its test accuracy.
 
-    None means that epochs are left to train, or that a file of the results is missing.
+    Return None if there are epochs left to train, or if a result file is missing.
     """
     folder, done = session.folder, len(session.state.history)
     accuracy = runs.tested_accuracy(folder, done)
@@ -43,30 +43,30 @@ def finished_accuracy(session: Session) -> float | None:
     is_complete = all((folder / name).is_file() for name in names)
     if session.epochs_left or accuracy is None or not is_complete:
         return None
-    # A schedule was made for its number of epochs, which cannot grow.
+    # A schedule is tied to its number of epochs.
     is_over = session.options.schedule != "constant"
-    go_on = "" if is_over else f"; --epochs N with N > {done} goes on"
+    go_on = "" if is_over else f"; use --epochs N with N > {done} to train further"
     print(f"{one_line(folder)} is finished after {plural(done, 'epoch')}{go_on}")
     return accuracy
 
 
 def introduce(session: Session, console: Console) -> None:
-    """Say what is going to be trained, and record it in the run's folder."""
+    """Print what will be trained, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
     console.print(f"options  {_settings(session)}")
     console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
-    # A resumed run keeps its former results until there are new ones.
+    # A resumed run keeps its old results until there are new ones.
     if not (session.folder / runs.RECORD).exists():
         runs.write_record(session.folder, record(session))
 
 
 def _settings(session: Session) -> str:
-    """Return the options as they would be typed, on lines of at most 80 columns."""
+    """Return the options as on a command line, on lines of at most 80 columns."""
     typed = [
-        f"{flag(name)}\0{one_line(value)}"  # the two stay on one line
+        f"{flag(name)}\0{one_line(value)}"  # keeps the two on one line
         for name, value in asdict(session.options).items()
         if value is not None
     ]
@@ -75,11 +75,11 @@ def _settings(session: Session) -> str:
 
 
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
-    """Test the best weights, record the result, draw, show it all; return the test accuracy.
+    """Test the best weights, record the result, draw the plots; return the test accuracy.
 
-    The test set is read here and nowhere else: once when a training is finished. A run that is
-    resumed with more epochs reads it again when these are finished. Whoever keeps the better
-    of the two has chosen by the test set, and its accuracy then says less about unseen images.
+    The test set is used only here, once at the end of a training. A run resumed with more epochs
+    uses it again at its end. Choosing the better of the two results would be choosing by the test
+    set, and the accuracy would then say less about unseen images.
     """
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
@@ -90,7 +90,7 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
             "large to compute with; start a new run"
         )
     if runs.tested_accuracy(session.folder, len(session.state.history)) is None:
-        for name in PICTURES:  # of a former result; whoever has the record has none of these
+        for name in PICTURES:  # of an earlier result: they must not appear beside the new record
             (session.folder / name).unlink(missing_ok=True)
     runs.write_record(session.folder, record(session, test))
     _show_result(session, test, console)
@@ -113,15 +113,15 @@ def check_target(accuracy: float, target: float | None) -> None:
 
 @contextmanager
 def _explained_drawing(session: Session) -> Iterator[None]:
-    """Say in a sentence why there are no pictures; the system's failures are told elsewhere."""
+    """Turn a failure of matplotlib into one sentence; let failures of the system pass."""
     try:
         yield
     except (HandcnnError, OSError, MemoryError):
         raise
-    except Exception as error:  # matplotlib reads its user's settings, and may fail at them
+    except Exception as error:  # matplotlib reads the user's settings, which may be invalid
         raise HandcnnError(
-            f"the pictures cannot be drawn: {one_line(error)}; the test result is safe; when "
-            f"matplotlib works here, go on with: {resume_command(session.folder)}"
+            f"the plots cannot be drawn: {one_line(error)}; the test result is saved; once "
+            f"matplotlib works, resume with: {resume_command(session.folder)}"
         ) from error
 
 
@@ -150,8 +150,8 @@ def _show_files(session: Session, console: Console) -> None:
 def pictures(
     session: Session, net: Network, test: Metrics, probabilities: Array
 ) -> "Iterator[tuple[str, plots.Figure]]":
-    """Yield each of PICTURES: its file name, and the figure drawn."""
-    from handcnn import plots  # matplotlib takes half a second to load
+    """Yield the file name and the figure of each of PICTURES."""
+    from handcnn import plots  # matplotlib takes half a second to import
 
     history, title = session.state.history, session.dataset.title
     images, labels = session.dataset.test
@@ -165,7 +165,7 @@ def pictures(
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:
-    """Return all there is to know about a run besides its history; `test` comes at the end."""
+    """Return everything about a run except its history; `test` is given once it is finished."""
     net = session.state.net
     result = {
         "options": asdict(session.options),

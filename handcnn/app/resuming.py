@@ -1,4 +1,4 @@
-"""From a run's checkpoint back to a session, with every doubt about the file settled first."""
+"""Resume a run from its checkpoint, after checking the file and the options."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,15 +23,15 @@ LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
 def resumed_run(
     run: Path | str, request: Request, load: Callable[[Options, Request], Dataset]
 ) -> Iterator[Session]:
-    """Find an earlier run, lock it, and go on from its checkpoint.
+    """Find an earlier run, lock it, and yield a session that continues from its checkpoint.
 
     Args:
         run: its folder, or `runs.LATEST`.
-        request: what else was typed.
+        request: the command line.
         load: returns the data for the options of the run.
 
     Raises:
-        HandcnnError: there is no such run, or it cannot go on as it is asked to.
+        HandcnnError: there is no such run, or it cannot be resumed with these options.
     """
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):
@@ -41,7 +41,7 @@ def resumed_run(
 
 
 def read_run(folder: Path) -> tuple[Options, Checkpoint]:
-    """Return the options and the state that the checkpoint in `folder` holds.
+    """Return the options and the state in the checkpoint of `folder`.
 
     Raises:
         HandcnnError: the checkpoint is damaged, or train.py cannot have written it.
@@ -63,7 +63,7 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
 
 
 def _is_named(net: Network, options: Options) -> bool:
-    """Return whether this is the network that the options name."""
+    """Return whether `net` is the network named in the options."""
     shape = net.output_shapes()[-1]
     if net.input_shape is None or shape is None or len(shape) != 1:
         return False
@@ -82,13 +82,13 @@ def _is_plausible(row: dict[str, float]) -> bool:
 
 
 def changed_options(folder: Path, options: Options, epochs_done: int, request: Request) -> Options:
-    """Return the options of a run with those changed that were typed.
+    """Return the options of a run, changed by those given on the command line.
 
     Raises:
-        HandcnnError: a change would falsify the epochs already trained.
+        HandcnnError: a change contradicts the epochs already trained.
     """
     typed = {name: getattr(request.options, name) for name in request.given}
-    if typed.get("dataset") == "auto":  # which is whatever the run has
+    if typed.get("dataset") == "auto":  # auto means the data set of the run
         del typed["dataset"]
     for entry in fields(Options):
         past, new = getattr(options, entry.name), typed.get(entry.name)
@@ -96,34 +96,34 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
             option = flag(entry.name)
             was = f"without {option}" if past is None else f"with {option} {past}"
             raise HandcnnError(
-                f"{one_line(folder)} was trained {was}, which cannot become {new} on resuming; "
-                "leave the option out or start a new run"
+                f"{one_line(folder)} was trained {was}, which cannot change to {new} on resuming; "
+                "omit the option or start a new run"
             )
     changed = replace(options, **typed)
     if changed.epochs != options.epochs and options.schedule != "constant":
         raise HandcnnError(
-            f"{one_line(folder)} was trained with --schedule {options.schedule} over --epochs "
-            f"{options.epochs}: other epochs would have had other learning rates from the start; "
-            "leave the option out or start a new run"
+            f"{one_line(folder)} was trained with --schedule {options.schedule} for --epochs "
+            f"{options.epochs}; another number of epochs would have changed the learning rates "
+            "from the start; omit the option or start a new run"
         )
     if changed.epochs < epochs_done:
         raise HandcnnError(
-            f"{one_line(folder)} has trained {plural(epochs_done, 'epoch')}, which --epochs "
-            f"{changed.epochs} cannot undo; leave the option out or start a new run"
+            f"{one_line(folder)} has already trained {plural(epochs_done, 'epoch')}, more than "
+            f"--epochs {changed.epochs}; omit the option or start a new run"
         )
     return changed
 
 
 def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
-    """Return the session that goes on from `state`.
+    """Return a session that continues from `state`.
 
     Raises:
         HandcnnError: the data are not those that the run was trained on.
     """
     if dataset.record["sha256"] != state.options["sha256"]:
         raise HandcnnError(
-            f"{one_line(folder)} was trained on other {one_line(dataset.address)} data than what "
-            "is there now (their SHA-256 differ); bring back the former data or start a new run"
+            f"{one_line(folder)} was trained on other {one_line(dataset.address)} data than those "
+            "there now (their SHA-256 differ); restore the old data or start a new run"
         )
     image, classes = dataset.test[0][0], len(dataset.class_names)
     if (state.net.input_shape, state.net.output_shapes()[-1]) != ((1, *image.shape), (classes,)):

@@ -1,6 +1,6 @@
 """One training, from its start or a checkpoint to its last epoch.
 
-After every epoch the whole state is on disk, so whatever ends the program costs one epoch at most.
+After every epoch the whole state is saved, so a crash costs at most one epoch.
 """
 
 import math
@@ -35,19 +35,19 @@ EVALUATION_BATCH = 1000
 
 
 class Dataset(Protocol):
-    """What a training needs to know of its data; `data.Dataset` is one."""
+    """The data of a training, as `data.Dataset` provides them."""
 
     @property
     def name(self) -> str:
-        """Its short name, for folders."""
+        """The short name, for folders."""
 
     @property
     def title(self) -> str:
-        """Its name in messages and pictures."""
+        """The name in messages and plots."""
 
     @property
     def address(self) -> str:
-        """What `--dataset` has to be to find it again."""
+        """The value of `--dataset` that loads the same data again."""
 
     @property
     def class_names(self) -> list[str]:
@@ -55,7 +55,7 @@ class Dataset(Protocol):
 
     @property
     def record(self) -> dict[str, Any]:
-        """Where it came from, its sizes and its SHA-256, as JSON values."""
+        """The source, the sizes and the SHA-256 of the data, as JSON values."""
 
     @property
     def test(self) -> tuple[UInt8, UInt8]:
@@ -72,7 +72,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """A run in training: its folder, data and options, and the state that its checkpoint holds."""
+    """A run in training: its folder, data, options, and the state saved in its checkpoint."""
 
     folder: Path
     dataset: Dataset
@@ -81,33 +81,33 @@ class Session:
 
     @property
     def epochs_left(self) -> int:
-        """How many epochs are still to be trained."""
+        """The number of epochs still to train."""
         return self.options.epochs - len(self.state.history)
 
     @property
     def trained(self) -> Network:
-        """The network to validate and to keep: the average of the weights, where there is one."""
+        """The network to validate and save, with averaged weights if there is an average."""
         net, average = self.state.net, self.state.average
         return net.with_parameters(average) if average else net
 
     @property
     def best_row(self) -> Mapping[str, float]:
-        """The row of the epoch whose weights are kept."""
+        """The history row of the epoch whose weights are saved."""
         return best_epoch(self.state.history)
 
 
 def new_session(
     folder: Path, dataset: Dataset, options: Options, net: Network, rng: np.random.Generator
 ) -> Session:
-    """Return a session before its first epoch. `rng` will shuffle the batches."""
+    """Return a session before its first epoch. `rng` shuffles and augments the images."""
     average = copies(net.parameters()) if options.average else {}
     state = Checkpoint(net, copies(net.parameters()), rng, [], {}, average)
     return open_session(folder, dataset, options, state)
 
 
 def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
-    """Return a session that goes on from `state`, which will be saved with these options."""
-    # Not "auto" but the data set that it found, so that resuming asks for the same one.
+    """Return a session that continues from `state`, which will be saved with these options."""
+    # Save the data set that "auto" has found, so that resuming loads the same one.
     options = replace(options, dataset=dataset.address)
     state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
     return Session(folder, dataset, options, state)
@@ -115,10 +115,10 @@ def open_session(folder: Path, dataset: Dataset, options: Options, state: Checkp
 
 @contextmanager
 def working(session: Session, interrupts: Interrupts) -> Iterator[None]:
-    """Save the session, then let the body compute; turn what fails into advice on how to go on."""
+    """Save the session, then run the body with its threads; explain failures and how to resume."""
     interrupts.check()
     interrupts.folder = session.folder
-    # Overflow needs no warning: it shows in the loss, which is checked.
+    # Overflow needs no warning: the loss is checked for it.
     with _explained_failures(session, interrupts), np.errstate(all="ignore"):
         save(session)
         with use_threads(session.options.threads):
@@ -127,7 +127,7 @@ def working(session: Session, interrupts: Interrupts) -> Iterator[None]:
 
 @contextmanager
 def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[None]:
-    go_on = f"go on with: {resume_command(session.folder)}"
+    go_on = f"resume with: {resume_command(session.folder)}"
     try:
         yield
     except MemoryError:
@@ -136,19 +136,19 @@ def _explained_failures(session: Session, interrupts: Interrupts) -> Iterator[No
             f"--batch-size below {session.options.batch_size}"
         ) from None
     except OSError as error:
-        interrupts.check()  # in a pipe, Ctrl-C also ends the program that reads our output
+        interrupts.check()  # Ctrl-C also ends a program that reads our output through a pipe
         if not session.folder.is_dir():
             raise HandcnnError(
-                f"{one_line(session.folder)} has vanished, and with it what was saved there; "
+                f"{one_line(session.folder)} has disappeared, with everything saved in it; "
                 "start a new run"
             ) from error
         has_begun = (session.folder / runs.CHECKPOINT).is_file()
-        saved = f"; what was saved before is unharmed; {go_on}" if has_begun else ""
+        saved = f"; what was saved before is intact; {go_on}" if has_begun else ""
         raise HandcnnError(cli.describe(error) + saved) from error
 
 
 def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> None:
-    """Train the epochs that are left, each one saved before the next begins."""
+    """Train the remaining epochs, and save each one before the next begins."""
     while session.epochs_left > 0:
         row = train_one_epoch(session, interrupts, console)
         session.state.history.append(row)
@@ -161,11 +161,11 @@ def train_epochs(session: Session, interrupts: Interrupts, console: Console) -> 
 
 
 def train_one_epoch(session: Session, interrupts: Interrupts, console: Console) -> dict[str, float]:
-    """Train and validate one epoch; return its row of the history.
+    """Train and validate one epoch; return its history row.
 
     Raises:
         HandcnnError: the loss or a parameter is no longer finite.
-        Stopped: a signal came; the epoch is lost.
+        Stopped: a signal arrived; the epoch is lost.
     """
     net, options, rng = session.state.net, session.options, session.state.rng
     epoch = len(session.state.history) + 1
@@ -210,11 +210,11 @@ def train_one_epoch(session: Session, interrupts: Interrupts, console: Console) 
 
 
 def _diverged(session: Session, cause: str) -> HandcnnError:
-    """Return the error for an epoch that failed: why, and how to go on."""
+    """Return the error for a failed epoch: the cause, and how to resume."""
     done = len(session.state.history)
     return HandcnnError(
-        f"epoch {done + 1}: {cause}; {one_line(session.folder)} keeps the state after epoch "
-        f"{done}, go on with: {resume_command(session.folder)} "
+        f"epoch {done + 1}: {cause}; {one_line(session.folder)} holds the state after epoch "
+        f"{done}; resume with: {resume_command(session.folder)} "
         f"--learning-rate {session.options.learning_rate / 10:g}"
     )
 
@@ -222,8 +222,8 @@ def _diverged(session: Session, cause: str) -> HandcnnError:
 def save(session: Session) -> None:
     """Write weights, checkpoint and history.
 
-    A program killed between two of these leaves weights newer than the checkpoint, or an older
-    history. Resuming saves first, which makes the three agree again.
+    If the program is killed between two of these, the weights are newer than the checkpoint, or the
+    history is older. Resuming saves first, which makes the three agree again.
     """
     folder, state = session.folder, session.state
     if state.history:
@@ -241,5 +241,5 @@ def save(session: Session) -> None:
 
 
 def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return copies that later training steps do not change."""
+    """Return copies, which later training steps do not change."""
     return {name: array.copy() for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""The weights that predict.py and draw.py read digits with: which file, what is in it."""
+"""The weights file for predict.py and draw.py: find it, read it, describe it."""
 
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ def newest_weights() -> Path:
 
 
 def read_digit_reader(weights: Path) -> tuple[Network, dict[str, Any]]:
-    """Return the network in a file, which turns pictures of digits into classes, and its metadata.
+    """Return the network in a file and its metadata, if it can classify 28x28 pictures.
 
     Raises:
-        HandcnnError: there is no such network in the file.
+        HandcnnError: it cannot, or the file cannot be used.
     """
     net, metadata = read_weights(weights)
     if net.input_shape != INPUT_SHAPE:
         raise HandcnnError(
-            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}, "
-            f"pictures of digits need one for {INPUT_SHAPE}"
+            f"{one_line(weights)} holds a network for inputs of shape {net.input_shape}; "
+            f"pictures of digits need {INPUT_SHAPE}"
         )
     if not isinstance(net.layers[-1], OutputLayer):
         raise HandcnnError(
@@ -45,7 +45,7 @@ def read_digit_reader(weights: Path) -> tuple[Network, dict[str, Any]]:
 
 
 def origin(metadata: dict[str, Any]) -> str:
-    """Return what the weights were trained on, and how well, as train.py recorded it."""
+    """Return the data set, epoch and accuracy recorded by train.py, or an empty string."""
     match metadata:
         case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
             return one_line(f"{name}, epoch {epoch}, {100 * accuracy:.2f} % on validation")
@@ -53,7 +53,7 @@ def origin(metadata: dict[str, Any]) -> str:
 
 
 def class_names(net: Network, metadata: dict[str, Any]) -> list[str]:
-    """Return the name of each class: those saved with the weights, otherwise its number."""
+    """Return the class names saved with the weights, or else the numbers of the classes."""
     output = net.layers[-1]
     assert isinstance(output, OutputLayer)  # read_digit_reader has checked
     count = output.output_size

@@ -1,10 +1,10 @@
-"""Speed, below the mathematics: arrays in, arrays out, and no layer is known here.
+"""The fast code below the layers: functions from arrays to arrays, which know no layer.
 
-convolution   a convolution and its two ways back, on (N, C, H, W) arrays
-im2col        the matrices that turn them into products
-pooling       max-pooling and its way back
-products      matrix products and the SGD update, in pieces that suit the cache
+convolution   a convolution, its weight gradient and its input gradient, on (N, C, H, W) arrays
+im2col        the matrices that turn them into matrix products
+pooling       max-pooling and its gradient
+products      matrix products and the SGD update, in pieces that fit the cache
 fused         a convolution and the dense layer behind it as one linear map
-threads       parts of one computation on several cores
-memory        freed memory is kept for the next step
+threads       one computation split between several cores
+memory        keeps freed memory for the next step
 """

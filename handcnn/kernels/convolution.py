@@ -1,6 +1,6 @@
-"""A convolution and its two ways back, each as a few large matrix products.
+"""A convolution, its weight gradient and its input gradient, each as a few large matrix products.
 
-With xpad for x with p rows and columns of zeros on every side:
+xpad is x with p rows and columns of zeros on every side:
 
     correlate        z[n,f,i,j] = bias[f] + sum over c,u,v of
                          weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
@@ -9,17 +9,17 @@ With xpad for x with p rows and columns of zeros on every side:
                          weights[f,c,u,v] * dz[n,f,i,j]
 
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
-of (C, H, W, N), the layout of `handcnn.kernels.im2col`, which draws it. A convolution that gets
-such an array from the one before it has nothing to rearrange.
+of (C, H, W, N), the layout drawn in `handcnn.kernels.im2col`. If the next layer is a convolution,
+it need not rearrange them.
 
-The windows are laid out and multiplied one block of output at a time. A block is as many columns as
-make a product that BLAS does best, and as many rows as leave its windows in the cache:
+The output is computed in blocks: the windows of a block are copied, then multiplied. A block has so
+few columns that BLAS is fastest, and so few rows that its windows stay in the cache:
 
     output          block       the image below it, with k = 3 and p = 1
     . . . . . .                 . # # # # .
-    . . # # . .     # #         . # # # # .     copied k times, each time shifted by one; the
-    . . # # . .     # #         . # # # # .     k - 1 rows that two blocks share are copied for
-    . . . . . .                 . # # # # .     both
+    . . # # . .     # #         . # # # # .     copied k times, each time shifted by one column;
+    . . # # . .     # #         . # # # # .     the k - 1 rows that two blocks share are copied
+    . . . . . .                 . # # # # .     for both
     . . . . . .                 . . . . . .
 """
 
@@ -38,17 +38,15 @@ from handcnn.kernels.products import SMALL, slices, total
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
-# Bytes of windows that are laid out and multiplied at a time: they stay in the second cache.
+# Bytes of windows in a block, few enough to stay in the L2 cache.
 BLOCK = 600_000
-# Columns of a product summed at a time in a weight gradient: the windows of a small kernel stay in
-# the smallest cache.
+# Columns per product in a weight gradient. The windows of a small kernel then stay in the L1 cache.
 SUMMED = 512
-# BLAS takes dz as it lies for small kernels or many filters. Otherwise dz is first copied into the
-# order in which it is read.
+# With large kernels and few filters, BLAS is faster on a contiguous copy of dz.
 MANY_ENTRIES, FEW_FILTERS = 200, 16
-# Scattering is slower by so much that a dilated dz may have this many pixels for each of dz.
+# Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 FEW_ZEROS = 4 / 3
-MOST = 1 << 22  # numbers in the products of a weight gradient that are added up at a time
+MOST = 1 << 22  # numbers in the products that are added up in one call
 
 
 def correlate(
@@ -63,10 +61,10 @@ def correlate(
 def weight_gradient(
     x: Array, dz: Array, k: int, stride: int = 1, padding: int = 0
 ) -> tuple[Array, Array]:
-    """Return dweights (F, C, k, k), x (N, C, H, W) correlated with dz (N, F, OH, OW), and dbias.
+    """Return dweights (F, C, k, k) and dbias (F, 1) for x (N, C, H, W) and dz (N, F, OH, OW).
 
-    The bias is one more entry of the kernel, over a constant 1. So the same product gives dbias
-    (F, 1), the sum of dz over n, i and j.
+    dweights is x correlated with dz; dbias is the sum of dz over n, i and j. The bias is one more
+    entry of the kernel, multiplied by a constant 1, so one product gives both.
     """
     images, dz_last = (np.ascontiguousarray(batch_last(array)) for array in (x, dz))
     dA = multiply_by_windows(dz_last, images, k, stride, padding)
@@ -78,8 +76,8 @@ def input_gradient(
 ) -> Array:
     """Return dx (N, C, H, W): dz, dilated by the stride, correlated with the rotated kernels.
 
-    The dilated dz has zeros between its entries and k - 1 of them around it. Where there are many,
-    dz is multiplied as it is instead, and each product is added to its pixel.
+    The dilated dz has zeros between its entries and around them. If there are many zeros, dz is
+    multiplied without them instead, and each product is added to its pixel (`scatter`).
 
     Args:
         dz: (N, F, OH, OW).
@@ -143,11 +141,11 @@ def multiply_by_windows(dz: Array, x: Array, k: int, stride: int, padding: int) 
 
 
 def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Array:
-    """Return dx (C, H, W, B), row by row, for dz (B, F, OH, OW).
+    """Return dx (C, H, W, B), computed row by row, for dz (B, F, OH, OW).
 
-    Row y of the image lies under row u of the kernels where these stand at row i of the output with
-    i*s + u - p = y. The rows i are neighbours, so their part of dz is one matrix. Its product has a
-    row for each column v of the kernels. Each is added where it belongs, with s = 1, p = 0, k = 3:
+    Row y of the image lies under kernel row u at each output row i with i*s + u - p = y. These rows
+    i are neighbours, so their part of dz is one matrix. Its product with the kernels has a row for
+    each kernel column v, which is added at its place. With s = 1, p = 0, k = 3:
 
         v = 0    1 2 3 4
         v = 1      1 2 3 4
@@ -156,19 +154,21 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     """
     (c, h, w), (b, f, oh, ow), k = image_shape, dz.shape, weights.shape[-1]
     dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(oh * f, ow * b)
-    # (k*C, k, F). The kernel rows come from the last to the first, since u falls as i rises.
+    # (k*C, k, F), with the kernel rows in reverse order, since u falls as i rises.
     A = weights.transpose(3, 1, 2, 0)[:, :, ::-1].reshape(k * c, k, f)
     dx = np.zeros((c, h, w, b), dz.dtype)
 
     def work(rows: slice) -> None:
-        for y in range(rows.start, rows.stop):
-            i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
-            count = (i.stop - i.start) * f
-            few = A[:, kernel_rows].reshape(k * c, count)
-            products = few @ dz_rows[i.start * f : i.start * f + count]
-            for v, product in enumerate(products.reshape(k, c, ow, b)):
+        for few in slices(rows, max(1, MOST // (k * c * ow * b))):
+            products = np.empty((k * c, few.stop - few.start, ow * b), dz.dtype)
+            for y in range(few.start, few.stop):
+                i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
+                count = (i.stop - i.start) * f
+                part, below = A[:, kernel_rows].reshape(k * c, count), i.start * f
+                np.matmul(part, dz_rows[below : below + count], out=products[:, y - few.start])
+            for v, product in enumerate(products.reshape(k, c, -1, ow, b)):
                 j, pixels = overlap(v - p, s, ow, w)
-                dx[:, y, pixels] += product[:, j]
+                dx[:, few, pixels] += product[:, :, j]
 
     share(work, h, _cost((k * c, k * f), oh * ow * b, k))
     return dx
@@ -187,7 +187,7 @@ def sum_over_columns(windows: Array, dz: Array) -> Array:
 
 
 def _cost(A_shape: Shape, windows: int, k: int) -> int:
-    """Return about how many multiplications it takes to lay out the windows and multiply them."""
+    """Return roughly how many multiplications it takes to copy the windows and multiply them."""
     f, entries = A_shape
     return windows * entries * (f + MOVED // k)
 
@@ -198,18 +198,18 @@ def _blocks(
     """Cut these rows of output into blocks whose windows stay in the cache.
 
     Args:
-        rows: of the output.
+        rows: rows of the output.
         ow: the number of its columns.
-        width: the most columns in a block.
-        bytes_each: of what lies under one column of output in one row of the image.
-        k: side of the kernels.
+        width: the maximum number of columns in a block.
+        bytes_each: bytes of the windows for one output column and one image row.
+        k: height and width of the kernels.
         stride: between windows.
 
     Yields:
         The rows and the columns of a block.
     """
     bytes_each = max(1, bytes_each)
-    width = _equal(ow, min(width, BLOCK // (2 * k * bytes_each)))  # and k + 1 rows, if stride is 1
+    width = _equal(ow, min(width, BLOCK // (2 * k * bytes_each)))  # leaves room for 2k image rows
     height = (BLOCK // (bytes_each * width) - k) // stride + 1
     for columns in slices(slice(0, ow), width):
         for few in slices(rows, _equal(rows.stop - rows.start, height)):
@@ -217,15 +217,15 @@ def _blocks(
 
 
 def _equal(length: int, longest: int) -> int:
-    """Return how long parts of `length` are if they are few, about equal and not longer."""
+    """Return the length of the fewest, about equal parts of `length` not longer than `longest`."""
     parts = -(-length // max(1, longest))
     return -(-length // max(1, parts))
 
 
 def _equal_parts(length: int, longest: int) -> int:
-    """Return into how few equal parts `length` can be cut so that none is longer than `longest`.
+    """Return the smallest number of equal parts of `length` that are not longer than `longest`.
 
-    Where they would have to be much shorter, one part is the lesser evil.
+    If they would have to be much shorter, return 1: one long part is then faster.
     """
     if length <= longest:
         return 1

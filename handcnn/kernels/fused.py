@@ -1,8 +1,8 @@
-"""A convolution and the dense layer behind it, computed as the one linear map that they are.
+"""A convolution and the dense layer behind it, computed as one linear map.
 
-No activation stands between the two, so together they are z = x M + m, exactly. With K and b for
-kernels and bias of the convolution, W for the dense weights, p = (i,j) a position of the
-convolution's output, q = (c,y,x) a pixel of the padded image, and d a unit:
+No activation stands between the two, so together they are exactly z = x M + m. K and b are kernels
+and bias of the convolution, W the dense weights, p = (i,j) a position of the convolution's output,
+q = (c,y,x) a pixel of the padded image, and d a unit:
 
     M[q,d]      = sum over f and over p, u, v with q = (c, i*s+u, j*s+v) of K[f,c,u,v] * W[f,p,d]
     m[d]        = sum over f,p of b[f] * W[f,p,d]
@@ -12,9 +12,9 @@ convolution's output, q = (c,y,x) a pixel of the padded image, and d a unit:
     dK[f,c,u,v] = sum over p,d of W[f,p,d] * dM[(c,i*s+u,j*s+v), d]
     db[f]       = sum over p,d of W[f,p,d] * dm[d]
 
-The batch meets only M (784 x 64 in the documented network). W (25088 x 64) meets only the kernels,
-in three products that cost the same for any batch. They are the three products of a convolution,
-with units in the place of images. `docs/fused.md` derives all of this.
+The batch is multiplied only by M (784 x 64 in the documented network). W (25088 x 64) appears only
+in three products with the kernels or dM, whose cost does not depend on the batch size. They are the
+three products of a convolution, over units instead of images. `docs/fused.md` derives all of this.
 """
 
 from math import prod
@@ -32,7 +32,7 @@ ROWS = 4  # rows of W per update, small enough to stay in cache
 
 
 class Geometry(NamedTuple):
-    """What the convolution does to one image: (C, H, W) with stride and padding to (F, OH, OW)."""
+    """A convolution's image shape (C, H, W), output shape (F, OH, OW), stride and padding."""
 
     image_shape: Shape
     output_shape: Shape
@@ -43,8 +43,8 @@ class Geometry(NamedTuple):
 def is_cheaper(images: int, kernels: Array) -> bool:
     """Return whether fusing takes fewer multiplications for a batch of this size.
 
-    Fused, each number of W meets the C*k*k entries of the kernels and the bias; otherwise it meets
-    each image.
+    With fusing, each number of W is multiplied by the C*k*k entries of a kernel and the bias,
+    otherwise once for each image.
     """
     return images > prod(kernels.shape[1:]) + 1
 
@@ -76,9 +76,9 @@ def update_fused(
     geometry: Geometry,
     learning_rates: tuple[float, float],
 ) -> None:
-    """Do the SGD update of kernels, bias and W in place, for the gradients of M and m.
+    """Do the SGD update of kernels, bias and W in place, given the gradients of M and m.
 
-    dW is as large as W, so it is never held as a whole.
+    dW is as large as W, so it is computed and subtracted in blocks.
 
     Args:
         kernels: (F, C, k, k).

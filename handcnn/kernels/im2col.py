@@ -6,9 +6,9 @@ r"""The matrices behind a convolution: each window of the image becomes a column
     7 8 9                               4 5 7 8
                                         5 6 8 9
 
-This is called im2col (Chellapilla, Puri and Simard, 2006). It holds every pixel k*k times. Here
-only the shift to the right is written out, once for each kernel column. A shift down is another
-row of the image, and the rows lie one after the other. So the windows of one row of output are
+This is called im2col (Chellapilla, Puri and Simard, 2006). It stores every pixel k*k times. Here
+only the shifts to the right are copied, once for each kernel column. A shift down is just another
+row of the image, and the rows follow one another in memory. So the windows of one row of output are
 neighbours in memory, and those of the next row overlap them: a view, not a copy.
 
     1 2  \
@@ -20,10 +20,10 @@ neighbours in memory, and those of the next row overlap them: a view, not a copy
 
 All arrays here have the batch last: images (C, H, W, B), outputs (F, OH, OW, B). Each number above
 is then B numbers side by side, for B images, and a row of output is one large matrix product. The
-bias is one more entry of the kernel, and a constant 1 lies under it. In the order of memory, the
-kernel rows u come first, then the columns v, then the channels c, then the bias. It belongs to the
-first kernel row and is zero in the others. So the kernel matrix is (F, k*R) with R = k*C + 1, or
-R = k*C where there is no bias.
+bias is one more entry of the kernel, multiplied by a constant 1. The entries are ordered by kernel
+row u, then column v, then channel c; each kernel row ends with an entry for the bias, which is zero
+in all rows but the first. So the kernel matrix is (F, k*R) with R = k*C + 1, or R = k*C without a
+bias.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
 
 
 def split_kernel_matrix(A: Array, shape: Shape) -> tuple[Array, Array]:
-    """Return what `kernel_matrix` was given: kernels of `shape` (F, C, k, k) and a bias (F, 1)."""
+    """Undo `kernel_matrix`: return kernels of `shape` (F, C, k, k) and a bias (F, 1)."""
     f, c, k, _ = shape
     A = A.reshape(f, k, k * c + 1)
     weights = A[:, :, :-1].reshape(f, k, k, c).transpose(0, 3, 1, 2)
@@ -62,12 +62,12 @@ def im2col(
 
     Args:
         x: images (C, H, W, B).
-        k: side of the kernels.
+        k: height and width of the kernels.
         stride: between windows.
         padding: rows and columns of zeros around the images.
-        constant: a number or (B,), what lies under the bias; None where there is no bias.
-        rows: of the output, from start to stop; without them all. OH is their number.
-        columns: of the output, likewise.
+        constant: the factor of the bias, a number or (B,); None without a bias.
+        rows: rows of the output, by default all. OH is their number.
+        columns: columns of the output, by default all. OW is their number.
     """
     c, h, w, b = x.shape
     top, oh = _first_and_count(rows, output_size(h, k, stride, padding))
@@ -96,10 +96,10 @@ def _first_and_count(part: slice | None, size: int) -> tuple[int, int]:
 
 
 def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array:
-    """Add up overlapping windows along the first axis: the way back from columns to the image.
+    """Add up overlapping windows along the first axis: the reverse of im2col.
 
     Args:
-        products: for each of the k places in a window, (windows, ...): what it adds to its pixel.
+        products: for each of the k places in a window, (windows, ...): what to add to its pixel.
         size: of the image along this axis, without padding.
         stride: between windows.
         padding: of the image; what falls on it is dropped.
@@ -108,7 +108,7 @@ def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array
         (size, ...). The arrays in `products` may be overwritten.
     """
     k, count = len(products), len(products[0])
-    if stride == 1 and padding < k and count == size:  # one of them covers the whole image
+    if stride == 1 and padding < k and count == size:  # one place covers the whole image
         image = products[padding]
     else:
         image = np.zeros((size, *products[0].shape[1:]), products[0].dtype)
@@ -120,10 +120,10 @@ def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array
 
 
 def overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]:
-    """Return which of `count` pixels first, first + step, ... lie in an image of this size.
+    """Return which of the `count` pixels first, first + step, ... lie in an image of this size.
 
     Returns:
-        Their numbers, from 0 to count - 1, and the pixels, from 0 to size - 1.
+        Their numbers (in 0 to count - 1), and their positions in the image (in 0 to size - 1).
     """
     start = max(0, -(first // step))
     stop = max(start, min(count, (size - 1 - first) // step + 1))

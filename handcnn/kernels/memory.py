@@ -1,19 +1,19 @@
-"""Freed memory stays with the process, where the next step finds it.
+"""Keep freed memory in the process for the next step.
 
-A step takes many megabytes and frees them all. glibc, the C library of most Linux systems, gives
-such amounts back to the system. To get them again costs a page fault for every 4 KB, which can be
-a third of a step.
+A step allocates many megabytes and frees them all. glibc, the C library of most Linux systems,
+returns such amounts to the system. Allocating them again costs a page fault for every 4 KB, which
+can take a third of the step's time.
 """
 
 import numpy as np
 
-KEPT = 30_000_000  # bytes of an array
+KEPT = 30_000_000  # bytes
 
 
 def keep_freed_memory() -> None:
     """Let glibc keep arrays of up to `KEPT` bytes for reuse, and twice as many bytes in all.
 
-    It takes the largest array freed so far, up to 32 MB, for its limit. So one is made and freed
-    here. Nobody writes into it, so it costs nothing. Other C libraries do as they did before.
+    The limit of glibc is the largest array freed so far, up to 32 MB. So this creates and frees an
+    array, which costs nothing because nothing is written into it. Other C libraries are unaffected.
     """
     np.empty(KEPT, np.uint8)

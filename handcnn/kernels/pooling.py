@@ -1,4 +1,4 @@
-"""Max-pooling and its way back, on (N, C, H, W) arrays.
+"""Max-pooling and its gradient, on (N, C, H, W) arrays.
 
 A window of size 2 has four places, and each place is a slice of the whole image. Pooling is the
 maximum of these slices:
@@ -7,7 +7,7 @@ maximum of these slices:
     1 5 2 0      1 2   5 0
     3 4 8 6      3 8   4 6       5 8
 
-The results lie in memory in the order of the input, whichever that is.
+The results have the memory order of the input.
 """
 
 from collections.abc import Iterator
@@ -27,19 +27,19 @@ def max_pool(x: Array, size: int, stride: int) -> Array:
 
 
 def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> Array:
-    """Return dx (N, C, H, W): dz (N, C, OH, OW) at the first of the largest entries of each window.
+    """Return dx (N, C, H, W): each dz (N, C, OH, OW) goes to the first maximum of its window.
 
     Args:
         dz: the gradient with respect to z.
-        x: what was pooled.
-        z: what `max_pool` made of it.
-        size: of the windows.
+        x: the input of `max_pool`.
+        z: its output.
+        size: height and width of a window.
         stride: from one window to the next.
     """
     h, w = x.shape[2:]
     overlap, cover_all = stride < size, stride == size and h % size == w % size == 0
     dx = np.empty_like(x) if cover_all else np.zeros_like(x)
-    is_free = np.ones_like(z, bool)  # windows whose largest entry has not been met yet
+    is_free = np.ones_like(z, bool)  # windows whose maximum has not been found yet
     for entries, gradients in zip(_places(x, size, stride), _places(dx, size, stride), strict=True):
         is_first = entries == z
         is_first &= is_free
@@ -52,7 +52,7 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
 
 
 def _places(x: Array, size: int, stride: int) -> Iterator[Array]:
-    """Yield for each place in a window, row by row, its entries in all windows: (N, C, OH, OW)."""
+    """Yield, for each place in a window, row by row, its entries in all windows: (N, C, OH, OW)."""
     h, w = x.shape[2:]
     for u in range(size):
         for v in range(size):

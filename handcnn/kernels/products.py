@@ -1,7 +1,8 @@
-"""Matrix products with one very long side, and the SGD update, in pieces that suit the cache.
+"""Matrix products with one very long side, and the SGD update, in pieces that fit the cache.
 
-OpenBLAS copies the operands of a large product into another order first. Where two of the three
-sides are as short as a batch, that takes as long as the multiplication. Small products skip it.
+OpenBLAS first copies the operands of a large product into another order. If two of the three sides
+are as short as a batch, that takes as long as the multiplication. For small products it copies
+nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,12 @@ from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS copies nothing
-FEWEST_ROWS = 64  # shorter pieces do not pay
-UPDATED = 1 << 17  # numbers updated at a time, so that they stay in the cache
+FEWEST_ROWS = 64  # in a piece; shorter pieces are not faster
+UPDATED = 1 << 17  # numbers per update, few enough to stay in cache
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """Return a b (N, M) for a (N, K) and b (K, M), cut along the longest of the three sides.
+    """Return the product a b (N, M) of a (N, K) and b (K, M), cut along the longest side.
 
               N longest                K longest               M longest
                _                                                   ____|____
@@ -60,7 +61,10 @@ def _sum_of_pieces(a: Array, b: Array) -> Array:
 def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
     """Do parameter -= learning_rate * gradient in place."""
     if parameter.shape != gradient.shape:
-        raise ValueError(f"the gradient of a parameter {parameter.shape} has {gradient.shape}")
+        raise ValueError(
+            f"sgd_update expects a gradient of the parameter's shape {parameter.shape}, "
+            f"got {gradient.shape}"
+        )
     count = max(1, UPDATED // max(1, parameter[:1].size))
 
     def work(rows: slice) -> None:
@@ -71,7 +75,7 @@ def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
 
 
 def slices(rows: slice, count: int) -> Iterator[slice]:
-    """Cut a slice into slices of `count` rows; the last one has what is left."""
+    """Cut a slice into slices of `count` rows; the last one has the rest."""
     for start in range(rows.start, rows.stop, count):
         yield slice(start, min(start + count, rows.stop))
 
@@ -87,11 +91,11 @@ def _pieces(rows: slice, multiplications: int, *arrays: Array) -> Iterator[list[
     Args:
         rows: the rows to cut.
         multiplications: for one row.
-        arrays: each (L, K) with a K of its own.
+        arrays: each (L, K); K may differ.
 
     Yields:
-        For each array a view (pieces, rows of a piece, K): first all pieces of equal length, then
-        the shorter rest if there is one.
+        A view (pieces, rows of a piece, K) of each array: first all pieces of equal length, then
+        the shorter rest, if any.
     """
     length, small = rows.stop - rows.start, SMALL // max(1, multiplications)
     if length <= small or small < FEWEST_ROWS:

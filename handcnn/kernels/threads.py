@@ -1,8 +1,8 @@
-"""Parts of one computation on several cores: each is done by a Python thread.
+"""Split one computation between Python threads, to use several cores.
 
 NumPy lets other threads run while it computes, so a part that takes some tenths of a millisecond
-is worth handing over. The threads of BLAS are not used. They spin while they wait for work, and
-on a busy machine everybody then waits for the one that cannot run. Those here sleep.
+is worth handing to another thread. BLAS threads are not used: they spin while they wait for work,
+and on a busy machine all of them then wait for one that cannot run. The threads here sleep.
 """
 
 import os
@@ -22,17 +22,17 @@ from handcnn.kernels.memory import keep_freed_memory
 
 Result = TypeVar("Result")
 
-# Multiplications that take as long as it takes another thread to wake up.
+# Multiplications that take as long as waking another thread.
 WAKING = 2_500_000
-MOVED = 16  # multiplications that take as long as moving a number through memory
+MOVED = 16  # multiplications that take as long as moving one number through memory
 
 
 class Pool:
     """Threads that wait for tasks until the pool is closed."""
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads  # the one that hands over is among them
-        self.process = os.getpid()  # a fork leaves the others behind
+        self.threads = threads  # includes the thread that calls `share`
+        self.process = os.getpid()  # after a fork, the new process has no helpers
         self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self.helpers: list[Thread] = []
         try:
@@ -43,7 +43,7 @@ class Pool:
             raise
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and wait for them."""
         for _ in self.helpers:
             self.tasks.put(None)
         for helper in self.helpers:
@@ -52,14 +52,14 @@ class Pool:
     def _help(self) -> None:
         while task := self.tasks.get():
             task()
-            del task  # and the arrays it refers to, before waiting for the next one
+            del task  # frees its arrays before waiting for the next task
 
 
 def started(work: Callable[[], object]) -> Thread:
-    """Return a thread that does this work; it ends with the program at the latest.
+    """Start and return a daemon thread that does this work.
 
     Raises:
-        HandcnnError: the system gives no more threads, or no memory for them.
+        HandcnnError: the system cannot start another thread.
     """
     thread = Thread(target=work, daemon=True)
     try:
@@ -72,16 +72,16 @@ def started(work: Callable[[], object]) -> Thread:
 
 
 class OneBlasThread:
-    """Holds BLAS to one thread as long as anybody asks for it.
+    """Limit BLAS to one thread while any thread is inside the with block.
 
-    BLAS has one setting for the whole process. The first to enter sets it, and the last to leave
-    restores it, whichever threads they are in. threadpoolctl wants both done by one thread, which
-    must live until then, so there is a thread for just that.
+    BLAS has one setting for the whole process. The first thread to enter sets it, and the last to
+    leave restores it. threadpoolctl requires that one thread does both and lives until then, so
+    this class starts a thread just for that.
     """
 
     def __init__(self) -> None:
         self.lock, self.users = Lock(), 0
-        if hasattr(os, "register_at_fork"):  # no fork while another thread is in the middle of it
+        if hasattr(os, "register_at_fork"):  # no fork while another thread enters or leaves
             lock = self.lock
             os.register_at_fork(
                 before=lock.acquire, after_in_parent=lock.release, after_in_child=self._after_fork
@@ -112,7 +112,7 @@ class OneBlasThread:
                     raise self.fault
 
     def _after_fork(self) -> None:
-        """Forget the blocks of other threads: of them, none lives on in the new process."""
+        """Forget the blocks of other threads, which do not exist in the new process."""
         self.users = len(_own.pools)
         self.lock.release()
 
@@ -130,7 +130,7 @@ class OneBlasThread:
 
 
 class Own(local):
-    """What belongs to each thread: the pools it has open, of which it uses the last."""
+    """Data of each thread: its open pools, of which it uses the last."""
 
     def __init__(self) -> None:
         self.pools: list[Pool] = []
@@ -149,22 +149,22 @@ def cores() -> int:
 
 
 def default_threads() -> int:
-    """Return the number of threads measured to be good here: 2, or 1 on a single core."""
+    """Return the default number of threads: 2, or 1 on a single core. More were not measured."""
     return min(2, cores())
 
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Compute on `count` cores for the length of a with block.
+    """Use `count` threads for the computations inside a with block.
 
-    This holds for the thread that opens the block; other threads do not share their work. BLAS
-    uses one thread in the whole process meanwhile. Outside of such a block nothing is shared, and
-    BLAS uses as many threads as it likes. From the first block on, the process keeps the memory
-    that it frees, up to 60 MB (`handcnn.kernels.memory`).
+    Only the thread that opens the block splits its work. Meanwhile, BLAS uses one thread in the
+    whole process. Outside the block no work is split, and BLAS uses its own number of threads.
+    From the first block on, the process keeps up to 60 MB of the memory that it frees
+    (`handcnn.kernels.memory`).
 
     Raises:
         ValueError: `count` is not a whole number of at least 1.
-        HandcnnError: the system does not give so many threads.
+        HandcnnError: the system cannot start so many threads.
     """
     is_whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
     if not is_whole or count < 1:
@@ -176,20 +176,20 @@ def use_threads(count: int) -> Iterator[None]:
         with _one_blas_thread:
             yield
     finally:
-        pools.remove(pool)  # not always the last: blocks may end in any order
+        pools.remove(pool)  # not always the last one: blocks may end in any order
         pool.close()
 
 
 def share(work: Callable[[slice], Result], length: int, multiplications: int) -> list[Result]:
-    """Cut range(length) into at most one part a thread and return what `work` gives for each.
+    """Cut range(length) into at most one part per thread; return the results of `work` in order.
 
-    The caller does the first part, which is larger: the other threads must wake up first. All
-    parts have ended when this returns or raises, also when Ctrl-C interrupts the waiting.
+    The calling thread does the first part, which is larger because the other threads must wake up
+    first. All parts have ended when this returns or raises, even if Ctrl-C interrupts the waiting.
 
     Args:
-        work: does one part. What it would share in turn is done by its own thread.
+        work: does one part. A nested `share` inside it is not split further.
         length: of the range.
-        multiplications: about how many it all takes; few are done in fewer parts.
+        multiplications: roughly how many there are in total; if few, there are fewer parts.
     """
     pool = _own.pools[-1] if _own.pools and not _own.is_sharing else None
     count = 1
@@ -214,7 +214,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     handed_over = 0
     _own.is_sharing = True
     try:
-        for number in range(1, count):  # in this context, to which numpy.errstate belongs
+        for number in range(1, count):  # in a copy of this context, which includes numpy.errstate
             pool.tasks.put(partial(copy_context().run, do, number))
             handed_over += 1
         results[0] = work(parts[0])
@@ -227,14 +227,14 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
 
 
 def _parts(length: int, count: int, multiplications: int) -> list[slice]:
-    """Cut range(length) so that all parts end together, although all but the first start late."""
+    """Cut range(length) so that all parts end together, although only the first starts at once."""
     others = length * (multiplications - WAKING) / (count * multiplications)
     cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
 def _wait_for(parts: int, ended: list[int], wake: "SimpleQueue[None]") -> None:
-    """Wait until all parts have ended. Raise what interrupts the waiting only after that."""
+    """Wait until all parts have ended. If Ctrl-C interrupts the waiting, raise it only then."""
     interrupt: BaseException | None = None
     while len(ended) < parts:
         try:

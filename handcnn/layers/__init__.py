@@ -1,6 +1,6 @@
-"""The layers: each one's forward above its backward, the mirror of docs/backprop.md.
+"""The layers: forward and backward, in the order of docs/backprop.md.
 
-A new layer is a file of its own here, and a name in the register below.
+To add a layer, add a file here and its name to LAYERS below.
 """
 
 from handcnn.layers.conv2d import Conv2D
@@ -10,7 +10,7 @@ from handcnn.layers.layer import Layer, ParameterLayer
 from handcnn.layers.maxpool2d import MaxPool2D
 from handcnn.layers.relu import ReLU
 
-# The register: every layer that a saved network may consist of, by name.
+# The layers that a saved network may contain, by name.
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (InputLayer, Conv2D, ReLU, MaxPool2D, HiddenLayer, OutputLayer)
@@ -18,7 +18,7 @@ LAYERS: dict[str, type[Layer]] = {
 
 
 def is_own(*layers: Layer) -> bool:
-    """Return whether these are layers of the register; a subclass may compute something else."""
+    """Return whether all these classes are in LAYERS; a subclass may compute something else."""
     return all(type(layer) in LAYERS.values() for layer in layers)
 
 

@@ -1,4 +1,4 @@
-"""What the layers say when something does not fit: what was expected, what came, the fix."""
+"""Checks of arguments and arrays. Each message says what was expected, what came, and the fix."""
 
 from math import inf, prod
 from typing import cast
@@ -12,7 +12,7 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
-    """Return a constructor's argument as an int if it is a whole number, not too small."""
+    """Return a constructor argument as an int if it is a whole number of at least `smallest`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < smallest:
         raise ValueError(
@@ -22,7 +22,7 @@ def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
 
 
 def check_learning_rate(layer: str, rate: float) -> float:
-    """Return a learning rate if it is a number that a step can be taken with."""
+    """Return the learning rate if it is a finite number of at least 0."""
     is_number = isinstance(rate, int | float | np.integer | np.floating)
     if not is_number or isinstance(rate, bool) or not 0 <= float(rate) < inf:
         raise ValueError(
@@ -32,16 +32,16 @@ def check_learning_rate(layer: str, rate: float) -> float:
 
 
 def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
-    """Refuse a dtype in which a layer cannot compute."""
+    """Raise a ValueError unless the dtype is float32 or float64."""
     if np.dtype(dtype) not in DTYPES:
         raise ValueError(
             f"{layer} expects dtype float32 or float64, got {np.dtype(dtype)}; "
-            "leave dtype out for float32"
+            "omit dtype to get float32"
         )
 
 
 def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -> Array:
-    """Return a parameter as an array if it has the right shape and a dtype to compute in."""
+    """Return a parameter as an array if it has the right shape and is float32 or float64."""
     array = np.asarray(value)
     if array.shape != shape:
         raise ValueError(
@@ -57,7 +57,7 @@ def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -
 
 
 def check_real(layer: str, x: npt.ArrayLike) -> Array:
-    """Return `x` as an array if it holds real numbers; complex ones would lose a part."""
+    """Return `x` as an array if its numbers are real; a cast would drop imaginary parts."""
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         raise ValueError(
@@ -73,7 +73,7 @@ def show_shape(shape: tuple[int | str, ...]) -> str:
 
 
 def channel_hint(shape: tuple[int | str, ...], c: int) -> str:
-    """Say how an array of this shape most likely becomes (N, C, H, W)."""
+    """Return advice on how to turn an array of this shape into (N, C, H, W)."""
     if len(shape) == 2 and c == 1:
         return "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)"
     if len(shape) == 2:
@@ -84,13 +84,13 @@ def channel_hint(shape: tuple[int | str, ...], c: int) -> str:
         return "add the batch axis with x[None]"
     if len(shape) == 4 and shape[3] == c:
         return "move the channels to the front with x.transpose(0, 3, 1, 2)"
-    return f"the second axis must hold the channels, of which there are {c}"
+    return f"the second axis, the channels, must have size {c}"
 
 
 def dense_hint(shape: tuple[int | str, ...], d: int) -> str:
-    """Say how an array of this shape most likely becomes (N, D)."""
+    """Return advice on how to turn an array of this shape into (N, D)."""
     if shape == (d,):
         return "add the batch axis with x[None]"
     if len(shape) > 1 and prod(cast(Shape, shape[1:])) == d:
         return f"flatten it with x.reshape(len(x), {d})"
-    return "build the layer for the size of its input, or give inputs of the size of the layer"
+    return "set input_size to the size of one input, or change the input"

@@ -25,7 +25,7 @@ class Conv2D(ParameterLayer):
         padding: p, rows and columns of zeros added on every side.
         learning_rate: step size of `update_params`.
         rng: source of the initial weights.
-        dtype: of the parameters and all that is computed from them.
+        dtype: of the parameters and of everything computed from them.
 
     Attributes:
         weights: (F, C, k, k), gradient in `dweights`.
@@ -66,17 +66,17 @@ class Conv2D(ParameterLayer):
         return correlate(self.x, self.weights, self.bias, self.stride, self.padding)
 
     def backward(self, dout: Array) -> Array:
-        """Leave `dweights` and `dbias`, return dx (N, C, H, W) for `dout` (N, F, OH, OW).
+        """Set `dweights` and `dbias`; return dx (N, C, H, W) for `dout` (N, F, OH, OW).
 
-        There is no activation, so dz is `dout`. The input is correlated with it as it stands; for
-        dx it meets the kernels rotated by 180 degrees.
+        There is no activation, so dz is `dout`. `dweights` is the input correlated with dz; dx is
+        dz correlated with the kernels rotated by 180 degrees.
         """
         self.backward_parameters(dout)
         dz, image_shape = self.check_dout(dout), self.x.shape[1:]
         return input_gradient(dz, self.weights, image_shape, self.stride, self.padding)
 
     def backward_parameters(self, dout: Array) -> None:
-        """Compute the parameter gradients only; the first layer needs no dx."""
+        """Set `dweights` and `dbias` only; the first layer needs no dx."""
         dz, k = self.check_dout(dout), self.kernel_size
         self.dweights, self.dbias = weight_gradient(self.x, dz, k, self.stride, self.padding)
 
@@ -86,7 +86,7 @@ class Conv2D(ParameterLayer):
         return self.out_channels, *self._positions(input_shape)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
-        """Raise a ValueError unless the shape is (N, C, H, W) with room for a kernel."""
+        """Raise a ValueError unless the shape is (N, C, H, W) and a kernel fits into the image."""
         c, k, p = self.in_channels, self.kernel_size, self.padding
         if len(x_shape) != 4 or x_shape[1] != c:
             raise ValueError(

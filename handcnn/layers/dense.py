@@ -14,14 +14,14 @@ from handcnn.types import Array, Shape
 
 
 class DenseLayer(ParameterLayer):
-    """What the hidden and the output layer share: `z = x W + b`, and the way back from dz.
+    """The common part of the hidden and the output layer: `z = x W + b` and its backward pass.
 
     Args:
         input_size: D. A 4-D input (N, C, H, W) is flattened to (N, D) with D = C*H*W.
         output_size: M.
         learning_rate: step size of `update_params`.
         rng: source of the initial weights.
-        dtype: of the parameters and all that is computed from them.
+        dtype: of the parameters and of everything computed from them.
 
     Attributes:
         weights: W (D, M), gradient in `dweights`.
@@ -49,7 +49,7 @@ class DenseLayer(ParameterLayer):
         return matmul(flatten(self.x), self.weights) + self.bias  # (N, D)(D, M) + (1, M)
 
     def backward(self, dz: Array) -> Array:
-        """Leave `dweights` and `dbias`, return dx in the shape of x for `dz` (N, M)."""
+        """Set `dweights` and `dbias`; return dx in the shape of x, for `dz` (N, M)."""
         self.dweights = matmul(flatten(self.x).T, dz)  # (D, N)(N, M)
         self.dbias = dz.sum(axis=0, keepdims=True)  # (1, M)
         return matmul(dz, self.weights.T).reshape(self.x.shape)  # (N, M)(M, D)
@@ -87,15 +87,15 @@ class HiddenLayer(DenseLayer):
         return np.maximum(0, self.z)
 
     def backward(self, dout: Array) -> Array:
-        """Leave `dweights` and `dbias`, return dx in the shape of x: dz = dout * (z > 0)."""
+        """Set `dweights` and `dbias` for dz = dout * (z > 0); return dx in the shape of x."""
         return super().backward(self.check_dout(dout) * (self.z > 0))
 
 
 class OutputLayer(DenseLayer):
     """Dense layer with softmax: `z = x W + b`, `a = softmax(z)`. Arguments as in `DenseLayer`.
 
-    `backward` takes the gradient with respect to *z*. For softmax under cross-entropy, that is
-    what `loss_gradient` gives, so the softmax has no backward pass of its own.
+    `backward` takes the gradient with respect to *z*, which is what `loss_gradient` returns. So
+    the softmax needs no backward pass.
     """
 
     def forward(self, x: Array) -> Array:
@@ -103,17 +103,17 @@ class OutputLayer(DenseLayer):
         return softmax(super().forward(x))
 
     def backward(self, dout: Array) -> Array:
-        """Leave `dweights` and `dbias`, return dx in the shape of x: `dout` is dz already."""
+        """Set `dweights` and `dbias` for dz = dout; return dx in the shape of x."""
         return super().backward(self.check_dout(dout))
 
 
 def flatten(x: Array) -> Array:
-    """Return `x` (N, C, H, W) as (N, C*H*W); (N, D) stays as it is."""
+    """Return `x` (N, C, H, W) as (N, C*H*W), or `x` (N, D) unchanged."""
     return x.reshape(len(x), prod(x.shape[1:]))
 
 
 def softmax(z: Array) -> Array:
-    """Return exp(z) over its sum along each row of z (N, M)."""
-    exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels; exp cannot overflow
+    """Return exp(z) divided by the sum of its row, for z (N, M)."""
+    exp = np.exp(z - z.max(axis=1, keepdims=True))  # the maximum cancels and prevents overflow
     a: Array = exp / exp.sum(axis=1, keepdims=True)
     return a

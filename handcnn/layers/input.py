@@ -1,11 +1,11 @@
-"""The place where a batch enters the network."""
+"""The layer through which a batch enters the network."""
 
 from handcnn.layers.layer import Layer
 from handcnn.types import Array
 
 
 class InputLayer(Layer):
-    """Pass the batch on as it is, in any shape."""
+    """Pass a batch of any shape on unchanged."""
 
     def forward(self, x: Array) -> Array:
         """Return `x` itself."""

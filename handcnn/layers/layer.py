@@ -1,12 +1,12 @@
-"""What every layer can do: the contract between a layer and the network.
+"""The base classes of the layers: the contract between a layer and the network.
 
-`forward(x)` returns the output and keeps what the way back needs. `backward(dout)` takes the
-gradient of the loss with respect to that output, leaves the gradient of every parameter on the
-layer (`dweights` for `weights`), and returns `dx`, the gradient with respect to the input.
+`forward(x)` returns the output and keeps what `backward` needs. `backward(dout)` takes the gradient
+of the loss with respect to that output, stores the gradient of every parameter on the layer
+(`dweights` for `weights`), and returns `dx`, the gradient with respect to the input.
 `update_params()` takes one SGD step.
 
-`x` and `dout` are never written into. `forward` keeps `x` itself and not a copy, unless it had to
-convert its dtype: do not change `x` before `backward`.
+A layer never writes into `x` or `dout`. `forward` keeps `x` itself, not a copy, unless it has to
+convert the dtype. So do not change `x` before `backward`.
 """
 
 from collections.abc import Mapping
@@ -30,13 +30,13 @@ STANDARD_DEVIATION = 0.01  # of the initial weights
 
 
 class Layer:
-    """A layer without parameters. A subclass needs `forward` and `backward`, and no more."""
+    """A layer without parameters. A subclass needs only `forward` and `backward`."""
 
-    arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, kept under the same names
-    x: Array  # what `forward` was given
+    arguments: ClassVar[tuple[str, ...]] = ()  # constructor arguments, stored under these names
+    x: Array  # the input of the last `forward`
 
     def forward(self, x: Array) -> Array:
-        """Return the output for the batch `x`, keeping what `backward` needs."""
+        """Return the output for the batch `x`; keep what `backward` needs."""
         raise NotImplementedError
 
     def backward(self, dout: Array) -> Array:
@@ -44,27 +44,27 @@ class Layer:
         raise NotImplementedError
 
     def backward_parameters(self, dout: Array) -> None:
-        """Compute the parameter gradients only; the first layer needs no dx."""
+        """Compute only the parameter gradients; the first layer needs no dx."""
         self.backward(dout)
 
     def update_params(self) -> None:
-        """Take one SGD step; without parameters there is nothing to do."""
+        """Take one SGD step. Here there are no parameters, so it does nothing."""
 
     def parameters(self) -> dict[str, Array]:
         """Return the parameters by name: the arrays themselves, not copies."""
         return {}
 
     def gradients(self) -> dict[str, Array]:
-        """Return the gradients that `backward` left, under the names of their parameters."""
+        """Return the gradients stored by `backward`, under the names of their parameters."""
         return {}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one output, without N, for one input; by default the same."""
+        """Return the shape of one output, without N, for one input; by default the same shape."""
         return input_shape
 
     def work(self, input_shape: Shape) -> int:
-        """Return about how many multiplications the output for one input takes."""
-        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at every place
+        """Return roughly how many multiplications one input takes."""
+        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at each of them
         return places * sum(array.size for array in self.parameters().values())
 
     def config(self) -> dict[str, Any]:
@@ -81,19 +81,19 @@ class Layer:
         return {}
 
     def check_input(self, x: Array) -> Array:
-        """Return the batch `x` in a dtype to compute in, or say why it does not fit.
+        """Return the batch `x` as float32 or float64; raise a ValueError if it does not fit.
 
-        Without parameters to follow, a layer keeps float32 and float64; all else becomes float32.
+        A layer without parameters keeps float32 and float64. Other dtypes become float32.
         """
         self.check_shape(np.shape(x))
         x = check_real(str(self), x)
         return x if x.dtype in DTYPES else x.astype(np.float32)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
-        """Raise a ValueError if a batch of this shape does not fit; N may be the letter."""
+        """Raise a ValueError if a batch of this shape does not fit; N may be the string "N"."""
 
     def check_dout(self, dout: Array) -> Array:
-        """Return `dout` in the dtype of the layer, or say why it does not fit the last output."""
+        """Return `dout` in the dtype of x; raise an error unless it has the last output's shape."""
         if not hasattr(self, "x"):
             raise RuntimeError(f"{self}: backward before forward; call forward(x) first")
         shape = (len(self.x), *self.output_shape(self.x.shape[1:]))
@@ -109,12 +109,13 @@ class Layer:
 
 
 class ParameterLayer(Layer):
-    """A layer with parameters: their initial values, their checks, their update.
+    """A layer with parameters: their initial values, checks and update.
 
-    A subclass names its parameters in `parameter_shapes`, and its `backward` leaves the gradient
-    of each under the same name with a d before it. `weights` start normally distributed with
-    standard deviation 0.01, everything else starts at zero. Parameters may be changed in place or
-    replaced by arrays of the same shape at any time. The layer computes in the dtype of the first.
+    A subclass names its parameters in `parameter_shapes`, and its `backward` stores the gradient of
+    each under the same name with a d in front. Initial `weights` are normally distributed with
+    standard deviation 0.01; all other parameters start at zero. Parameters may be changed in place
+    or replaced by arrays of the same shape at any time. The layer computes in the dtype of the
+    first parameter.
     """
 
     weights: Array
@@ -135,7 +136,7 @@ class ParameterLayer(Layer):
             setattr(self, name, initial.astype(dtype))
 
     def update_params(self) -> None:
-        """Take the documented SGD step: every parameter -= learning rate * its gradient.
+        """Take one SGD step: every parameter -= learning_rate * its gradient.
 
         Raises:
             RuntimeError: there are no gradients yet.
@@ -148,8 +149,8 @@ class ParameterLayer(Layer):
         """Return the parameters by name: the arrays themselves, not copies.
 
         Raises:
-            ValueError: one was replaced by an array of another shape or of a dtype other than
-                float32 and float64.
+            ValueError: a parameter was replaced by an array of another shape, or of a dtype other
+                than float32 and float64.
         """
         arrays = {
             name: check_parameter(str(self), name, getattr(self, name), shape)
@@ -161,7 +162,7 @@ class ParameterLayer(Layer):
         return {name: getattr(self, name) for name in arrays}
 
     def gradients(self) -> dict[str, Array]:
-        """Return the gradients that `backward` left, under the names of their parameters.
+        """Return the gradients stored by `backward`, under the names of their parameters.
 
         Raises:
             RuntimeError: `backward` was not called yet.
@@ -174,7 +175,7 @@ class ParameterLayer(Layer):
             ) from None
 
     def check_input(self, x: Array) -> Array:
-        """Return the batch `x` in the dtype of the layer, or say why it does not fit."""
+        """Return the batch `x` in the dtype of the layer; raise a ValueError if it does not fit."""
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
         return check_real(str(self), x).astype(first.dtype, copy=False)

@@ -10,13 +10,13 @@ from handcnn.types import Array, Shape
 
 
 class MaxPool2D(Layer):
-    """The largest entry of every window of each channel; what the windows do not cover is dropped.
+    """The maximum of every window of each channel. Entries outside all windows are dropped.
 
         z[n,c,i,j] = maximum over u,v of x[n,c,i*s+u,j*s+v]
 
     Args:
-        size: rows and columns of a window.
-        stride: s, from one window to the next; the size without it.
+        size: height and width of a window.
+        stride: s, the step from one window to the next; by default `size`.
     """
 
     arguments = ("size", "stride")
@@ -29,13 +29,13 @@ class MaxPool2D(Layer):
         """Return z (N, C, OH, OW) for `x` (N, C, H, W)."""
         self.x = self.check_input(x)
         self.z = max_pool(self.x, self.size, self.stride)
-        return self.z.copy(order="K")  # the caller may write into it; backward needs z as it is
+        return self.z.copy(order="K")  # the caller may write into it, and backward needs z
 
     def backward(self, dout: Array) -> Array:
         """Return dx (N, C, H, W) for `dout` (N, C, OH, OW).
 
-        Each entry of `dout` goes to the largest entry of its window, the first one row by row where
-        several are equal.
+        Each entry of `dout` goes to the maximum of its window: the first in row order if several
+        are equal.
         """
         dz = self.check_dout(dout)
         return max_pool_gradient(dz, self.x, self.z, self.size, self.stride)
@@ -47,11 +47,11 @@ class MaxPool2D(Layer):
         return c, (h - self.size) // self.stride + 1, (w - self.size) // self.stride + 1
 
     def work(self, input_shape: Shape) -> int:
-        """Return how many comparisons the output for one image takes."""
+        """Return how many comparisons one image takes."""
         return self.size**2 * prod(self.output_shape(input_shape))
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
-        """Raise a ValueError unless the shape is (N, C, H, W) with room for a window."""
+        """Raise a ValueError unless the shape is (N, C, H, W) and a window fits into the image."""
         if len(x_shape) != 4:
             raise ValueError(
                 f"{self} expects x of shape (N, C, H, W), got {show_shape(x_shape)}; "

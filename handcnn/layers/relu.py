@@ -1,4 +1,4 @@
-"""The rectifier as a layer of its own. docs/backprop.md, section 7, derives it."""
+"""The ReLU as a separate layer. docs/backprop.md, section 7, derives it."""
 
 import numpy as np
 

@@ -1,5 +1,5 @@
 """The drawing page: draw a digit in the browser and watch the network read it.
 
-`server` speaks HTTP, `view` turns a picture into everything that is shown, and `page.html`,
-`page.css` and `page.js` show it. Nothing comes from anywhere else.
+`server` speaks HTTP, `view` computes everything that the page shows for a picture, and `page.html`,
+`page.css` and `page.js` show it. The page loads nothing from the network.
 """

@@ -1,12 +1,12 @@
-// The page: what is drawn, the question to the server, and the picture of its answer.
+// The page: it records the drawing, sends it to the server, and shows the answer.
 //
-// What is drawn is a list of steps: strokes, pictures, clearings. The newest state is sent, one
-// request at a time; what is drawn while one is under way goes with the next.
+// The drawing is a list of steps: strokes, pictures, clearings. Its newest state is sent, one
+// request at a time. What is drawn during a request is sent with the next one.
 
-const EXPORTED = 200; // pixels of the side of what is sent
+const EXPORTED = 200; // side of the exported drawing, in pixels
 const MOST_BYTES = 10_000_000; // of a picture
-const CHECK = 1000; // milliseconds between two looks at whether the server is there
-const CHECK_LIMIT = 5000; // and how long it may take to say so
+const CHECK = 1000; // milliseconds between two checks of the server
+const CHECK_LIMIT = 5000; // milliseconds that a check may take
 const READ_LIMIT = 60_000; // milliseconds that reading a picture may take
 
 const $ = (id) => document.getElementById(id);
@@ -14,19 +14,19 @@ const pad = $("pad");
 
 // Drawing -----------------------------------------------------------------------------------------
 
-const steps = []; // {points: [[x, y], ...] in shares of the pad, width}, {picture}, or {} to clear
-let generation = 0; // of what is drawn; an answer to an earlier generation is not shown
-let stroke = null; // the step that is being drawn
-let pointer = null; // the finger, pen or mouse that draws it; null for the pen that keys move
+const steps = []; // {points: [[x, y], ...] with x, y from 0 to 1, width}, {picture}, or {} (clear)
+let generation = 0; // number of the drawing; answers to earlier drawings are not shown
+let stroke = null; // the stroke being drawn
+let pointer = null; // the id of the finger, pen or mouse that draws it; null if keys draw it
 
-// A picture and a clearing hide what came before; a stroke hides a picture.
+// Return the visible steps: a picture or a clearing hides what came before, a stroke a picture.
 function visible() {
   const start = steps.findLastIndex((step) => !step.points);
   const strokes = steps.slice(start + 1);
   return strokes.length || start < 0 || !steps[start].picture ? strokes : [steps[start]];
 }
 
-// Draw smooth lines: curves from middle to middle between points, bent towards the points.
+// Draw smooth lines: curves through the midpoints between points, with the points as controls.
 function trace(context, side, colour) {
   context.strokeStyle = colour;
   context.lineCap = context.lineJoin = "round";
@@ -122,7 +122,7 @@ for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
   pad.addEventListener(name, (event) => { if (event.pointerId === pointer) end(); });
 }
 
-// The pad by keys: arrows move a pen, space puts it down and takes it up.
+// Drawing by keys: arrows move a pen, space lowers or lifts it.
 const pen = { x: 0.5, y: 0.3 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const within = (share) => Math.min(Math.max(share, 0), 1);
@@ -193,14 +193,14 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 
 // Asking ------------------------------------------------------------------------------------------
 
-let network = ""; // what the server said of its network
-let waiting = false; // whether something was drawn that the server has not seen
-let asking = false; // whether a request is under way
+let network = ""; // the server's description of its network
+let waiting = false; // whether there is a drawing that was not sent yet
+let asking = false; // whether a request is running
 
 const paper = new OffscreenCanvas(EXPORTED, EXPORTED);
 const exported = paper.getContext("2d", { willReadFrequently: true });
 
-// What is drawn as a picture file: the picture itself, or the strokes, black on white, as PGM.
+// Return the drawing as a picture file: the picture itself, or the strokes, black on white, as PGM.
 function content() {
   const [{ picture }] = visible();
   if (picture) return picture;
@@ -235,7 +235,7 @@ async function ask() {
   tell();
 }
 
-// Say to those who cannot see it whether the answer is still to come, and when it is there, what.
+// For screen readers: mark the answer as busy, and announce it when it has arrived.
 function tell() {
   const isBusy = waiting || asking;
   $("verdict").ariaBusy = String(isBusy);
@@ -247,11 +247,11 @@ function tell() {
 
 function lose() {
   const port = location.port || 80;
-  $("notice").textContent = `The server does not answer. Start it again: python draw.py --port ${port}`;
+  $("notice").textContent = `The server does not respond. Start it again: python draw.py --port ${port}`;
   $("notice").hidden = false;
 }
 
-// See whether the server is there, and whether it still has the same network.
+// Check regularly whether the server responds and still has the same network.
 async function check() {
   try {
     const response = await fetch("network", { signal: AbortSignal.timeout(CHECK_LIMIT) });
@@ -269,7 +269,7 @@ async function check() {
 
 // Showing -----------------------------------------------------------------------------------------
 
-// RdBu_r, the colours of the run's pictures for signed values: blue, white for zero, red.
+// RdBu_r, the colours of a run's plots for signed values: blue, white for zero, red.
 const STOPS = [
   "053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7",
   "fddbc7", "f4a582", "d6604d", "b2182b", "67001f",
@@ -287,10 +287,10 @@ const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
 const GAP = 7; // pixels between the tiles of a layer
 
 let classes = [];
-let layers = []; // what the server said of each, with its canvas and the numbers that it shows
-let answer = null; // what is shown
-let fault = ""; // or why there is no answer
-let chosen = null; // the class that "why" explains, null for the answer
+let layers = []; // the server's description of each layer, with its canvas and its numbers
+let answer = null; // the answer shown, if any
+let fault = ""; // the reason if there is no answer
+let chosen = null; // the class that "why" explains; null means the answer
 
 function bytes(text) {
   const raw = atob(text);
@@ -307,7 +307,7 @@ function coloured(numbers, width, height) {
   return image;
 }
 
-// Colour a canvas with signed numbers; without numbers it is clear.
+// Colour a canvas with signed numbers; without numbers, clear it.
 function colour(canvas, numbers) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d");
@@ -350,13 +350,13 @@ function choice(name, k) {
   return element("label", {}, input, element("span", { textContent: name }));
 }
 
-// A layer as it is drawn: so many maps of this size. A unit is a map of one pixel.
+// Return a layer as it is drawn: a number of maps and their size. A unit is a map of one pixel.
 function describe({ title, shape, text, kernels }, isLast) {
   const [count, height, width] = shape.length === 3 ? shape : [shape[0], 1, 1];
   const names = isLast ? classes : null;
   const canvas = element("canvas", { className: "maps" });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `What ${title} makes of the picture`);
+  canvas.setAttribute("aria-label", `Output of ${title} for the picture`);
   const side = kernels && Math.sqrt(bytes(kernels).length / count);
   const filters = kernels && sheet(bytes(kernels), side, side * count);
   return { title, shape, text, count, height, width, names, canvas, filters, side };
@@ -368,21 +368,21 @@ function card({ title, shape, text, canvas }) {
   return element("li", {}, heading, element("p", { textContent: text }), canvas);
 }
 
-// Maps one below the other on a canvas that is not on the page.
+// Return maps, one below the other, on an offscreen canvas.
 function sheet(numbers, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(coloured(numbers, width, height), 0, 0);
   return canvas;
 }
 
-// The width in which a map, a unit or a name can be told from others.
+// Return the smallest legible width of a map, a unit or a name.
 function least({ width, names }) {
   if (names?.some((name) => name.length > 2)) return 70;
   return width === 1 ? 22 : width > 10 ? 42 : 34;
 }
 
-// Draw a layer: tiles in rows, each with its filter above and its name below, if there are any.
-// All are on one canvas, because hundreds of small ones make the page slow.
+// Draw a layer: rows of tiles, each with its filter above and its name below, if it has them.
+// All tiles are on one canvas, because hundreds of small canvases make the page slow.
 function paintLayer(layer) {
   const { canvas, numbers, count, height, width, names, filters, side } = layer;
   const room = canvas.clientWidth - 2; // for the lines around the outer tiles
@@ -423,8 +423,8 @@ function paintLayer(layer) {
   }
 }
 
-// Give a canvas the pixels that it has on the screen, all clear; return its context, which counts
-// in the pixels of the page.
+// Clear a canvas and give it the resolution of the screen; return its context, scaled so that it
+// counts in CSS pixels.
 function resize(canvas, width, height) {
   const [w, h] = [width, height].map((length) => Math.round(length * devicePixelRatio));
   const context = canvas.getContext("2d");
@@ -435,7 +435,7 @@ function resize(canvas, width, height) {
   return context;
 }
 
-// Show an answer of the server, a fault that it found in the picture, or, for null, nothing.
+// Show an answer or a fault from the server; for null, show nothing.
 function show(next) {
   answer = next?.fault ? null : next;
   fault = next?.fault ?? "";
@@ -482,9 +482,9 @@ function explain(k) {
   showWhy();
 }
 
-const EXPLANATION = "The network sees your digit cut out, centred and scaled, in 28×28 pixels.";
+const EXPLANATION = "The network sees your digit cut out, centred and scaled to 28×28 pixels.";
 
-// Put a sentence under the answer; without one, what the small picture is.
+// Show a sentence under the answer, or by default an explanation of the small picture.
 function say(sentence) {
   $("remark").textContent = sentence ? sentence[0].toUpperCase() + sentence.slice(1) : EXPLANATION;
 }

@@ -1,9 +1,9 @@
-"""The page over HTTP: who may ask, what may be asked, and in what form the answers come.
+"""The HTTP server of the page: which requests are allowed, and how they are answered.
 
-Only this computer can reach the server, but every web site that its browser visits could ask it
-something. So a request is refused if its Host is not ours (a name that a stranger made to point
-here), or if the browser says that another site sent it. No path and no file name is ever taken from
-a request: the few things that can be asked for are in one table, read when the server starts.
+Only this computer can reach the server, but any web site open in its browser could send requests to
+it. So a request is refused if its Host header is not ours (another name may point here), or if the
+browser says that another site sent it. No file name is ever taken from a request: all files that
+can be requested are in one table, and are read when the server starts.
 """
 
 import errno
@@ -21,10 +21,10 @@ from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 
 HOST = "127.0.0.1"
-USUAL_PORT = 2828  # the same at every start if it is free, so that an open page finds us again
+USUAL_PORT = 2828  # used at every start if it is free, so that an open page finds the server again
 MOST_BYTES = 10_000_000  # of a picture
-# What is larger is read to its end all the same, within limits: many programs look for an answer
-# only when they have sent everything.
+# Larger requests are read to their end, up to this limit: many programs wait for the response only
+# after they have sent everything.
 MOST_RECEIVED = 10 * MOST_BYTES
 THREADS = 4
 
@@ -54,7 +54,7 @@ Application = Callable[[Environ, Callable[[str, list[tuple[str, str]]], object]]
 
 
 class Refusal(Exception):
-    """A request that gets an error: its status and a sentence."""
+    """An error response to a request: an HTTP status and a sentence."""
 
     def __init__(self, status: str, sentence: str, *headers: tuple[str, str]) -> None:
         super().__init__(sentence)
@@ -62,36 +62,36 @@ class Refusal(Exception):
 
 
 def listen(port: int | None) -> socket.socket:
-    """Return a socket that listens on this computer's own address; its port is free by default.
+    """Return a socket that listens on this computer's own address, by default on a free port.
 
     Raises:
-        HandcnnError: something else listens on this port, or it may not be used.
+        HandcnnError: the port is in use, or it cannot be used.
     """
     if port is None:
         try:
             return socket.create_server((HOST, USUAL_PORT))
         except OSError:
-            return socket.create_server((HOST, 0))  # one that is free
+            return socket.create_server((HOST, 0))  # any free port
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            fault = "is used by another program; choose another one, or leave --port out"
+            fault = "is used by another program; choose another one, or omit --port"
         else:
             fault = f"cannot be used ({error.strerror}); choose one above 1023"
         raise HandcnnError(f"port {port} {fault}") from None
 
 
 def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes], Any]) -> None:
-    """Answer until the process is interrupted.
+    """Answer requests until the process is interrupted.
 
     Args:
         listener: from `listen`.
-        about: what the page shows before anything is drawn, as JSON can hold it.
-        read: turns the content of a picture file into what the page shows of it. It raises a
-            HandcnnError for a picture that cannot be read. Several threads call it at a time.
+        about: what the page shows before anything is drawn, as JSON values.
+        read: turns the content of a picture file into what the page shows, as JSON values. It
+            raises a HandcnnError for an unreadable picture. Several threads call it concurrently.
     """
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # that it is busy is no news
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # no warnings when it is busy
     server = create_server(
         application(listener.getsockname()[1], about, read),
         sockets=[listener],
@@ -120,7 +120,7 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
         if path == "/read":
             allow(method, "POST")
             return "200 OK", JSON, json.dumps(read_picture(environ)).encode()
-        raise Refusal("404 Not Found", "there is nothing here; the page is at /")
+        raise Refusal("404 Not Found", "nothing here; the page is at /")
 
     def read_picture(environ: Environ) -> Any:
         if int(environ.get("CONTENT_LENGTH") or 0) > MOST_BYTES:
@@ -138,9 +138,9 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
         except Refusal as refusal:
             status, kind, body = refusal.status, TEXT, f"{refusal}\n".encode()
             headers = [*HEADERS, *refusal.headers]
-        except Exception as error:  # a fault of ours; the server lives on
+        except Exception as error:  # our own bug; the server keeps running
             print(f"draw.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
-            status, kind, body = "500 Internal Server Error", TEXT, b"this is a fault of handcnn\n"
+            status, kind, body = "500 Internal Server Error", TEXT, b"internal error of handcnn\n"
         length = ("Content-Length", str(len(body)))
         start_response(status, [("Content-Type", kind), length, *headers])
         return [body]
@@ -149,12 +149,12 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
 
 
 def refuse_strangers(environ: Environ, port: int) -> None:
-    """Raise a Refusal unless the request was made for this server, by its own page or by hand."""
+    """Raise a Refusal unless the request is for this host, from its own page or from no page."""
     host = environ.get("HTTP_HOST", "").lower()
     names = ("localhost", HOST)
     ours = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
     if host not in ours:
-        raise Refusal("403 Forbidden", f"the page is at http://{HOST}:{port}/ and nowhere else")
+        raise Refusal("403 Forbidden", f"the page is only at http://{HOST}:{port}/")
     origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE", "none")
     if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
         raise Refusal(
@@ -166,5 +166,5 @@ def refuse_strangers(environ: Environ, port: int) -> None:
 def allow(method: str, *methods: str) -> None:
     """Raise a Refusal unless the method of a request is one of these."""
     if method not in methods:
-        sentence = f"this takes {' or '.join(methods)} only"
+        sentence = f"this address accepts only {' or '.join(methods)}"
         raise Refusal("405 Method Not Allowed", sentence, ("Allow", ", ".join(methods)))

@@ -1,10 +1,10 @@
-"""From a picture to everything that the page shows: the answer, each layer's view of it, and why.
+"""Everything that the page shows for a picture: the answer, the output of each layer, and why.
 
-"Why" is the gradient of a class's logit with respect to the image. docs/why.md derives what is
-drawn. It is computed by the layers' own `backward`, one after the other, all the way to `dx`.
+"Why" is the gradient of a class's logit with respect to the image, computed by calling `backward`
+on all layers, down to the first `dx`. docs/why.md derives it.
 
-Everything here is plain Python values, ready for JSON. Arrays travel as base64 text of their bytes.
-Signed values become whole numbers from -127 to 127, and 0 stays 0, so that it keeps its colour.
+The functions return plain Python values, ready for JSON. Arrays become base64 text of their bytes.
+Signed values are scaled to whole numbers from -127 to 127; 0 stays 0, so that it keeps its colour.
 """
 
 import base64
@@ -25,16 +25,16 @@ from handcnn.pictures import examine_picture, load_picture, to_batch
 from handcnn.types import Array
 
 LEVELS = 127  # of each sign
-SEVERAL = "there seem to be several digits, and the network takes them for one; draw one at a time"
+SEVERAL = "there seem to be several digits, and the network reads them as one; draw a single digit"
 
 
 def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any]:
-    """Return what is shown before anything is drawn: the network and its layers.
+    """Return what the page shows before anything is drawn: the network and its layers.
 
     Args:
-        net: for inputs (1, H, W), with a row of classes as its output.
+        net: a network with inputs (1, H, W) and outputs (K,).
         classes: the name of each class.
-        origin: what the weights were trained on, and how well.
+        origin: the data set and the accuracy of the weights.
     """
     shapes = [net.input_shape, *net.output_shapes()]
     layers = [
@@ -52,21 +52,21 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
 
 
 def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]:
-    """Return what is shown for one picture.
+    """Return what the page shows for one picture.
 
-    Any number of threads may do this with the same network at a time.
+    Several threads may call this with the same network concurrently.
 
     Args:
         net: as in `describe`.
         classes: as in `describe`.
-        content: of a picture file.
+        content: the bytes of a picture file.
 
     Raises:
-        HandcnnError: it is not a picture, nothing is drawn on it, or the weights are too large to
+        HandcnnError: it is not a picture, the picture is empty, or the weights are too large to
             compute with.
     """
     seen, several = examine_picture(load_picture(io.BytesIO(content), "the picture"))
-    with np.errstate(all="ignore"):  # what overflows is refused below
+    with np.errstate(all="ignore"):  # overflow is refused below
         outputs, gradients = look(net, seen)
     probabilities = outputs[-1]
     if not all(np.isfinite(array).all() for array in (*outputs, gradients)):
@@ -92,19 +92,19 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
 
 
 def look(net: Network, image: Array) -> tuple[list[Array], Array]:
-    """Return what each layer makes of an image, and the gradient of every logit by its pixels.
+    """Return the output of each layer, and the gradient of every logit with respect to the image.
 
-    The image goes through the network K times, as a batch. On the way back, row k asks for class
-    k: `dout` is 1 for its logit and 0 for the others, and so `dx[k]` is the gradient of logit k.
+    The image goes through the network K times, as a batch. In the backward pass, row k belongs to
+    class k: `dout` is 1 for its logit and 0 for the others, so `dx[k]` is the gradient of logit k.
 
     Args:
-        net: its last layer gives (N, K).
-        image: prepared, uint8 (H, W).
+        net: a network with outputs (N, K).
+        image: the prepared picture, uint8 (H, W).
 
     Returns:
         The output of every layer, without N; and the gradients (K, 1, H, W).
     """
-    layers = [copy.copy(layer) for layer in net.layers]  # they keep their own x
+    layers = [copy.copy(layer) for layer in net.layers]  # copies, so that each thread has its own x
     shape = net.output_shapes()[-1]
     assert shape is not None
     x = np.repeat(to_batch([image]), shape[0], axis=0)  # (K, 1, H, W)
@@ -123,12 +123,12 @@ def _first_convolution(net: Network) -> int | None:
 
 
 def _kernels(layer: Layer) -> str:
-    """Return the kernels (F, k, k), as means over their channels if there are several."""
+    """Return the kernels (F, k, k), averaged over their channels, as base64."""
     return _base64(_levels(layer.parameters()["weights"].mean(axis=1)))
 
 
 def _levels(values: Array, axis: tuple[int, ...] | None = None) -> Array:
-    """Return signed values as int8 from -127 to 127: the largest along the axes is at one end."""
+    """Return signed values as int8, scaled so that the largest along the axes is 127 or -127."""
     largest = np.abs(values).max(axis or None, keepdims=True)
     return np.rint(values * (LEVELS / np.where(largest == 0, 1, largest))).astype(np.int8)
 

@@ -1,4 +1,4 @@
-"""What stands beside each layer on the page: a sentence or two that a beginner understands."""
+"""The text beside each layer on the page: a sentence or two that a beginner understands."""
 
 from math import prod
 
@@ -9,10 +9,10 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def describe_layer(layer: Layer, before: Shape, after: Shape) -> str:
-    """Return what a layer does, for a reader who sees its output.
+    """Return a description of a layer for a reader who sees its output; empty if it is unknown.
 
     Args:
-        layer: of any kind; of one that is not known here nothing is said.
+        layer: any layer.
         before: the shape of its input, (C, H, W) or (D,).
         after: the shape of its output.
     """
@@ -20,27 +20,27 @@ def describe_layer(layer: Layer, before: Shape, after: Shape) -> str:
     match layer:
         case Conv2D(kernel_size=k):
             what = "the picture" if before[0] == 1 else f"all {before[0]} maps above at once"
-            where = " The filter stands above its map." if before[0] == 1 else ""
+            where = " Each filter is above its map." if before[0] == 1 else ""
             return (
                 f"{count} filters of {k}{TIMES}{k} numbers slide over {what}. Each paints a map: "
                 f"red where it finds its pattern, blue where it finds the opposite.{where}"
             )
         case MaxPool2D(size=n):
             return (
-                f"Of every square of {n}{TIMES}{n} numbers only the largest stays. The maps become "
-                "smaller, and it matters less where exactly a stroke is."
+                f"Keeps only the largest number of every {n}{TIMES}{n} square. The maps become "
+                "smaller, and the exact place of a stroke matters less."
             )
         case ReLU():
-            return "What is below zero becomes zero, so that only what was found goes on."
+            return "Numbers below zero become zero, so only the patterns found are passed on."
         case HiddenLayer():
             return (
-                f"{count} units. Each weighs all {prod(before):,} numbers above and adds them up. "
-                "White ones are silent, because their sum is below zero; the redder, the more "
-                "active."
+                f"{count} units. Each multiplies all {prod(before):,} numbers above by its weights "
+                "and adds them up. White units are off, because their sum is below zero; the "
+                "redder a unit, the larger its sum."
             )
         case OutputLayer():
             return (
-                f"{count} units, one for each answer. Their sums, the scores, become "
+                f"{count} units, one for each class. Their sums, the scores, are turned into "
                 "probabilities, which add up to 100 %."
             )
     return ""

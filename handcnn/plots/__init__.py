@@ -1,11 +1,11 @@
-"""The pictures of a run: two curves, the confusion matrix, the worst mistakes, the filters.
+"""The plots of a run: two curves, the confusion matrix, the worst mistakes, the filters.
 
 Each `draw_*` function returns a matplotlib Figure, and `save_figure` writes one as a PNG:
 
     save_figure("accuracy.png", draw_accuracy(history, "MNIST", test_accuracy=0.978))
 
-This is the only room that imports matplotlib, and it does so without pyplot: no window opens and
-no global setting changes. The numbers behind each picture are in the other files of the run.
+Only this package imports matplotlib, without pyplot: no window opens and no global setting changes.
+The numbers behind each plot are in the other files of the run.
 """
 
 from matplotlib.figure import Figure

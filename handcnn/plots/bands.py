@@ -1,4 +1,4 @@
-"""What do the later layers see of an image? A band for each: its maps, its units, or its answer."""
+"""What do the later layers compute? A band for each: its maps, its units, or its probabilities."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,13 +22,13 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-MAPS = 16  # in a band at most
-MAP, MAP_PITCH = 56, 62  # the side of a map, and from one to the next, pixels
-UNITS, UNIT_ROWS = 64, 4  # of a dense layer in a row; rows at most
-UNIT = 14  # the height of a unit, pixels
-BARS = 40  # the height of the bar of a probability of 1, pixels
-NAMED = 20  # the names of more classes have no room below their bars
-GAP = 26  # from one band to the next, pixels
+MAPS = 16  # the most maps in a band
+MAP, MAP_PITCH = 56, 62  # the side of a map, and the distance from map to map, in pixels
+UNITS, UNIT_ROWS = 64, 4  # units of a dense layer per row; the most rows
+UNIT = 14  # the height of a unit in pixels
+BARS = 40  # the height in pixels of a bar for probability 1
+NAMED = 20  # the most classes whose names fit below their bars
+GAP = 26  # pixels between two bands
 
 
 class Band(NamedTuple):
@@ -36,7 +36,7 @@ class Band(NamedTuple):
 
     label: str
     output: Array  # maps (C, H, W), or units (M,)
-    is_answer: bool = False  # whether the units are probabilities of classes
+    is_answer: bool = False  # whether the units are class probabilities
 
     @property
     def shown(self) -> int:
@@ -46,7 +46,7 @@ class Band(NamedTuple):
 
     @property
     def height(self) -> int:
-        """The height in pixels, with what parts the band from the next."""
+        """The height in pixels, including the gap to the next band."""
         if self.is_answer:
             return BARS + 16 + GAP
         inside = MAP if self.output.ndim == 3 else -(-self.shown // UNITS) * UNIT
@@ -54,7 +54,7 @@ class Band(NamedTuple):
 
 
 def bands_of(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[Band]:
-    """Return a band for each layer, but one for a pooling and a ReLU that follow each other."""
+    """Return a band for each layer; a pooling and a ReLU next to each other share one."""
     bands: list[Band] = []
     before: Layer | None = None
     for layer, output in zip(layers, outputs, strict=True):
@@ -71,7 +71,7 @@ def bands_of(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[Band]:
 def put_band(
     page: Axes, x: float, y: float, width: float, band: Band, names: Sequence[str] | None
 ) -> None:
-    """Put a band on the page, its label at the left margin and what it shows from `x` on."""
+    """Put a band on the page: its label at the left margin, its maps, units or bars from `x` on."""
     count = len(band.output)
     label = band.label.replace("->", "\N{RIGHTWARDS ARROW}")
     put_text(page, MARGIN, y + 7, shortened(label, x - MARGIN - 6, 9), 9, INK)
@@ -94,7 +94,7 @@ def put_band(
 def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> None:
     """Put a cell for each unit, row by row."""
     rows = -(-len(values) // UNITS)
-    cells = np.ones((rows * UNITS, 3))  # white, behind the last unit too
+    cells = np.ones((rows * UNITS, 3))  # the cells after the last unit stay white
     cells[: len(values)] = signed_colours(scaled(values))
     columns, lines = x + width * np.linspace(0, 1, UNITS + 1), y + UNIT * np.arange(rows + 1)
     colours = cells.reshape(rows, UNITS, 3)

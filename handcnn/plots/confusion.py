@@ -1,4 +1,4 @@
-"""Which classes does it confuse? The counts of a test in a grid, its errors coloured."""
+"""Which classes does the network confuse? A grid of counts, with the errors in colour."""
 
 from collections.abc import Sequence
 
@@ -27,21 +27,21 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-COLOUR_BAR = 200  # pixels
-SHARE_WIDTH = 90  # pixels, of a share in per cent with the space around it
+COLOUR_BAR = 200  # width in pixels
+SHARE_WIDTH = 90  # width in pixels of a percentage with the space around it
 
 
 @default_settings()
 def draw_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None = None) -> Figure:
-    """Return the counts in a grid whose colour shows the errors; the diagonal stays neutral.
+    """Return a grid of the counts in which colour shows the errors; the diagonal stays grey.
 
     The column on the right shows the recall of each true class, the row below the precision of
-    each predicted one.
+    each predicted class.
 
     Args:
-        matrix: counts (K, K), a row for each true class, as `training.confusion_matrix` gives.
-        title: what was tested; it opens the heading.
-        names: of the classes, 0 to K-1 without them.
+        matrix: counts (K, K), a row for each true class, as from `training.confusion_matrix`.
+        title: the data that were tested; the heading starts with it.
+        names: the names of the classes, by default 0 to K-1.
     """
     check_range("counts", matrix, 0, 1_000_000)
     k = len(matrix)
@@ -83,7 +83,7 @@ def _put_names(
 
 
 def _put_shares(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
-    """Put the recall right of each row and the precision below each column."""
+    """Put the recall to the right of each row and the precision below each column."""
     right, bottom = columns[-1] + 100, rows[-1] + 12
     turn = 0 if columns[1] - columns[0] >= SHARE_WIDTH else 90
     for i, (x, y) in enumerate(zip(_middles(columns), _middles(rows), strict=True)):
@@ -96,7 +96,7 @@ def _put_shares(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
 
 
 def _put_cells(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
-    """Put the counts between the given columns and rows, with a colour bar for the errors."""
+    """Put the counts between the edges of columns and rows, and a colour bar for the errors."""
     diagonal = np.eye(len(matrix), dtype=bool)
     errors = np.where(diagonal, 0, matrix)
     worst = int(errors.max()) or 1
@@ -104,7 +104,7 @@ def _put_cells(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
     colours[diagonal] = to_rgb(PALE)
     page.pcolormesh(columns, rows, colours, edgecolors="white", linewidth=1.5)
     width = columns[1] - columns[0]
-    size = min(11, 0.85 * width / (0.64 * len(f"{matrix.max():,}")) * 72 / DPI)  # the widest fits
+    size = min(11, 0.85 * width / (0.64 * len(f"{matrix.max():,}")) * 72 / DPI)  # widest count fits
     for i, y in enumerate(_middles(rows)):
         for j, x in enumerate(_middles(columns)):
             colour = "white" if errors[i, j] > 0.7 * worst else INK if matrix[i, j] else PALE_INK
@@ -116,7 +116,7 @@ def _put_cells(page: Axes, columns: Array, rows: Array, matrix: Array) -> None:
 
 
 def _error_colours(shares: Array) -> Array:
-    """Return colours for shares of the worst cell: white for none, dark orange for 1."""
+    """Return colours for error counts as shares of the largest: white for 0, dark orange for 1."""
     colours = colour_map("Oranges", 0.85 * shares)
     colours[shares == 0] = 1
     return colours
@@ -127,5 +127,5 @@ def _middles(edges: Array) -> Array:
 
 
 def _share(part: int, whole: int) -> str:
-    """Return a share of counts in per cent; a dash for a share of nothing."""
+    """Return part / whole in per cent, or a dash if the whole is 0."""
     return exact_percent(part / whole) if whole else "\N{EN DASH}"

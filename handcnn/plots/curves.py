@@ -1,4 +1,4 @@
-"""Does it learn? Accuracy and loss by epoch, with the best epoch and the test result marked."""
+"""Does the network learn? Accuracy and loss by epoch, with the best epoch and the test result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -36,14 +36,14 @@ REMARK = (
 
 
 class Measure(NamedTuple):
-    """What differs between the two pictures."""
+    """What differs between the two plots."""
 
-    name: str  # in the history, where validation has val_ before it
+    name: str  # its column in the history; for validation, with val_ in front
     label: str  # of the y axis
     factor: float  # from the history to the y axis
-    show: Callable[[float], str]  # a value on the y axis in words
+    show: Callable[[float], str]  # a value of the y axis as text
     smallest_span: float  # of the y axis, so that noise does not fill it
-    largest: float  # value in the history
+    largest: float  # the largest value allowed in the history
 
 
 ACCURACY = Measure("accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1)
@@ -51,25 +51,25 @@ LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 10
 
 
 def draw_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
-    """Return the accuracy of every epoch in per cent, on the training and the validation images.
+    """Return a plot of the training and validation accuracy of every epoch, in per cent.
 
     Args:
         history: a row per epoch, at least one, with `epoch`, `val_loss` and, as fractions,
             `accuracy` and `val_accuracy`.
-        title: what was trained on; it opens the heading.
+        title: the training data; the heading starts with it.
         test_accuracy: drawn at the best epoch, whose weights were tested.
     """
     return _draw(history, ACCURACY, title, test_accuracy)
 
 
 def draw_loss(history: History, title: str, test_loss: float | None = None) -> Figure:
-    """Return the mean cross-entropy of every epoch, on the training and the validation images.
+    """Return a plot of the training and validation loss (mean cross-entropy) of every epoch.
 
-    The marked epoch is the one of `draw_accuracy`, chosen by accuracy: its weights were kept.
+    The marked epoch is that of `draw_accuracy`, chosen by accuracy. Its weights were saved.
 
     Args:
-        history: as for `draw_accuracy`, and with `loss`.
-        title: what was trained on; it opens the heading.
+        history: as for `draw_accuracy`, with `loss`.
+        title: the training data; the heading starts with it.
         test_loss: drawn at the best epoch, whose weights were tested.
     """
     return _draw(history, LOSS, title, test_loss)
@@ -109,7 +109,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
 
 
 def _add_axes(figure: Figure, label: str) -> Axes:
-    """Return axes under the header, with room for a legend, a light grid and little else."""
+    """Return axes under the header, with room for a legend, and with a light grid."""
     left, top, right, bottom = MARGIN + 70, HEADER + 30, MARGIN, 100
     width, height = WIDTH - left - right, HEIGHT - top - bottom
     axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
@@ -139,7 +139,7 @@ def _mark(
 
 
 def _add_legend(axes: Axes) -> None:
-    """Put the legend in a row above the axes, at a distance from a curve that leaves them."""
+    """Put the legend in a row above the axes, with some space for a curve that leaves them."""
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.024, 1), ncols=4, frameon=False, fontsize=11,
         labelcolor=INK, borderaxespad=1.2, columnspacing=2.2, handlelength=1.6,
@@ -163,11 +163,11 @@ def _scale_epochs(axes: Axes, epochs: Array) -> None:
 def _zoom(
     training: Array, validation: Array, test: Array, smallest_span: float
 ) -> tuple[float, float]:
-    """Return the limits of a y axis that shows what matters of the values.
+    """Return limits of the y axis that leave out outliers of the first epochs.
 
     The training value of the first epoch is a mean over weights that were still nearly random. If
     the first twentieth of a run, or that one value of a short run, would take more than half of
-    the axis, the zoom leaves it out.
+    the axis, it is left out.
     """
     values = np.concatenate([training, validation, test])
     skip = len(training) // 20
@@ -180,7 +180,7 @@ def _zoom(
 
 
 def _scale_values(axes: Axes, low: float, high: float, top: float) -> None:
-    """Set the limits of the y axis, without ticks where no value can be: below 0, above `top`."""
+    """Set the limits of the y axis, without ticks at impossible values: below 0, above `top`."""
     ticks = np.asarray(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high))
     axes.set_yticks(ticks[(ticks >= max(low, 0)) & (ticks <= top)])
     axes.set_ylim(low, high)

@@ -1,4 +1,4 @@
-"""What does an augmentation do? Images, each above what became of it."""
+"""What does an augmentation do? Images, each above its distorted copy."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 from handcnn.plots.page import GREY, HEADER, MARGIN, greys, new_page, put_text, put_tile
 from handcnn.types import Array
 
-COLUMNS, TILE, GAP = 8, 104, 8  # images in a row; sides of the tiles and what is between, pixels
-LABEL = 92  # pixels left of the rows, for their names
+COLUMNS, TILE, GAP = 8, 104, 8  # images per row; side of a tile and gap between tiles, in pixels
+LABEL = 92  # pixels for the names of the rows
 
 
 def draw_distortions(originals: Array, distorted: Array, title: str) -> Figure:
-    """Return pairs of images, eight pairs in a row: the original above, its distorted copy below.
+    """Return a plot of pairs, eight in a row: the original above, its distorted copy below.
 
     Args:
         originals: (N, H, W), uint8 in 0..255 or floats in 0..1.

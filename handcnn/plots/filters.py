@@ -1,4 +1,4 @@
-"""What does it look for? The kernels of the first convolution and what each makes of an image."""
+"""What does the network look for? The kernels of the first convolution and their responses."""
 
 import copy
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-LEFT = MARGIN + 190  # of the pairs: the image and the colour bars stand left of them
-COLUMNS, MOST = 8, 32  # of the pairs; how many are legible
-KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and what is between, pixels
-PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, pixels
-LARGEST = 1e30  # of the weights and what they make of an image: sums of float32 stay finite
+LEFT = MARGIN + 190  # left edge of the pairs, right of the image and the colour bars
+COLUMNS, MOST = 8, 32  # pairs per row; the most pairs
+KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and their gap, in pixels
+PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, in pixels
+LARGEST = 1e30  # of weights and responses, so that sums in float32 stay finite
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -39,17 +39,17 @@ MINUS = "\N{MINUS SIGN}"
 def draw_filters(
     net: Network, image: Array, title: str, names: Sequence[str] | None = None
 ) -> Figure:
-    """Return the kernels of the first Conv2D, each above its response to one image.
+    """Return a plot of the kernels of the first Conv2D, each above its response to one image.
 
     Below them, a band shows the output of each later layer. Values are signed, so their colours are
-    centred on zero. The kernels share one scale; every response and every map has its
-    own, because what matters there is the pattern.
+    centred on zero. The kernels share one scale. Every response and every map has its own scale,
+    because there only the pattern matters.
 
     Args:
-        net: any network; without a Conv2D the picture says so.
+        net: any network; without a Conv2D the plot says so.
         image: one input, (H, W) or (C, H, W), uint8 in 0..255 or floats in 0..1.
-        title: what was trained on; it opens the heading.
-        names: of the classes, 0 to K-1 without them.
+        title: the training data; the heading starts with it.
+        names: the names of the classes, by default 0 to K-1.
     """
     index = next((i for i, layer in enumerate(net.layers) if isinstance(layer, Conv2D)), None)
     if index is None:
@@ -78,12 +78,12 @@ def draw_filters(
 
 
 def _outputs(layers: Sequence[Layer], channels: int, image: Array) -> list[Array]:
-    """Return what each layer makes of one image, without N."""
+    """Return the output of each layer for one image, without N."""
     x = np.broadcast_to(ink(image), (1, channels, *image.shape[-2:]))
     outputs = []
     with np.errstate(all="ignore"):  # overflow shows in the result
         for layer in layers:
-            x = copy.copy(layer).forward(x)  # a copy: the layer may be waiting for its backward
+            x = copy.copy(layer).forward(x)  # a copy, so that the layer keeps its own x
             check_range("responses", x, -LARGEST, LARGEST)
             outputs.append(x[0])
     return outputs
@@ -112,7 +112,7 @@ def _put_pairs(page: Axes, pitch: float, kernels: Array, responses: Array) -> No
 
 
 def _put_image(page: Axes, image: Array, largest: float) -> None:
-    """Put the image, and the scale of the kernels up to the largest, left of the pairs."""
+    """Put the image and the colour bars left of the pairs; `largest` is the largest weight."""
     grey = ink(image).reshape(-1, *image.shape[-2:]).mean(axis=0)
     put_text(page, MARGIN, HEADER - 9, "image", 9, GREY)
     put_tile(page, MARGIN, HEADER, 140, greys(grey))

@@ -1,4 +1,4 @@
-"""What does it get wrong? The images it misread with the highest probability."""
+"""What does the network get wrong? The images it misread with the highest probability."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,8 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-COLUMNS, TILE, PITCH, ROW_HEIGHT = 8, 140, 170, 216  # pixels, but for the first
+COLUMNS = 8
+TILE, PITCH, ROW_HEIGHT = 140, 170, 216  # pixels
 
 
 @default_settings()
@@ -36,17 +37,17 @@ def draw_mistakes(
     *,
     count: int = 24,
 ) -> Figure:
-    """Return the worst mistakes: the images given to a wrong class with the highest probability.
+    """Return a plot of the images that were assigned to a wrong class with the highest probability.
 
     Args:
         images: (N, H, W), uint8 in 0..255 or floats in 0..1.
         labels: true classes (N,).
-        probabilities: the network's answer to every image, (N, K).
-        title: what was tested; it opens the heading.
-        names: of the classes, 0 to K-1 without them.
-        count: how many mistakes to show at most.
+        probabilities: the network's output for every image, (N, K).
+        title: the data that were tested; the heading starts with it.
+        names: the names of the classes, by default 0 to K-1.
+        count: the largest number of mistakes to show.
     """
-    check_range("probabilities", probabilities, 0, 1 + 2e-7)  # as float32 rounds
+    check_range("probabilities", probabilities, 0, 1 + 2e-7)  # float32 may round above 1
     names = [str(i) for i in range(probabilities.shape[1])] if names is None else names
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)

@@ -1,6 +1,6 @@
-"""What the pictures share: a page measured in pixels, what is put on it, its colours, its file.
+"""Shared by all plots: a page measured in pixels, its elements, its colours, its file.
 
-The y axis of a page points down, like the lines of a text.
+The y axis of a page points down.
 """
 
 import os
@@ -34,12 +34,13 @@ INK, GREY, PALE_INK, PALE = "#222222", "#666666", "#999999", "#E6E6E6"
 
 @contextmanager
 def default_settings() -> Iterator[None]:
-    """Let matplotlib forget its user's settings meanwhile, so that pictures are the same for all.
+    """Use matplotlib's default settings meanwhile, so that plots do not depend on the user's.
 
-    This decorates whatever draws. Settings are global: another thread that draws sees it, too.
+    It decorates every function that draws. The settings are global, so other threads that draw see
+    them, too.
     """
     defaults = dict(matplotlib.rcParamsDefault)
-    del defaults["backend"]  # rc_context would not restore it, and no picture depends on it
+    del defaults["backend"]  # rc_context would not restore it, and no plot depends on it
     with matplotlib.rc_context(defaults):
         yield
 
@@ -52,7 +53,7 @@ def save_figure(path: str | os.PathLike[str], figure: Figure) -> None:
 
 
 def new_page(width: int, height: int, heading: str, remark: str) -> tuple[Figure, Axes]:
-    """Return a white figure with its heading, and axes over all of it that count pixels."""
+    """Return a white figure with a heading, and axes over all of it whose unit is the pixel."""
     figure = Figure((width / DPI, height / DPI), DPI, facecolor="white")
     FigureCanvasAgg(figure)
     page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -65,13 +66,13 @@ def new_page(width: int, height: int, heading: str, remark: str) -> tuple[Figure
 def put_text(
     page: Axes, x: float, y: float, text: str, size: float = 11, colour: str = INK, **style: Any
 ) -> None:
-    """Write a text, by default to the right of `x` and vertically centred on `y`."""
+    """Draw a text, by default to the right of `x` and vertically centred on `y`."""
     style.setdefault("va", "center")
     page.text(x, y, drawable(text), fontsize=size, color=colour, parse_math=False, **style)
 
 
 def drawable(text: str) -> str:
-    """Return a text on one line, the letters that the font lacks escaped."""
+    """Return a text on one line, with characters that the font lacks escaped."""
     has = _font().get_char_index
     return "".join(
         letter if has(ord(letter)) else letter.encode("unicode_escape").decode()
@@ -84,11 +85,11 @@ def text_width(text: str, size: float = 11) -> float:
     font = _font()
     font.set_size(size, DPI)
     font.set_text(drawable(text))
-    return float(font.get_width_height()[0]) / 64  # it counts in 64ths
+    return float(font.get_width_height()[0]) / 64  # its unit is 1/64 pixel
 
 
 def shortened(text: str, width: float, size: float = 11) -> str:
-    """Return a text that is not wider than that many pixels, its middle left out if need be."""
+    """Return a text of at most `width` pixels; if it is too wide, its middle is left out."""
     text = drawable(text)
     shown, kept = text, len(text) // 2
     while text_width(shown, size) > width and kept > 1:
@@ -102,7 +103,7 @@ def _font() -> FT2Font:
 
 
 def put_tile(page: Axes, x: float, y: float, side: float, picture: Array) -> None:
-    """Put a small picture (H, W, 3) into a framed square of the page; its pixels stay sharp."""
+    """Put a small image (H, W, 3) into a framed square of the page; its pixels stay sharp."""
     page.imshow(picture, extent=(x, x + side, y + side, y), aspect="auto", interpolation="nearest")
     page.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=PALE, linewidth=0.8))
 
@@ -119,7 +120,7 @@ def put_colour_bar(
 
 
 def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> None:
-    """Refuse what no picture can show.
+    """Refuse values that cannot be drawn.
 
     Raises:
         HandcnnError: one of the values is not a number from `low` to `high`.
@@ -133,7 +134,7 @@ def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> No
 
 
 def ink(image: Array) -> Array:
-    """Return an image with values in 0..1, as the network sees it."""
+    """Return an image with values in 0..1, the input of a network."""
     return image / np.float32(255) if image.dtype.kind in "ui" else image
 
 

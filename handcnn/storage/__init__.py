@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read only after every check."""
+"""Files: written completely or not at all, and checked before they are used."""

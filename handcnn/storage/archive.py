@@ -1,9 +1,9 @@
-"""The file format: an .npz of plain arrays and one JSON text, checked in full before it is used.
+"""The file format: an .npz of plain arrays and one JSON text, fully checked before it is used.
 
-`numpy.load(path)` alone reads such a file. The entry `metadata` holds the JSON text, every other
-entry an array of numbers. Nothing is compressed, so a file cannot grow while it is read. Before
-memory is taken for an array, its shape and dtype are compared with what the metadata promises, and
-its size with the bytes that the file holds.
+`numpy.load(path)` reads such a file. The entry `metadata` holds the JSON text, every other entry an
+array of numbers. Nothing is compressed, so a file cannot grow when it is read. Before memory is
+allocated for an array, its shape and dtype are compared with the metadata, and its size with the
+bytes in the file.
 """
 
 import errno
@@ -27,13 +27,13 @@ from handcnn.types import Array, Shape
 FORMAT = "handcnn"
 VERSION = 1
 MAX_METADATA_BYTES = 16_000_000  # about 15,000 epochs of history
-MAX_HEADER_BYTES = 1_000  # of an array; much longer ones drive Python's parser out of memory
+MAX_HEADER_BYTES = 1_000  # of an array; with a much longer one, Python's parser runs out of memory
 
 Layout = Mapping[str, tuple[Shape, np.dtype[Any]]]  # shape and dtype of every array by name
 
 
 class UnreadableError(HandcnnError):
-    """A file that the system does not let us read; nothing is known of its content."""
+    """A file that cannot be opened or read, so that its content is unknown."""
 
 
 def write_archive(
@@ -46,13 +46,13 @@ def write_archive(
 
     Args:
         path: the file; an existing one is replaced in one step.
-        kind: what the file holds (`weights`, `checkpoint`, ...). Readers ask for a kind.
+        kind: what the file holds (`weights`, `checkpoint`, ...). Readers require a kind.
         arrays: named arrays of numbers, of any shape.
-        metadata: anything else to keep with them, as JSON can hold it.
+        metadata: anything else to save with them, as JSON values.
 
     Raises:
-        HandcnnError: an array holds NaN or infinity, or the metadata is too long. A former file
-            stays as it is.
+        HandcnnError: an array holds NaN or infinity, or the metadata is too long. An existing file
+            is not changed.
         OSError: the file cannot be written.
     """
     complete = {**metadata, "format": FORMAT, "version": VERSION, "kind": kind}
@@ -61,7 +61,7 @@ def write_archive(
         raise HandcnnError(f"{one_line(path)} was not written: its metadata is too long")
     for name, array in arrays.items():
         _check_numbers(f"{one_line(path)} was not written: the array {name!r}", array)
-    # numpy.savez would do, but NumPy 2.0's leaves the archive open where the disk is full.
+    # Not numpy.savez: in NumPy 2.0 it leaves the archive open if the disk is full.
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in {"metadata": text, **arrays}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -75,14 +75,14 @@ def read_archive(
 
     Args:
         path: the file.
-        kind: the kind that it must be of.
+        kind: the kind of file that is required.
         layout: returns the shape and dtype of every array for given metadata.
 
     Raises:
-        UnreadableError: the file is missing, or the system does not let us read it.
+        UnreadableError: the file is missing or cannot be read.
         HandcnnError: it is damaged, of another kind or version, or does not hold exactly the arrays
             of `layout`, all finite. The message is one line.
-        MemoryError: it may be whole, but does not fit in memory now.
+        MemoryError: there is too little memory to read it; it may be intact.
     """
     with _open(path) as file:
         try:
@@ -94,8 +94,8 @@ def read_archive(
             raise unusable(path, error) from error
         except MemoryError:
             raise
-        except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class
-            # EINVAL among them, for a seek to before the start; other OSErrors tell of the system.
+        except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class,
+            # even EINVAL, for a seek to before the start. Other OSErrors come from the system.
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise unreadable(path, error) from error
             fault = f"is not a complete .npz file of handcnn: {one_line(error)}"
@@ -108,12 +108,12 @@ def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says; a KeyError by itself says only the key."""
+    """Return the message of an error. That of a KeyError is only the key, so words are added."""
     return f"there is no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> UnreadableError:
-    """Return the error for a file that the system does not let us read."""
+    """Return the error for a file that cannot be opened or read."""
     cause = getattr(error, "strerror", None) or error
     return UnreadableError(f"cannot read {one_line(path)}: {one_line(cause)}")
 
@@ -128,7 +128,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _check_entries(archive: zipfile.ZipFile, file_size: int) -> None:
-    """Refuse entries that could take more memory than the file takes on disk."""
+    """Refuse entries that could need more memory than the file has bytes."""
     entries = archive.infolist()
     if len(set(archive.namelist())) != len(entries):
         raise HandcnnError("it holds two entries of the same name")
@@ -155,7 +155,7 @@ def _read_metadata(archive: zipfile.ZipFile, kind: str) -> dict[str, Any]:
     if found != VERSION:
         raise HandcnnError(f"it has format version {found!r}, this handcnn reads {VERSION}")
     if metadata.get("kind") != kind:
-        raise HandcnnError(f"it holds {metadata.get('kind')!r}, where {kind!r} is needed")
+        raise HandcnnError(f"it holds {metadata.get('kind')!r}, but {kind!r} is needed")
     return metadata
 
 
@@ -165,7 +165,7 @@ def _read_arrays(archive: zipfile.ZipFile, layout: Layout) -> dict[str, Array]:
     if missing := needed - found:
         raise HandcnnError(f"the array {min(missing).removesuffix('.npy')!r} is missing")
     if extra := found - needed:
-        raise HandcnnError(f"its entry {min(extra)!r} does not belong there")
+        raise HandcnnError(f"it has an unexpected entry {min(extra)!r}")
     return {name: _read_array(archive, name, *expected) for name, expected in layout.items()}
 
 
@@ -177,14 +177,14 @@ def _read_array(archive: zipfile.ZipFile, name: str, shape: Shape, dtype: np.dty
             f"but {shape} of {dtype} is needed"
         )
     if length != (needed := prod(shape) * dtype.itemsize):
-        raise HandcnnError(f"the array {name!r} has {length} bytes, {needed} are needed")
+        raise HandcnnError(f"the array {name!r} has {length} bytes, but {needed} are needed")
     array = _read_data(archive, name)
     _check_numbers(f"the array {name!r}", array)
     return array
 
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[Shape, np.dtype[Any], int]:
-    """Return the shape and dtype of an array, and the number of bytes behind its header."""
+    """Return the shape and dtype of an array, and the number of bytes after its header."""
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as file:
         stream = cast(BinaryIO, file)
@@ -208,13 +208,13 @@ def _read_data(archive: zipfile.ZipFile, name: str) -> Array:
 
 def _check_numbers(what: str, array: Array) -> None:
     if array.dtype.kind not in "biuf":
-        raise HandcnnError(f"{what} holds {array.dtype}, only numbers are kept")
+        raise HandcnnError(f"{what} holds {array.dtype}, but only real numbers can be saved")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise HandcnnError(f"{what} holds values that are not finite (NaN or infinity)")
 
 
 def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as the number that JSON knows."""
+    """Return a NumPy scalar as a Python number, which JSON can hold."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} cannot be kept as JSON")
+    raise TypeError(f"{value!r} cannot be saved as JSON")

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on exactly where it stopped."""
+"""Checkpoints: everything a training needs to resume exactly where it stopped."""
 
 import json
 import os
@@ -31,12 +31,12 @@ class Checkpoint:
     """The state of a training after its last finished epoch.
 
     Attributes:
-        net: the network as that epoch left it.
+        net: the network after that epoch.
         best: the parameters, by name, of the epoch that was best on validation.
-        rng: the generator that shuffles the next epoch.
-        history: one row per finished epoch, a number under each of HISTORY_COLUMNS.
-        options: what the training was asked for, as plain JSON values.
-        average: the average of the parameters over the steps, by name; empty where none is kept.
+        rng: the random generator for the next epoch.
+        history: one row per finished epoch, with a number in each of HISTORY_COLUMNS.
+        options: the options of the training, as JSON values.
+        average: the average of the parameters over the steps, by name; empty without averaging.
     """
 
     net: Network
@@ -51,7 +51,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     """Write `checkpoint` to `path`, completely or not at all.
 
     Raises:
-        HandcnnError: as in `save_network`. A former file stays as it is.
+        HandcnnError: as in `save_network`. An existing file is not changed.
         OSError: the file cannot be written.
     """
     best = {f"best.{name}": array for name, array in checkpoint.best.items()}
@@ -70,7 +70,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Return the checkpoint that `save_checkpoint` wrote to `path`.
 
     Raises:
-        HandcnnError: as in `load_network`, or the progress in it cannot have been.
+        HandcnnError: as in `load_network`, or the history or the random state is impossible.
     """
     arrays, metadata = read_archive(path, "checkpoint", _layout)
     names = list(parameter_layout(metadata))
@@ -81,7 +81,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         rng = _generator(metadata["rng"])
         history, options = metadata["history"], metadata["options"]
         if not isinstance(history, list) or not isinstance(options, dict):
-            raise ValueError("it has no history or no options")
+            raise ValueError("its history or its options are missing")
         for epoch, row in enumerate(history, start=1):
             _check_row(row, epoch)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -91,16 +91,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
     layout = parameter_layout(metadata)
-    has_average = metadata.get("has_average") is True  # files of 0.1 do not say
+    has_average = metadata.get("has_average") is True  # missing in files of version 0.1
     kinds = ("", "best.", "average.") if has_average else ("", "best.")
     return {f"{kind}{name}": entry for kind in kinds for name, entry in layout.items()}
 
 
 def _generator(state: Any) -> np.random.Generator:
-    """Return the generator in this state, which must be one that PCG64 itself can reach.
+    """Return the generator in this state, which must be a possible state of PCG64.
 
-    NumPy takes more: it rounds 1.5, reads true as 1, and accepts an even increment, with which the
-    generator may repeat one number for ever and make a shuffle endless.
+    NumPy accepts more: it rounds 1.5, reads true as 1, and accepts an even increment, with which
+    the generator may repeat one number forever, so that a shuffle never ends.
     """
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = state
@@ -113,8 +113,8 @@ def _generator(state: Any) -> np.random.Generator:
 
 def _check_row(row: Any, epoch: int) -> None:
     if not isinstance(row, dict) or tuple(row) != HISTORY_COLUMNS:
-        raise ValueError(f"the history of epoch {epoch} has other columns")
+        raise ValueError(f"the history of epoch {epoch} has the wrong columns")
     if not all(type(value) in (int, float) and isfinite(value) for value in row.values()):
         raise ValueError(f"the history of epoch {epoch} holds something that is not a number")
     if type(row["epoch"]) is not int or row["epoch"] != epoch:
-        raise ValueError(f"the history has epoch {row['epoch']} in the place of epoch {epoch}")
+        raise ValueError(f"the history has epoch {row['epoch']} in place of epoch {epoch}")

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, so that no crash costs what was saved before."""
+"""Atomic writes: a file is complete or absent, so no crash destroys what was saved before."""
 
 import os
 import stat
@@ -17,25 +17,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file whose content appears under `path` only when it is complete.
 
     The bytes go to a hidden temporary file in the same folder. They are flushed to the disk, then
-    the file is renamed to `path`. Whenever the process stops, `path` holds its former content or
-    the new one. A write that fails removes its temporary file and leaves `path` as it was. Of
-    several writes at a time, the last to end wins. A symlink stays, and the file that it points to
-    is replaced. The permissions of a former file stay, too.
+    the file is renamed to `path`. Whenever the process stops, `path` holds its old or its new
+    content. A write that fails removes its temporary file and does not change `path`. Of several
+    simultaneous writes, the last to finish wins. A symlink stays, and the file that it points to is
+    replaced. The file keeps its permissions.
 
     Raises:
-        HandcnnError: `path` is a folder, a device, a pipe or a socket, which nothing may replace,
-            or a file that nobody may write to.
-        OSError: the folder is missing or not writable, or the disk is full; it names `path`.
+        HandcnnError: `path` is a folder, a device, a pipe or a socket, which must not be replaced,
+            or a read-only file.
+        OSError: the folder is missing or not writable, or the disk is full. The error names `path`.
     """
     permissions = _permissions(Path(path))
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{_own_names()}{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
-            with suppress(OSError):  # not every file system knows locks
-                lock_file(file)  # it shows that this process lives
+            with suppress(OSError):  # not every file system has locks
+                lock_file(file)  # shows that this process is running
             if permissions is not None:
-                with suppress(OSError):  # nor permissions
+                with suppress(OSError):  # not every file system has permissions
                     temporary.chmod(permissions)
             yield file
             file.flush()
@@ -51,15 +51,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _own_names() -> str:
-    """Return how the names of this process's temporary files begin."""
+    """Return the prefix of the names of this process's temporary files."""
     return f".handcnn-{os.getpid()}-"
 
 
 def _permissions(path: Path) -> int | None:
-    """Return the permission bits of the file at `path`, None if there is nothing.
+    """Return the permission bits of the file at `path`, or None if there is no file.
 
     Raises:
-        HandcnnError: it must not be replaced. Renaming would replace even a device.
+        HandcnnError: the file must not be replaced. Renaming would replace even a device.
     """
     try:
         mode = path.stat().st_mode
@@ -75,11 +75,11 @@ def _permissions(path: Path) -> int | None:
 
 
 def remove_temporary_files(folder: Path, *, own: bool = False) -> None:
-    """Remove the temporary files of writes into `folder` whose process was killed.
+    """Remove temporary files in `folder` whose process was killed.
 
     Args:
         folder: the folder.
-        own: remove those of this process as well, which is about to end.
+        own: also remove those of this process, because it is about to end.
     """
     for temporary in folder.glob(".handcnn-*.tmp"):
         is_own = own and temporary.name.startswith(_own_names())
@@ -94,15 +94,15 @@ def _is_locked(path: Path) -> bool:
             lock_file(file)
     except (BlockingIOError, PermissionError):
         return True
-    except OSError:  # it has just gone, or the file system knows no locks
+    except OSError:  # the file has just been removed, or the file system has no locks
         pass
     return False
 
 
 def flush_folder(folder: Path) -> None:
-    """Make new names in `folder` survive a power cut, where the system can promise that."""
+    """Make new names in `folder` survive a power cut, if the system supports that."""
     if os.name == "posix":
-        with suppress(OSError):  # not every file system can, and not every folder may be opened
+        with suppress(OSError):  # some file systems cannot do this, some folders cannot be opened
             descriptor = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -111,11 +111,11 @@ def flush_folder(folder: Path) -> None:
 
 
 def lock_file(file: BinaryIO) -> None:
-    """Lock an open file until it is closed or this process ends, in whatever way.
+    """Lock an open file until it is closed or this process ends or is killed.
 
     Raises:
         BlockingIOError, PermissionError: another process holds the lock.
-        OSError: the file system knows no locks.
+        OSError: the file system has no locks.
     """
     if sys.platform == "win32":
         import msvcrt

@@ -1,8 +1,7 @@
-"""Networks to disk and back: the architecture as JSON, the parameters as plain arrays.
+"""Save and load networks: the architecture as JSON, the parameters as plain arrays.
 
-A file can come from anywhere. Loading checks it in full before a network is made of it, and the
-network that comes back predicts the same as the one that was saved: the same bits, unless its
-parameters lay in memory in another order than C's.
+A file can come from anywhere, so loading checks it fully before it builds a network. The loaded
+network predicts the same as the saved one, bit for bit if the saved parameters were C-contiguous.
 """
 
 import os
@@ -20,8 +19,8 @@ from handcnn.storage.archive import Layout, read_archive, reason, unusable, writ
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
-# The most that one image may cost, less than a second's work. The documented network makes 29,000
-# numbers of an image, in 1.8 million multiplications.
+# The limits for one image, less than a second of work. The documented network computes 29,000
+# numbers for one image, with 1.8 million multiplications.
 MOST_NUMBERS = 10_000_000
 MOST_MULTIPLICATIONS = 1_000_000_000
 MOST_LAYERS = 1_000
@@ -34,19 +33,19 @@ def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: obje
     Args:
         net: the network; its layers must be layers of handcnn.
         path: the file; no suffix is added to its name.
-        metadata: anything else to keep with the weights, as JSON can hold it.
+        metadata: anything else to save with the weights, as JSON values.
 
     Raises:
-        ValueError: a layer is not one of handcnn's, or the file itself uses a name in `metadata`.
-        HandcnnError: a parameter or a learning rate is one that `load_network` refuses, or the
-            network is too large. A former file stays as it is.
+        ValueError: a layer is not one of handcnn's, or a name in `metadata` is reserved.
+        HandcnnError: `load_network` would refuse a parameter or a learning rate, or the network is
+            too large. An existing file is not changed.
         OSError: the file cannot be written.
     """
     architecture = checked_architecture(path, net)
     if taken := {"format", "version", "kind", *architecture} & metadata.keys():
         raise ValueError(
             f"Network.save expects another name for the metadata {min(taken)!r}, "
-            "which the file uses itself"
+            "which handcnn uses itself"
         )
     write_archive(path, "weights", net.parameters(), {**architecture, **metadata})
 
@@ -54,17 +53,17 @@ def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: obje
 def load_network(path: str | os.PathLike[str]) -> Network:
     """Return the network that `Network.save` wrote to `path`.
 
-    Its parameters are finite, but may be so large that its predictions are not.
+    Its parameters are finite, but may be so large that its predictions are not finite.
 
     Raises:
-        HandcnnError: the file is missing, damaged or not of handcnn, or its arrays do not fit its
+        HandcnnError: the file is missing, damaged or not from handcnn, or its arrays do not fit its
             architecture. The message names the file and the fault.
     """
     return read_weights(path)[0]
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
-    """Return the network in a file and the metadata that were saved with it.
+    """Return the network in a file and the metadata saved with it.
 
     Raises:
         HandcnnError: as in `load_network`.
@@ -73,11 +72,11 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
     return build_network(path, metadata, arrays), metadata
 
 
-# For every file with a network in it, checkpoints included -----------------------------------
+# For every file that contains a network, including checkpoints -------------------------------
 
 
 def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str, Any]:
-    """Return the architecture of `net`, to be written to `path`, if it can be loaded again.
+    """Return the architecture of `net` if it can be loaded again; errors name `path`.
 
     Raises:
         ValueError: a layer is not one of handcnn's.
@@ -86,7 +85,7 @@ def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str
     if strangers := [layer for layer in net.layers if type(layer) not in LAYERS.values()]:
         raise ValueError(
             f"Network.save expects layers of {', '.join(LAYERS)}, got {strangers[0]}; "
-            "keep the parameters of other layers with numpy.savez"
+            "save the parameters of other layers with numpy.savez"
         )
     architecture = net.architecture()
     try:
@@ -100,7 +99,7 @@ def checked_architecture(path: str | os.PathLike[str], net: Network) -> dict[str
 
 
 def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
-    """Return the shape and dtype of every parameter of an architecture, building no layer."""
+    """Return the shape and dtype of every parameter of an architecture, without building layers."""
     try:
         _check_number(metadata["layers"])
         return {
@@ -109,9 +108,7 @@ def parameter_layout(metadata: Mapping[str, Any]) -> Layout:
             for name, shape in LAYERS[config["class"]].parameter_shapes(config).items()
         }
     except (KeyError, TypeError) as error:
-        raise HandcnnError(
-            f"its architecture is not one that handcnn knows ({reason(error)})"
-        ) from None
+        raise HandcnnError(f"its architecture is unknown to handcnn ({reason(error)})") from None
 
 
 def build_network(
@@ -120,8 +117,8 @@ def build_network(
     """Return the network that `metadata` describes, with `arrays` as its parameters.
 
     Raises:
-        HandcnnError: they do not describe a network, or one that costs too much for one image. The
-            message names `path`, where they were read.
+        HandcnnError: they do not describe a network, or the network needs too much memory or time
+            for one image. The message names the file, `path`.
     """
     try:
         layers = [_build_layer(i, config, arrays) for i, config in enumerate(metadata["layers"])]
@@ -129,12 +126,12 @@ def build_network(
         _check_cost(net)
         return net.with_parameters(arrays)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise unusable(path, f"its architecture is no network ({reason(error)})") from None
+        raise unusable(path, f"its architecture is not a valid network ({reason(error)})") from None
 
 
 def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array]) -> Layer:
     arguments = {name: value for name, value in config.items() if name != "class"}
-    if forbidden := {"rng", "dtype"} & arguments.keys():  # these are not kept in files
+    if forbidden := {"rng", "dtype"} & arguments.keys():  # these are never saved
         raise ValueError(f"{config['class']} has an argument {min(forbidden)!r}")
     layer_class = LAYERS[config["class"]]
     for name in layer_class.parameter_shapes(config):
@@ -144,7 +141,7 @@ def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array])
 
 def _check_number(layers: Sized) -> None:
     if len(layers) > MOST_LAYERS:
-        raise HandcnnError(f"it has {len(layers):,} layers, {MOST_LAYERS:,} are allowed")
+        raise HandcnnError(f"it has {len(layers):,} layers, at most {MOST_LAYERS:,} are allowed")
 
 
 def _checked_input_shape(shape: Any) -> Shape | None:
@@ -158,14 +155,14 @@ def _checked_input_shape(shape: Any) -> Shape | None:
 
 
 def _check_cost(net: Network) -> None:
-    """Refuse a network that is small on disk but needs vast memory or time for one image."""
+    """Refuse a network that needs too much memory or time for one image, however small its file."""
     shape = net.input_shape
     if shape is None:
         return
     numbers = multiplications = 0
     for layer, output in zip(net.layers, cast(list[Shape], net.output_shapes()), strict=True):
         numbers += prod(output)
-        if isinstance(layer, Conv2D):  # which copies the windows of its input
+        if isinstance(layer, Conv2D):  # it copies the windows of its input
             c, h, _ = shape
             numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
         multiplications += layer.work(shape)
@@ -175,4 +172,6 @@ def _check_cost(net: Network) -> None:
         (multiplications, MOST_MULTIPLICATIONS, "multiplications"),
     ):
         if cost > most:
-            raise ValueError(f"it needs {cost:,} {what} for one image, {most:,} are allowed")
+            raise ValueError(
+                f"it needs {cost:,} {what} for one image, at most {most:,} are allowed"
+            )

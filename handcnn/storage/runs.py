@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its files, its lock, and how the newest one is found."""
+"""The folder of a run: its name, its files, its lock, and how to find the newest one."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_
 from handcnn.text import one_line
 
 OUTPUTS = Path("outputs")
-LATEST = "latest"  # stands for the newest run; Path("latest") is a folder of that name
+LATEST = "latest"  # means the newest run; Path("latest") is a folder of that name
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
@@ -26,12 +26,13 @@ STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 
 def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: datetime) -> Path:
-    """Make the folder `<date-time>-<dataset>[-<name>]`, a new one even within the same second.
+    """Make and return the folder `<date-time>-<dataset>[-<name>]`, numbered if it already exists.
 
     The newest run is found by these names, so `now` must be UTC: local time can go back.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
+        HandcnnError: a thousand such folders exist.
     """
     stem = "-".join(filter(None, [now.strftime("%Y%m%d-%H%M%S"), dataset, name]))
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -50,10 +51,10 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
 
 @contextmanager
 def new_run(output_dir: Path, dataset: str, name: str | None) -> Iterator[Path]:
-    """Make the folder of a new run and lock it; remove it again if nothing was saved in it.
+    """Make the folder of a new run and lock it. Remove it at the end if nothing was saved in it.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     folder = create_run_folder(output_dir, dataset, name, datetime.now(UTC))
     try:
@@ -65,7 +66,7 @@ def new_run(output_dir: Path, dataset: str, name: str | None) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in `folder`. The lock of a dead process is void.
+    """Keep other processes from training in `folder` until this process leaves the block or dies.
 
     Raises:
         HandcnnError: another process is training there.
@@ -79,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
                 "stop it"
             ) from None
         except OSError:
-            pass  # a file system without locks is no reason to refuse
+            pass  # train without a lock if the file system has none
         remove_temporary_files(folder)
         yield
 
@@ -93,9 +94,9 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def newest_run(output_dir: Path, holding: str, advice: str = "train one first") -> Path:
-    """Return the folder of the run that was started last, of those that hold the file `holding`.
+    """Return the folder of the newest run that contains the file `holding`.
 
-    Runs that may not be read are passed over.
+    Unreadable runs are skipped.
 
     Raises:
         HandcnnError: there is none.
@@ -113,21 +114,21 @@ def newest_run(output_dir: Path, holding: str, advice: str = "train one first") 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a folder on the way may belong to somebody else
+    except OSError:  # no permission to look into a folder
         return False
 
 
 def _sorting_key(folder: Path) -> list[str | int]:
-    """Return the name of a folder with its numbers as numbers, since -12 comes after -9."""
-    parts = re.split("([0-9]+)", folder.name)  # texts and numbers in turn
+    """Return the name of a folder with its digits as numbers, so that -12 sorts after -9."""
+    parts = re.split("([0-9]+)", folder.name)  # text and numbers alternate
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def find(run: Path | str, output_dir: Path, advice: str) -> Path:
-    """Return the folder of a run, given as its path or as LATEST.
+    """Return the folder of a run, given as a path or as LATEST.
 
     Raises:
-        HandcnnError: there is none, with `advice`, or it holds no checkpoint.
+        HandcnnError: there is no run (the message ends with `advice`), or it has no checkpoint.
     """
     if run == LATEST:
         return newest_run(output_dir, CHECKPOINT, advice)
@@ -141,21 +142,18 @@ def find(run: Path | str, output_dir: Path, advice: str) -> Path:
 
 
 def tested_accuracy(folder: Path, epochs: int) -> float | None:
-    """Return the test accuracy that was recorded after this number of epochs.
-
-    The record is written last, so None means that the results are not complete.
-    """
+    """Return the test accuracy recorded after this number of epochs, or None if there is none."""
     try:
         record = json.loads((folder / RECORD).read_text())
         accuracy = record["test"]["accuracy"]
-        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # NaN is not
+        is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # false for NaN
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return accuracy if is_current and isinstance(accuracy, float) else None
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write `history.csv`, a row per epoch."""
+    """Write `history.csv`, one row per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -1,0 +1,61 @@
+"""The notebook for learners, run from top to bottom. The other examples are run by `make smoke`.
+
+Oracles: the notebook's own finite difference, beside the gradient that it derives; the format that
+nbformat describes, where that is installed.
+"""
+
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib import pyplot as plt
+
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "look_inside.ipynb"
+
+
+@pytest.fixture
+def notebook() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_notebook_shows_what_it_says(notebook: dict[str, Any]) -> None:
+    plt.switch_backend("agg")
+    names: dict[str, Any] = {}
+    with redirect_stdout(io.StringIO()) as printed:
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+    figures = plt.get_fignums()
+    plt.close("all")
+    assert len(figures) == 3
+    out = printed.getvalue()
+    ((measured, derived),) = re.findall(r"measured (\S+)   derived (\S+)", out)
+    assert float(measured) == pytest.approx(float(derived), rel=1e-6)
+    before, after = (float(loss) for loss in re.findall(r"^loss (\S+)$", out, re.M))
+    assert after < before
+    *_, right = re.findall(r"right (\S+) % of the test", out)
+    assert float(right) > 95
+    label, answer = re.findall(r"this (\d) is read as (\d)", out)[0]
+    assert label != answer
+    assert names["votes"].shape == (8, 8)
+
+
+def test_the_notebook_is_stored_without_output(notebook: dict[str, Any]) -> None:
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+@pytest.mark.skipif(not find_spec("nbformat"), reason="nbformat is not installed")
+def test_the_notebook_is_valid(notebook: dict[str, Any]) -> None:
+    import nbformat
+
+    nbformat.validate(notebook)
