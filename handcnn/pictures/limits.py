@@ -21,8 +21,8 @@ MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of t
 # Bytes a pixel, where a decoder keeps more than the picture.
 HUNGRY = {
     "JPEG2000": 27,  # each sample twice, in 32 bits
-    "WEBP": 20,  # the canvas, a frame and copies of both
-    "AVIF": 20,
+    "WEBP": 18,  # the canvas, a frame and copies of both
+    "AVIF": 18,
     "progressive JPEG": 12,  # all coefficients, in 16 bits; a thin one is not reduced on the way
     "turned TIFF": 8,  # the picture before and after
     "TGA": 8,  # the same, if it is mirrored
