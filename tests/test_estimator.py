@@ -93,6 +93,7 @@ def test_scikit_learn_checks(
 
 def test_the_check_that_needs_a_setting_of_scipy() -> None:
     """It has to be set before SciPy is loaded."""
+    pytest.importorskip("scipy", "1.14", reason="it needs SciPy 1.14")
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input as check\n"
         "from handcnn.estimator import CNNClassifier as C\n"
