@@ -310,7 +310,7 @@ def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_picture_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.webp", b"RIFF\0\0\0\0WEBPVP8 ")
     with path.open("r+b") as file:
-        file.truncate(400_000_001)  # takes no disk space
+        file.truncate(400_000_001)  # takes no room
     assert refusal(path) == "is a file of more than 400 MB; make the picture smaller"
 
 

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, TiffImagePlugin
 
 MAX_MEGAPIXELS = 100
-MAX_SIDE = 65_535  # pixels, the limit of JPEG
-MAX_FILE = 400_000_000  # bytes; some plugins read the whole file
-MAX_DECODING = 410_000_000  # bytes; Python and its libraries need the rest of the 500 MB
+MAX_SIDE = 65_535  # what a JPEG can have
+MAX_FILE = 400_000_000  # bytes: some plugins read the file as a whole
+MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of the 500 MB
 
 # Bytes per pixel, for decoders that keep more than the picture.
 HUNGRY = {
@@ -51,7 +51,7 @@ class UnreadableError(Exception):
 
 
 def length_of(file: BinaryIO) -> int:
-    """Return the length of an open file in bytes; refuse a file that is too large."""
+    """Return the bytes in an open file; refuse one that is too large to look into."""
     length = file.seek(0, os.SEEK_END)
     if length > MAX_FILE:
         raise UnreadableError("is a file of more than 400 MB; make the picture smaller")

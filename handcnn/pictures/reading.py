@@ -109,7 +109,7 @@ def _identified(file: BinaryIO) -> Image.Image:
     else:
         image = Image.open(file)
     if image.format in ("EPS", "IPTC"):  # IPTC may contain an EPS
-        raise UnreadableError("may contain PostScript, which is a program; save it as PNG or JPEG")
+        raise UnreadableError("may hold PostScript, which is a program; save it as PNG or JPEG")
     if image.format == "BLP":
         raise UnreadableError("may contain a JPEG of any size; save it as PNG or JPEG")
     check_picture(image, file, length)
