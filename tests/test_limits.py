@@ -406,7 +406,7 @@ def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     return content.getvalue()
 
 
-# The largest accepted picture of each kind: its file, and zeros up to a length.
+# The largest of each kind that is read: its file, and zeros up to a length.
 ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
     "JPEG 2000 in an icon": lambda: (in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")), 0),
     "WebP": lambda: (saved("RGB", 4500, 4500, format="webp", method=0), 0),
@@ -433,4 +433,4 @@ def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
         file.truncate(max(len(content), length))
     said, megabytes = megabytes_to_read(path)
     assert said.startswith("(")  # it is read
-    assert 200 < megabytes < 500  # and needs some memory
+    assert 200 < megabytes < 500  # and takes some memory
