@@ -84,6 +84,7 @@ def mlp(epochs: int = 20, **parameters: Any) -> MLPClassifier:
 # scikit-learn's own checks -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @parametrize_with_checks([CNNClassifier()])  # type: ignore[untyped-decorator]
 def test_scikit_learn_checks(
     estimator: CNNClassifier, check: Callable[[CNNClassifier], None]

@@ -22,8 +22,9 @@ from handcnn.errors import HandcnnError
 from handcnn.pictures import limits, load_picture
 
 BOMB = "has more than 100 megapixels; crop it or make it smaller"
-SLOW = "takes too long to read as {}; make it smaller, or save it as PNG"
-HUNGRY = "takes more than 500 MB of memory to read as {}; make it smaller, or save it as PNG"
+INSTEAD = "make it smaller, or save it as PNG"
+SLOW = f"takes too long to read as {{}}; {INSTEAD}"
+HUNGRY = f"takes more than 500 MB of memory to read as {{}}; {INSTEAD}"
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -307,11 +308,22 @@ def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
 
 
 @by_its_header
-def test_a_file_larger_than_any_picture_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.webp", b"RIFF\0\0\0\0WEBPVP8 ")
+@pytest.mark.parametrize(
+    ("start", "limit"),
+    [
+        (png(9, 9), 400),
+        (b"RIFF\0\0\0\0WEBPVP8 ", 100),
+        (b"\0\0\0\x20ftypavif", 100),
+    ],
+    ids=["PNG", "WebP", "AVIF"],
+)
+def test_a_file_larger_than_any_picture_is_refused(
+    tmp_path: Path, start: bytes, limit: int
+) -> None:
+    path = written(tmp_path / "large", start)
     with path.open("r+b") as file:
-        file.truncate(400_000_001)  # takes no room
-    assert refusal(path) == "is a file of more than 400 MB; make the picture smaller"
+        file.truncate(limit * 10**6 + 1)  # takes no disk space
+    assert refusal(path) == f"is a file of more than {limit} MB; {INSTEAD}"
 
 
 @pytest.mark.parametrize("suffix", ["webp", "avif"])
@@ -406,7 +418,7 @@ def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     return content.getvalue()
 
 
-# The largest of each kind that is read: its file, and zeros up to a length.
+# The largest accepted picture of each kind: its file, and zeros up to a length.
 ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
     "JPEG 2000 in an icon": lambda: (in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")), 0),
     "WebP": lambda: (saved("RGB", 4500, 4500, format="webp", method=0), 0),
@@ -414,6 +426,7 @@ ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
         saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
         0,
     ),
+    "a JPEG in a long file": lambda: (saved("RGB", 999, 999, format="jpeg"), 390_000_000),
     "a plane after the other": lambda: (sgi(8200, 8200), 512 + 4 * 8200 * 8200),
     "a mirrored TGA": lambda: (tga(7100, 7100), 18 + 4 * 7100 * 7100),
     "one strip": lambda: (tiff(6400, 6400, data=zeros(3 * 6400**2)), 0),
@@ -433,4 +446,4 @@ def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
         file.truncate(max(len(content), length))
     said, megabytes = megabytes_to_read(path)
     assert said.startswith("(")  # it is read
-    assert 200 < megabytes < 500  # and takes some memory
+    assert 200 < megabytes < 500  # and needs some memory

@@ -611,6 +611,7 @@ def test_coloured_ink_is_seen(
 ) -> None:
     rgb = np.where(drawn()[..., None] > 0, paper, ink).astype(np.uint8)
     grey = load_picture(saved(tmp_path / "ink.png", Image.fromarray(rgb)))
+    assert 0 <= grey.min() <= grey.max() <= 255
     assert_alike(prepare_picture(grey), prepare_picture(drawn()), 0.99)
 
 

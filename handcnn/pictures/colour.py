@@ -12,9 +12,12 @@ def to_grey(image: Image.Image) -> Array:
         return _stretched(image)
     rgb = _opaque(image) if image.has_transparency_data else _values(image, "RGB")
     if (rgb == rgb[..., :1]).all():
-        return rgb[..., 0]
-    grey: Array = rgb @ _weights(rgb.reshape(-1, 3))
-    return grey
+        grey = rgb[..., 0]
+    else:
+        weights = _weights(rgb.reshape(-1, 3))
+        grey = rgb @ weights - 255 * np.minimum(weights, 0).sum()  # so that no colour is below 0
+    within: Array = np.clip(grey, 0, 255)  # but for rounding errors
+    return within
 
 
 def _values(image: Image.Image, mode: str) -> Array:

@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, TiffImagePlugin
 
 MAX_MEGAPIXELS = 100
-MAX_SIDE = 65_535  # what a JPEG can have
-MAX_FILE = 400_000_000  # bytes: some plugins read the file as a whole
-MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of the 500 MB
+MAX_SIDE = 65_535  # pixels, the limit of JPEG
+MAX_FILE = 400_000_000  # bytes; some plugins read the whole file
+MAX_FILE_IN_MEMORY = 100_000_000  # bytes of a file that its plugin reads twice
+MAX_DECODING = 410_000_000  # bytes; Python and its libraries need the rest of the 500 MB
 
 # Bytes per pixel, for decoders that keep more than the picture.
 HUNGRY = {
@@ -38,6 +39,7 @@ MAX_SLOW_FILE = 50_000_000  # bytes; not all of them must be pixels
 MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM; removing one can copy a megabyte
 MAX_SCANS = 5000  # of a JPEG, times its megapixels; each scan visits all coefficients
 
+POSTSCRIPT = "may contain PostScript, which is a program; save it as PNG or JPEG"
 TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
 INSTEAD = "make it smaller, or save it as PNG"
 
@@ -50,11 +52,20 @@ class UnreadableError(Exception):
     """A file that cannot be used; the message gives the reason and the fix, but not the name."""
 
 
-def length_of(file: BinaryIO) -> int:
-    """Return the bytes in an open file; refuse one that is too large to look into."""
+def check_file(file: BinaryIO) -> int:
+    """Return the length of an open file in bytes; refuse one that is too large, or a program.
+
+    Pillow reads a WebP or an AVIF as a whole, in two copies, before it tells its size.
+    """
     length = file.seek(0, os.SEEK_END)
-    if length > MAX_FILE:
-        raise UnreadableError("is a file of more than 400 MB; make the picture smaller")
+    file.seek(0)
+    start = file.read(8)
+    is_read_whole = start.startswith(b"RIFF") or start.endswith(b"ftyp")
+    limit = MAX_FILE_IN_MEMORY if is_read_whole else MAX_FILE
+    if length > limit:
+        raise UnreadableError(f"is a file of more than {limit // 10**6} MB; {INSTEAD}")
+    if start.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        raise UnreadableError(POSTSCRIPT)
     return length
 
 
@@ -75,7 +86,7 @@ def check_picture(
         raise UnreadableError(TOO_LARGE)
     if max(width, height) > MAX_SIDE:
         raise UnreadableError("has a side of more than 65,535 pixels; crop it")
-    scans = _scans(file) if image.format in ("JPEG", "MPO") else 0
+    scans = _scans(file, length) if image.format in ("JPEG", "MPO") else 0
     decoder = "ICO" if in_icon else _decoder(image, scans)
     if megapixels * scans > MAX_SCANS or _is_slow(image, megapixels, file, length):
         raise UnreadableError(f"takes too long to read as {decoder}; {INSTEAD}")
@@ -98,10 +109,10 @@ def _is_slow(image: Image.Image, megapixels: float, file: BinaryIO, length: int)
     return "ppm_plain" in decoders and file.read().count(b"#") > MAX_COMMENTS
 
 
-def _scans(file: BinaryIO) -> int:
+def _scans(file: BinaryIO, length: int) -> int:
     """Return the number of scans in a JPEG file."""
     file.seek(0)
-    content = file.read()
+    content = file.read(length)  # without a length, Python would make copies
     scans, place = 0, len(b"\xff\xd8")
     while (marker := MARKER.search(content, place)) and marker[0] != END_OF_IMAGE:
         scans += marker[0] == START_OF_SCAN

@@ -25,7 +25,13 @@ from PIL import (
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures.colour import to_grey
-from handcnn.pictures.limits import TOO_LARGE, UnreadableError, check_picture, length_of
+from handcnn.pictures.limits import (
+    POSTSCRIPT,
+    TOO_LARGE,
+    UnreadableError,
+    check_file,
+    check_picture,
+)
 from handcnn.text import one_line
 from handcnn.types import Array
 
@@ -96,7 +102,7 @@ def _identified(file: BinaryIO) -> Image.Image:
     An icon contains other pictures with their own sizes. Pillow would decode one of them without a
     check, so it is extracted here.
     """
-    length = length_of(file)
+    length = check_file(file)
     file.seek(0)
     start = file.read(4)
     file.seek(0)
@@ -109,7 +115,7 @@ def _identified(file: BinaryIO) -> Image.Image:
     else:
         image = Image.open(file)
     if image.format in ("EPS", "IPTC"):  # IPTC may contain an EPS
-        raise UnreadableError("may hold PostScript, which is a program; save it as PNG or JPEG")
+        raise UnreadableError(POSTSCRIPT)
     if image.format == "BLP":
         raise UnreadableError("may contain a JPEG of any size; save it as PNG or JPEG")
     check_picture(image, file, length)
