@@ -711,7 +711,7 @@ def test_postscript_is_not_run(
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it is run"))
     path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
     path.write_bytes(inside(path.read_bytes()))
-    fault = "may hold PostScript, which is a program; save it as PNG or JPEG"
+    fault = "may contain PostScript, which is a program; save it as PNG or JPEG"
     assert refusal(path) == f"{one_line(path)} {fault}"
 
 
