@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 MAX_MEGAPIXELS = 100
 MAX_SIDE = 65_535  # what a JPEG can have
-MAX_FILE = 150_000_000  # bytes: some are kept in two copies, or searched byte by byte
+MAX_FILE = 100_000_000  # bytes: some are kept in two copies, or searched byte by byte
 MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of the 500 MB
 
 # Bytes a pixel, where a decoder keeps more than the picture.
