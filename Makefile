@@ -25,15 +25,16 @@ draw: $(INSTALLED) ## draw digits in the browser and watch the newest weights re
 demo: $(INSTALLED) ## show one training step on two images, with its gradient check
 	$(BIN)/python -m handcnn
 
-test: $(INSTALLED) ## run the tests
+test: $(INSTALLED) ## run the tests, without the slow ones
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 lowest: ## run the tests with the lowest declared versions, in a separate environment
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
 	    --editable '.[draw]' pytest pytest-xdist hypothesis
-	$(LOWEST)/bin/python -m pytest --numprocesses auto --kills 5 $(ARGS)
+	$(LOWEST)/bin/python -m pytest --numprocesses auto --slow --kills 5 $(ARGS)
 
+check: override ARGS += --slow
 check: lint types test smoke ## run all that must pass before a merge: lint, types, tests, smoke
 
 lint: $(INSTALLED) ## check style, formatting and the direction of imports

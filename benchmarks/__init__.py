@@ -2,7 +2,7 @@
 
     python -m benchmarks             training steps and predictions, in one process
     python -m benchmarks.record      whole trainings with train.py: accuracy, seconds, memory
-    python -m benchmarks.estimators  beside scikit-learn's MLPClassifier and SVC
+    python -m benchmarks.estimators  CNNClassifier, MLPClassifier and SVC
     python -m benchmarks.robustness  accuracy on shifted and rotated images
     python -m benchmarks.drawing     the drawing page in a real browser
 

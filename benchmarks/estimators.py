@@ -1,11 +1,11 @@
-"""CNNClassifier beside scikit-learn's MLPClassifier and SVC: accuracy and seconds in one table.
+"""Compare CNNClassifier with scikit-learn's MLPClassifier and SVC: accuracy and seconds.
 
     python -m benchmarks.estimators            MNIST and the bundled digits
-    python -m benchmarks.estimators --quick    does it run? 200 digits, one epoch
+    python -m benchmarks.estimators --quick    a short test: 200 digits, one epoch
 
-Each learns from the training images of a set, and is then asked about its test images. All have
-their defaults, but for the SVC's C, which is 10. Its time grows with the square of the images, so
-it gets 10,000 at most. Nothing is chosen by these figures.
+Each is trained on the training images of a data set and scored on its test images. All use their
+default parameters, except C = 10 for the SVC. The SVC's time grows with the square of the number of
+images, so it gets at most 10,000. The figures are not used to choose anything.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Train all on each set, print a line for each, and write all figures."""
+    """Train each classifier on each data set, print a line for each, and save all figures."""
     names, limit = (("digits",), 200) if options.quick else (("digits", "mnist"), None)
     kind = "quick-estimators" if options.quick else "estimators"
     with machine.figures(kind) as figures:
@@ -53,7 +53,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def classifiers(quick: bool) -> dict[str, Any]:
-    """Return what is compared, by its name in the table."""
+    """Return the classifiers to compare, by their names in the table."""
     epochs = 1 if quick else None
     return {
         "CNNClassifier, documented": CNNClassifier("documented", epochs=epochs, random_state=0),
@@ -64,7 +64,7 @@ def classifiers(quick: bool) -> dict[str, Any]:
 
 
 def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
-    """Return how accurate a classifier is on a set, and how long it takes."""
+    """Return the accuracy and the times of a classifier on a data set."""
     parts = [dataset.train, dataset.test]
     X: Array
     X_test: Array
@@ -72,11 +72,11 @@ def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
     y, y_test = (labels for _, labels in parts)
     if isinstance(classifier, SVC):
         X, y = X[:MOST_FOR_SVC], y[:MOST_FOR_SVC]
-    if not isinstance(classifier, CNNClassifier):  # which takes bytes as they are
+    if not isinstance(classifier, CNNClassifier):  # CNNClassifier accepts bytes
         X, X_test = X / np.float32(255), X_test / np.float32(255)
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of MLPClassifier's 200 epochs
+        warnings.simplefilter("ignore", ConvergenceWarning)  # MLPClassifier ends after 200 epochs
         classifier.fit(X, y)
     trained = time.perf_counter()
     right = classifier.predict(X_test) == y_test

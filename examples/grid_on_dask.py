@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from handcnn.estimator import CNNClassifier
 from handcnn.types import Array
 
-GRID = {"learning_rate": [0.001, 0.002, 0.004], "batch_size": [32, 64]}
+GRID = {"learning_rate": [0.002, 0.004, 0.006], "batch_size": [32, 64]}
 FOLDS = 3
 
 
@@ -31,7 +31,7 @@ def main(address: str | None = None) -> None:
     """Search, and say what was found."""
     X, y = load_digits(return_X_y=True)
     # Each worker computes in one thread, so that they do not fight for the cores.
-    classifier = CNNClassifier(epochs=20, random_state=0, threads=1)
+    classifier = CNNClassifier(epochs=10, random_state=0, threads=1)
     leader = nullcontext(address) if address else LocalCluster(threads_per_worker=1)
     with leader as cluster, Client(cluster) as client:
         print(f"workers: {len(client.ncores())}")

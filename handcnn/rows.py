@@ -1,6 +1,6 @@
-"""Images as scikit-learn has them: in rows, of bytes or of other numbers, with weights.
+"""Images as in scikit-learn: rows of bytes or other numbers, with sample weights.
 
-What turns them into the batches that a network is trained on, and a step that obeys the weights.
+They are turned into batches for training, and a training step applies the weights.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ PREDICTED = 1000  # images that become floats together
 
 @dataclass(frozen=True)
 class Rows:
-    """Images and what is known of them.
+    """Images with their labels and weights.
 
     Attributes:
         X: the images (n, features).
-        y: the numbers of their classes (n,).
-        weights: how often each image counts (n,), or None where each counts once.
+        y: their classes as numbers (n,).
+        weights: how often each image counts (n,), or None if each counts once.
     """
 
     X: Array
@@ -37,18 +37,18 @@ class Rows:
     weights: Array | None = None
 
     def at(self, rows: Array) -> "Rows":
-        """Return some of them."""
+        """Return the rows at these indices."""
         weights = None if self.weights is None else self.weights[rows]
         return Rows(self.X[rows], self.y[rows], weights)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What turns rows into images as a network was trained on them.
+    """How to turn rows into the images of a network.
 
     Attributes:
         shape: (C, H, W) of an image.
-        largest: what its numbers are divided by.
+        largest: the number by which values are divided.
         dtype: float32 or float64.
     """
 
@@ -67,7 +67,7 @@ class Scale:
     def batches(
         self, rows: Rows, size: int, augment: Augmentation, rng: np.random.Generator, classes: int
     ) -> Iterator[Batch]:
-        """Yield all images in a new order; each row of labels is one-hot, times the weight."""
+        """Yield all images in a new order. The rows of labels are one-hot, times the weights."""
         one_hot = np.eye(classes, dtype=self.dtype)
         order = rng.permutation(len(rows.X))
         for few in slices(slice(0, len(order)), size):
@@ -82,10 +82,10 @@ class Scale:
 
 
 def largest_value(X: Array) -> float:
-    """Return what to divide X by so that grey values lie in [0, 1]; at least 1.
+    """Return the number, at least 1, by which to divide X so that grey values lie in [0, 1].
 
-    That is 255 for bytes, unless they are all 0 or 1. Otherwise it is the largest value. Where
-    there are negative ones, they are no grey values, and their standard deviation is as good.
+    It is 255 for bytes, unless they are all 0 or 1. Otherwise it is the largest value or, if there
+    are negative values, which are not grey values, their standard deviation.
     """
     if X.dtype == np.uint8 and X.max() > 1:
         return BYTES
@@ -93,24 +93,24 @@ def largest_value(X: Array) -> float:
 
 
 def guessed_shape(features: int) -> Shape:
-    """Return (C, H, W) for so many features: a square if it is one, otherwise a single line."""
+    """Return (C, H, W) for this number of features: a square if possible, else a single row."""
     side = isqrt(features)
     return (1, side, side) if side * side == features else (1, 1, features)
 
 
 class Weighted(Network):
-    """The layers of a network, in a step for which each image counts by its weight.
+    """A network whose training step weights the images.
 
-    The weight is the sum of its row of labels, which is the one-hot label times the weight.
+    A row of labels is a one-hot label times the weight, so its sum is the weight.
     """
 
     def __init__(self, net: Network) -> None:
         super().__init__(net.layers, net.input_shape)
 
     def train_step(self, x: Array, y: Array) -> Array:
-        """Take the three calls one by one, each row of the gradient times its weight."""
+        """Take a step with three calls, with each row of the gradient multiplied by its weight."""
         weights = y.sum(axis=1, keepdims=True)  # (N, 1)
-        step = copied(self)  # so that what the calls leave on the layers goes away
+        step = copied(self)  # a copy, so that nothing stays on the layers
         y_pred = step.forward(x)
         step.backward(weights * loss_gradient(y_pred, y / weights))
         step.update_params()

@@ -25,6 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--damages", type=int, default=200, metavar="N", help="damage N files each (default 200)"
     )
+    parser.addoption(
+        "--slow", action="store_true", help="also run the browser and all of scikit-learn's checks"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; make check runs it, or --slow"))
 
 
 def pytest_configure() -> None:

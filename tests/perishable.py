@@ -1,6 +1,6 @@
-"""A network whose making is fatal to one process: it ends in the middle of a grid's work.
+"""A network function that kills one process in the middle of a grid search.
 
-A file of its own, since the workers of a cluster import it.
+It has its own file because the workers of a cluster import it.
 """
 
 import os
@@ -15,14 +15,14 @@ FATAL = 3
 
 
 def make(folder: Path, rate: float, **arguments: Any) -> Network:
-    """Make a network. The third process to do so, of all that share this folder, is killed."""
+    """Return a network. Of all processes that share this folder, the third caller is killed."""
     if turn(folder) == FATAL:
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     return documented_network(rate, **arguments)
 
 
 def turn(folder: Path) -> int:
-    """Return how many came before, and this one: each leaves a file."""
+    """Return the number of this call, counted by the files that the calls create."""
     for number in count(1):
         try:
             (folder / str(number)).touch(exist_ok=False)

@@ -41,7 +41,10 @@ from handcnn.models import lenet
 from handcnn.pictures import load_picture, prepare_picture
 from handcnn.types import Array
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on the PATH"),
+]
 
 SEVEN = Path(__file__).parents[1] / "docs" / "seven.jpg"
 WIDTHS = (360, 768, 1440)

@@ -1,6 +1,6 @@
 """CNNClassifier in scikit-learn.
 
-Oracles: scikit-learn's own checks; MLPClassifier, which has to do the same in the same place; the
+Oracles: scikit-learn's own checks; MLPClassifier, which must behave the same in the same cases; the
 training written out with the network's three calls; predict.py and train.py for their files.
 """
 
@@ -56,11 +56,11 @@ DIGITS, LABELS = (part[load_digits().target < 3] for part in load_digits(return_
 X, y = DIGITS[:200].astype(np.float32), LABELS[:200]
 X_TEST, Y_TEST = DIGITS[200:].astype(np.float32), LABELS[200:]
 
-SEED = np.random.RandomState(0).randint(2**31)  # of the generator that random_state=0 makes
+SEED = np.random.RandomState(0).randint(2**31)  # the seed that random_state=0 produces
 
 
 def small(rate: float, *, input_shape: Shape, classes: int, rng: Any, dtype: Any) -> Network:
-    """Make a network that is trained in no time."""
+    """Return a network that trains fast."""
     features = int(np.prod(input_shape))
     layers = [
         HiddenLayer(features, 16, rate, rng=rng, dtype=dtype),
@@ -84,6 +84,7 @@ def mlp(epochs: int = 20, **parameters: Any) -> MLPClassifier:
 # scikit-learn's own checks -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @parametrize_with_checks([CNNClassifier()])  # type: ignore[untyped-decorator]
 def test_scikit_learn_checks(
     estimator: CNNClassifier, check: Callable[[CNNClassifier], None]
@@ -92,7 +93,8 @@ def test_scikit_learn_checks(
 
 
 def test_the_check_that_needs_a_setting_of_scipy() -> None:
-    """It has to be set before SciPy is loaded."""
+    """The setting must be made before SciPy is imported."""
+    pytest.importorskip("scipy", "1.14", reason="it needs SciPy 1.14")
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input as check\n"
         "from handcnn.estimator import CNNClassifier as C\n"
@@ -116,7 +118,7 @@ def warm_starts(make: Callable[..., Any], folder: Path) -> object:
 
 
 def partial_fits(make: Callable[..., Any], folder: Path) -> object:
-    """Begin with a batch that does not hold all classes."""
+    """Start with a batch that does not contain all classes."""
     one, two = make(), y < 2
     facts = [
         (one.partial_fit(*batch), one.n_iter_, len(one.loss_curve_), one.classes_.tolist())[1:]
@@ -126,12 +128,12 @@ def partial_fits(make: Callable[..., Any], folder: Path) -> object:
 
 
 def classes(one: Any, labels: list[int]) -> tuple[Any, ...]:
-    """Return what comes third in `partial_fit`: as in SGDClassifier, not as in MLPClassifier."""
+    """Return the third argument of `partial_fit`: as in SGDClassifier, not as in MLPClassifier."""
     return (labels,) if isinstance(one, CNNClassifier) else (None, labels)
 
 
 def stopping_early(make: Callable[..., Any], folder: Path) -> object:
-    """Train so many epochs that it must end before."""
+    """Train for so many epochs that early stopping must end it."""
     one = make(500, early_stopping=True, n_iter_no_change=5, validation_fraction=0.2).fit(X, y)
     scores = one.validation_scores_
     return (
@@ -151,7 +153,7 @@ def labels_of_any_kind(make: Callable[..., Any], folder: Path) -> object:
 
 
 def what_is_printed(make: Callable[..., Any], folder: Path) -> object:
-    """Return all but the numbers."""
+    """Return the output without the numbers."""
     with redirect_stdout(io.StringIO()) as printed:
         make(3, verbose=True).fit(X, y)
         make(3, verbose=True, early_stopping=True).fit(X, y)
@@ -196,7 +198,7 @@ def cloned_and_pickled(make: Callable[..., Any], folder: Path) -> object:
     joblib.dump(one, folder / "one.joblib")
     other = joblib.load(folder / "one.joblib")
     same = np.array_equal(other.predict_proba(X), one.predict_proba(X))
-    for each in (one, other):  # goes on alike
+    for each in (one, other):  # both continue in the same way
         each.set_params(random_state=1).partial_fit(X, y)
     went_on = np.array_equal(other.predict_proba(X), one.predict_proba(X))
     fresh = clone(one)
@@ -208,7 +210,7 @@ def cloned_and_pickled(make: Callable[..., Any], folder: Path) -> object:
 
 
 def weights_of_zero(make: Callable[..., Any], folder: Path) -> object:
-    """Of all zeros, which are otherwise taken for ones."""
+    """All images of the digit 0 have weight 0, so they are read as 1."""
     y_two = y[y < 2]
     one = make().fit(X[y < 2], y_two, sample_weight=np.where(y_two == 0, 0.0, 1.0))
     return one.predict(X[y < 2]).tolist(), one.classes_.tolist()
@@ -227,7 +229,7 @@ def probabilities(make: Callable[..., Any], folder: Path) -> object:
 
 
 def interrupted(make: Callable[..., Any], folder: Path) -> object:
-    """By Ctrl-C: fit returns with what has been learned."""
+    """By Ctrl-C. `fit` returns with the weights trained so far."""
     printing = mock.patch("builtins.print", side_effect=[None, None, KeyboardInterrupt])
     with printing, pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
         one = make(verbose=True).fit(X, y)
@@ -259,11 +261,11 @@ def test_what_mlpclassifier_does(use: Callable[..., object], tmp_path: Path) -> 
     assert use(cnn, tmp_path) == use(mlp, tmp_path)
 
 
-# What is learned ---------------------------------------------------------------------------------
+# Training ----------------------------------------------------------------------------------------
 
 
 def test_training_is_the_documented_loop() -> None:
-    """Bytes on another scale, batches in a new order, a schedule, and an average of the weights."""
+    """With scaled bytes, shuffled batches, a schedule and weight averaging."""
     images, epochs = (X * 15).astype(np.uint8).reshape(-1, 1, 8, 8), 3
     one = CNNClassifier("lenet", epochs=epochs, batch_size=64, random_state=0, threads=1)
     one.set_params(network=small, learning_rate=0.01, schedule="cosine", augment="distort")
@@ -290,7 +292,7 @@ def test_training_is_the_documented_loop() -> None:
 
 
 def test_weights_scale_the_rows_of_the_gradient() -> None:
-    """In one batch of all images, so that their order does not matter."""
+    """With all images in one batch, so that their order does not matter."""
     weights = np.random.default_rng(1).integers(0, 4, len(X)).astype(float)
     one = cnn(2, batch_size=1000).fit(X, y, weights)
     counted = weights > 0
@@ -311,7 +313,7 @@ def test_weights_scale_the_rows_of_the_gradient() -> None:
 
 @pytest.mark.parametrize("network", ["documented", "lenet", "deep"])
 def test_each_network_brings_its_recipe(network: str) -> None:
-    """Such as its epochs, but at least 2,000 steps; and so does the function of that name."""
+    """Including its epochs, but at least 2,000 steps. The function of that name does the same."""
     recipe = RECIPES[network]
     seen: list[tuple[Any, ...]] = []
 
@@ -334,7 +336,7 @@ def test_each_network_brings_its_recipe(network: str) -> None:
 
 
 def test_two_in_two_threads_learn_what_they_learn_one_after_the_other() -> None:
-    """Each with two threads of its own, in a network that shares its images between them."""
+    """Each with its own two threads, in a network that splits its images between them."""
     images = np.random.default_rng(0).random((128, 20, 20), np.float32)
 
     def trained(seed: int) -> list[Array]:
@@ -364,7 +366,7 @@ def test_two_in_two_threads_learn_what_they_learn_one_after_the_other() -> None:
 def test_how_many_threads(
     allowed: str | None, given: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Joblib and Dask say with OMP_NUM_THREADS how many a worker may use."""
+    """Joblib and Dask set OMP_NUM_THREADS to the number that a worker may use."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if allowed is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", allowed)
@@ -387,7 +389,7 @@ HALVES = (BYTES.reshape(60, -1).mean(axis=1) > 127).astype(int)
 
 
 def test_bytes_and_fractions_are_read_alike() -> None:
-    """As rows and as images, whichever it was that the network learned from."""
+    """As rows and as images, no matter which of them the network was trained on."""
     fractions = BYTES / np.float32(255)
     kinds = [BYTES, BYTES[:, 0], BYTES.reshape(60, 36), BYTES.astype(np.int64), BYTES.astype("f4")]
     kinds += [fractions, fractions[:, 0], fractions.reshape(60, 36)]
@@ -462,7 +464,7 @@ def test_it_learns_digits_with_no_parameter_set() -> None:
     assert one.n_iter_ == FEWEST_STEPS / 4
 
 
-# What is refused ---------------------------------------------------------------------------------
+# Refused arguments -------------------------------------------------------------------------------
 
 
 def other(rate: float, **arguments: Any) -> Network:
@@ -527,7 +529,7 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("parameters", "message"), PARAMETERS)
 def test_parameters_that_cannot_be_used(parameters: dict[str, Any], message: str) -> None:
-    """They are stored by the constructor, and refused by fit."""
+    """The constructor stores them, and `fit` refuses them."""
     one = CNNClassifier(**{"random_state": 0} | parameters)
     assert refused(lambda: one.fit(X, y)) == message
 
@@ -596,7 +598,7 @@ def test_data_that_do_not_fit() -> None:
     ]
     for action, message in cases:
         assert refused(action) == message
-    assert one.n_iter_ == 1  # unharmed
+    assert one.n_iter_ == 1  # not changed
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -614,7 +616,7 @@ def test_a_run_of_train_py_becomes_an_estimator(finished: Path, tmp_path: Path) 
     for kind in (images, images / np.float32(255), images.reshape(-1, 784).astype(int)):
         assert one.predict(kind).tolist() == [str(number) for number in numbers]
     assert one.score(images, labels.astype(str)) == (numbers == labels).mean()
-    one.fit(images, labels.astype(str))  # goes on
+    one.fit(images, labels.astype(str))  # continues
     before, now = net.parameters(), one.network_.parameters()
     assert 0 < np.abs(now["layer1.weights"] - before["layer1.weights"]).max() < 0.05
 
@@ -622,7 +624,7 @@ def test_a_run_of_train_py_becomes_an_estimator(finished: Path, tmp_path: Path) 
 def test_what_it_saves_is_read_by_predict_py(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the classes that it was fitted with."""
+    """With the same classes as in `fit`."""
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
     one = CNNClassifier(epochs=1, random_state=0, threads=1)
     one.fit(images, np.array(["left", "right"])[np.arange(20) % 2])
@@ -653,7 +655,7 @@ def test_the_network_of_a_file_is_recognised(tmp_path: Path) -> None:
 
 
 def test_classes_of_train_py_that_are_not_in_order(tmp_path: Path) -> None:
-    """They are sorted, as scikit-learn expects, and the outputs with them."""
+    """They are sorted, as scikit-learn expects, together with the outputs."""
     net = documented_network(input_shape=(1, 8, 8), classes=3)
     net.layers[-1].bias[:] = [1.0, 2.0, 3.0]  # type: ignore[attr-defined]
     net.save(tmp_path / "w.npz", classes=["Shirt", "Bag", "Coat"])

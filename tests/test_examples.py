@@ -1,7 +1,7 @@
-"""The notebook for learners, run from top to bottom. The other examples are run by `make smoke`.
+"""The notebook for learners, run from top to bottom. `make smoke` runs the other examples.
 
-Oracles: the notebook's own finite difference, beside the gradient that it derives; the format that
-nbformat describes, where that is installed.
+Oracles: the notebook's own finite difference, compared with its derived gradient; the notebook
+format as defined by nbformat, if that is installed.
 """
 
 import io

@@ -1,6 +1,6 @@
-"""A grid on a Dask cluster: a real scheduler and two worker processes on loopback.
+"""A grid search on a Dask cluster: a real scheduler and two worker processes on loopback.
 
-Oracle: the same grid in this process.
+Oracle: the same grid search in this process.
 """
 
 import os
@@ -33,7 +33,7 @@ GRID = {"learning_rate": [0.0001, 0.01], "batch_size": [32, 64]}
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[tuple[Client, list[subprocess.Popen[bytes]]]]:
-    """Start a cluster, and yield its client and the processes of the workers."""
+    """Start a cluster; yield its client and the worker processes."""
     file = tmp_path / "scheduler.json"
     scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     worker = ["dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
@@ -74,12 +74,12 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     alone = GridSearchCV(classifier, GRID, cv=folds).fit(X, y)
     assert found.best_params_ == alone.best_params_
     scores = [name for name in alone.cv_results_ if name.endswith("test_score")]
-    assert len(scores) == 3 + 3  # of each fold; their mean, deviation and rank
+    assert len(scores) == 3 + 3  # one per fold, then mean, deviation and rank
     for name in scores:
         np.testing.assert_array_equal(found.cv_results_[name], alone.cv_results_[name], name)
     assert len(set(alone.cv_results_["mean_test_score"])) > 1
 
-    # The program itself, on what is left of the cluster.
+    # The program itself, on the remaining cluster.
     monkeypatch.setattr(grid_on_dask, "load_digits", lambda return_X_y: (X, y))
     monkeypatch.setattr(grid_on_dask, "GRID", {"batch_size": [64], "learning_rate": [0.01]})
     grid_on_dask.main(client.scheduler.address)

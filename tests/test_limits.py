@@ -1,8 +1,8 @@
-"""What a picture may cost, in memory and in time.
+"""Limits on the memory and time that a picture may cost.
 
-Most files here are headers: they say how large the picture is, and hold no more. Such a file has to
-be refused before it is decoded. Where a picture is read, the oracle of its memory is the system,
-which knows the peak of a process.
+Most files here are only headers with the size of a picture. Such a file must be refused before it
+is decoded. For pictures that are read, the oracle is the system's record of the peak memory of a
+process.
 """
 
 import io
@@ -41,7 +41,7 @@ by_its_header = pytest.mark.usefixtures("no_decoding")
 
 
 def refusal(path: Path) -> str:
-    """Return why a picture is refused."""
+    """Return the reason for which a picture is refused."""
     with pytest.raises(HandcnnError) as caught:
         load_picture(path)
     return str(caught.value).removeprefix(f"{path} ")
@@ -51,7 +51,7 @@ def refusal(path: Path) -> str:
 
 
 def png(width: int, height: int, channels: int = 1, *, whole: bool = False) -> bytes:
-    """Return a black PNG; unless it is whole, it says how large it is and holds less."""
+    """Return a black PNG; unless it is whole, its header claims more than it holds."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = zlib.crc32(kind + data)
@@ -64,25 +64,25 @@ def png(width: int, height: int, channels: int = 1, *, whole: bool = False) -> b
 
 
 def zeros(count: int) -> bytes:
-    """Return that many zeros, deflated."""
+    """Return this many zeros, compressed."""
     packer = zlib.compressobj(1)
     packed = b"".join(packer.compress(bytes(10**6)) for _ in range(count // 10**6))
     return packed + packer.compress(bytes(count % 10**6)) + packer.flush()
 
 
 def in_ico(content: bytes) -> bytes:
-    """Return an icon that says to be of 16x16 pixels around a picture of any size."""
+    """Return an icon that claims 16x16 pixels but contains a picture of any size."""
     entry = struct.pack("<4B2H2I", 16, 16, 0, 0, 1, 1, len(content), 22)
     return struct.pack("<3H", 0, 1, 1) + entry + content
 
 
 def in_icns(content: bytes) -> bytes:
-    block = b"ic07" + struct.pack(">I", 8 + len(content)) + content  # it says 128x128
+    block = b"ic07" + struct.pack(">I", 8 + len(content)) + content  # claims 128x128
     return b"icns" + struct.pack(">I", 8 + len(block)) + block
 
 
 def bitmap(width: int, height: int, bits: int = 1, compression: int = 0) -> bytes:
-    """Return the header of a Windows bitmap with its palette, as an icon holds it."""
+    """Return the header of a Windows bitmap with its palette, as in an icon."""
     colours = 1 << bits
     sizes = struct.pack(
         "<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0
@@ -95,7 +95,7 @@ def bmp_rle(width: int, height: int) -> bytes:
 
 
 def jpeg_2000(width: int, height: int) -> bytes:
-    """Return a codestream of three components as far as its first tile."""
+    """Return a codestream of three components, up to its first tile."""
     size = struct.pack(">HIIIIIIIIH", 0, width, height, 0, 0, width, height, 0, 0, 3)
     size += 3 * b"\x07\1\1"
     return b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + b"\xff\x90"
@@ -119,7 +119,7 @@ def tiff(
     data: bytes = b"",
     **more: int,
 ) -> bytes:
-    """Return a TIFF of one strip or one tile, which may hold less than it says."""
+    """Return a TIFF of one strip or one tile, which may hold less than it claims."""
     tag = ExifTags.Base
     directory = TiffImagePlugin.ImageFileDirectory_v2()
     directory[tag.ImageWidth], directory[tag.ImageLength] = width, height
@@ -181,7 +181,7 @@ def xpm(width: int, height: int) -> bytes:
 
 
 def decoder_of(header: bytes) -> str:
-    """Return Pillow's name of what would decode a picture."""
+    """Return Pillow's name for the decoder of a picture."""
     (tile,) = Image.open(io.BytesIO(header)).tile
     name: str = tile[0]
     return name
@@ -222,7 +222,7 @@ def test_bombs_are_refused(tmp_path: Path, side: int, inside: Callable[[bytes], 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(("width", "height"), [(1, 99_999_999), (65_536, 10)])
 def test_very_thin_pictures_are_refused(tmp_path: Path, width: int, height: int) -> None:
-    """Pillow keeps 8 bytes a row, besides the pixels."""
+    """Pillow keeps 8 bytes per row in addition to the pixels."""
     fault = "has a side of more than 65,535 pixels; crop it"
     assert refusal(written(tmp_path / "thin.png", png(width, height))) == fault
 
@@ -248,7 +248,7 @@ def test_a_plain_picture_of_very_many_comments_is_refused(tmp_path: Path) -> Non
 
 
 def test_every_decoder_in_python_is_known() -> None:
-    """Should Pillow get another one, a header of it belongs into the table above."""
+    """If Pillow gets another one, add a header for it to the table above."""
     Image.init()
     headers = (header(9, 9) for name, header in IN_PYTHON.values() if name != "ICO")
     assert set(Image.DECODERS) - {"BLP1", "BLP2"} <= {decoder_of(header) for header in headers}
@@ -283,7 +283,7 @@ def test_what_takes_too_much_memory_is_refused(tmp_path: Path, kind: str) -> Non
 @by_its_header
 @pytest.mark.parametrize("prefix", [b"II", b"MM"])
 def test_a_tiff_that_gives_a_tag_twice_is_refused(tmp_path: Path, prefix: bytes) -> None:
-    """Pillow would believe the small tile, and libtiff unpack the large one."""
+    """Pillow would use the small tile, but libtiff would unpack the large one."""
     order = "<" if prefix == b"II" else ">"
     tags = {256: [9], 257: [9], 258: [8], 259: [8], 262: [1], 322: [20_000, 9], 323: [20_000, 9]}
     tags |= {324: [8], 325: [9]}
@@ -303,7 +303,7 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
 @by_its_header
 def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
     content = struct.pack("<4s3I2iI", b"BLP1", 0, 0, 10, 10, 5, 0) + bytes(132)
-    fault = "may hold a JPEG of any size; save it as PNG or JPEG"
+    fault = "may contain a JPEG of any size; save it as PNG or JPEG"
     assert refusal(written(tmp_path / "a.blp", content)) == fault
 
 
@@ -312,7 +312,7 @@ def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_picture_is_refused(tmp_path: Path, start: bytes) -> None:
     path = written(tmp_path / "large", start)
     with path.open("r+b") as file:
-        file.truncate(100_000_001)  # takes no room on the disk
+        file.truncate(100_000_001)  # takes no disk space
     assert refusal(path) == f"is a file of more than 100 MB; {INSTEAD}"
 
 
@@ -372,7 +372,7 @@ print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def megabytes_to_read(path: Path) -> tuple[str, float]:
-    """Return the shape or the refusal, and how much memory a process of its own took for it."""
+    """Return the shape or the refusal, and the peak memory of a separate process that read it."""
     command = [sys.executable, "-W", "ignore", "-c", MEMORY, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     said, megabytes = result.stdout.splitlines()
@@ -408,7 +408,7 @@ def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     return content.getvalue()
 
 
-# The largest of each kind that is read.
+# The largest accepted picture of each kind.
 ALLOWED: dict[str, Callable[[], bytes]] = {
     "JPEG 2000 in an icon": lambda: in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")),
     "WebP": lambda: saved("RGB", 4500, 4500, format="webp", method=0),
@@ -427,4 +427,4 @@ ALLOWED: dict[str, Callable[[], bytes]] = {
 def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
     said, megabytes = megabytes_to_read(written(tmp_path / "large", ALLOWED[kind]()))
     assert said.startswith("(")  # it is read
-    assert 130 < megabytes < 500  # and takes some memory
+    assert 130 < megabytes < 500  # and needs some memory

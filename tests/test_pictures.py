@@ -1,8 +1,8 @@
-"""Pictures become MNIST images.
+"""Pictures are turned into images like those of MNIST.
 
-The oracles are digits drawn here, of known place, size and pen, and MNIST's own definition (longer
-side 20 pixels, centre of mass in the middle, bright on 0), measured by plain sums. Where the same
-digit is stored, lit or turned in another way, the oracle is the plain picture of it.
+The oracles are digits drawn here with known place, size and pen, and the definition of MNIST
+(longer side 20 pixels, centre of mass in the middle, bright on 0), measured by plain sums. If a
+digit is stored, lit or rotated in another way, the oracle is the plain picture of it.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def drawn(
     canvas: tuple[int, int] = (300, 280),
     at: tuple[int, int] = (50, 40),
 ) -> Array:
-    """Return a digit in black on white, `size` high, its upper left corner at (x, y)."""
+    """Return a black digit on white, `size` high, with its upper left corner at (x, y)."""
     image = Image.new("L", canvas, 255)
     draw = ImageDraw.Draw(image)
     for line in DIGITS[digit]:
@@ -79,7 +79,7 @@ def assert_like_mnist(prepared: Array) -> None:
 
 
 def assert_alike(one: Array, other: Array, least: float = 0.97) -> None:
-    """Centring rounds to whole pixels: either may stand one pixel beside the other."""
+    """Centring rounds to whole pixels, so one may be shifted by a pixel."""
     shifts = [np.roll(other, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
     assert max(np.corrcoef(one.ravel(), shift.ravel())[0, 1] for shift in shifts) > least
 
@@ -95,7 +95,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-# --- What comes out, wherever and however the digit was drawn --------------------------------
+# --- The result, wherever and however the digit was drawn -------------------------------------
 
 
 @settings(max_examples=30)
@@ -120,7 +120,7 @@ def test_every_drawing_becomes_an_mnist_image(
 
 
 def test_the_drawing_is_what_it_was() -> None:
-    """The oracle is the same digit drawn straight into the 20x20 box, sixteen times as fine."""
+    """The oracle is the same digit drawn directly into the 20x20 box, on a 16 times finer grid."""
     picture = 255 - drawn("2", 280, 40, (448, 448), (80, 80)).astype(float)
     expected = picture.reshape(28, 16, 28, 16).mean((1, 3))
     rows, columns = (np.indices((28, 28)) * expected).sum((1, 2)) / expected.sum()
@@ -149,11 +149,11 @@ def test_faint_digits_become_bright(contrast: float) -> None:
 
 # --- Small pictures of thick digits ------------------------------------------------------------
 
-FINE = 16  # pixels of the drawing in one of the picture
+FINE = 16  # pixels of the drawing per pixel of the picture, in each direction
 
 
 def thick(digit: str, pen: float) -> Array:
-    """Return the true ink, True on False, as fine as needed, cropped to the digit."""
+    """Return the true ink as a fine mask, cropped to the digit."""
     image = Image.new("L", (1600, 1600))
     draw, width = ImageDraw.Draw(image), round(pen * 1000)
     rings = {"0": [(400, 300, 1100, 1300)], "8": [(500, 300, 1000, 800), (450, 750, 1050, 1300)]}
@@ -171,7 +171,7 @@ def thick(digit: str, pen: float) -> Array:
 
 
 def averaged(ink: Array, side: int, margin: int) -> Array:
-    """Return how much ink is in each pixel of a square: its longer side fills the margins."""
+    """Return the ink in each pixel of a square, with its longer side between the margins."""
     length = side - 2 * margin
     height, width = (max(1, round(n * length / max(ink.shape))) for n in ink.shape)
     fine = Image.fromarray(ink).convert("L").resize((width * FINE, height * FINE))
@@ -183,7 +183,7 @@ def averaged(ink: Array, side: int, margin: int) -> Array:
 
 
 def as_mnist(ink: Array) -> Array:
-    """Return the ink in a box of 20 pixels, its centre of mass in the middle of 28x28."""
+    """Return the ink scaled to 20 pixels, with its centre of mass in the middle of 28x28."""
     picture = averaged(ink, 60, 20)
     y, x = (round(30 - at) for at in ndimage.center_of_mass(picture))
     return np.roll(picture, (y, x), (0, 1))[16:44, 16:44]
@@ -198,7 +198,7 @@ def as_jpeg(picture: Array) -> Array:
 @pytest.mark.parametrize("pen", [0.2, 0.45])
 @pytest.mark.parametrize("digit", ["0", "8", "1", "2", "4", "5"])
 def test_thick_digits_in_small_pictures(digit: str, pen: float) -> None:
-    """Whatever their margin, light on dark and dark on light, clean and as a JPEG in greys."""
+    """With any margin, light on dark and dark on light, clean and as a grey JPEG."""
     ink = thick(digit, pen)
     expected = as_mnist(ink)
     for side, margin, light in itertools.product((20, 28, 200), (0, 1, 3), (True, False)):
@@ -352,7 +352,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 
 
 def test_a_black_file_is_blank(tmp_path: Path) -> None:
-    """Also with a few pixels that only a computer tells from black."""
+    """Also with a few pixels that are almost black."""
     hot = np.zeros((300, 200), np.uint8)
     hot[100:110, 100:103] = 1
     with pytest.raises(HandcnnError, match=f"^{re.escape(BLANK)}$"):
@@ -389,7 +389,7 @@ def test_digits_side_by_side_are_noticed(digits: str, gap: int, noisy: bool) -> 
 
 
 def broken(digit: str, x: float, y: float, size: float) -> Array:
-    """Return a digit without what lies in a square; its middle and side are shares of its size."""
+    """Return a digit with a square removed; the square's middle and side are shares of its size."""
     picture = drawn(digit).copy()
     top, bottom, left, right = (
         round(start + 200 * (middle + half))
@@ -404,9 +404,9 @@ def broken(digit: str, x: float, y: float, size: float) -> Array:
     "picture",
     [
         *(drawn(digit) for digit in DIGITS),
-        broken("5", 0.2, 0.1, 0.15),  # the bar is apart
+        broken("5", 0.2, 0.1, 0.15),  # the bar is detached
         broken("5", 0.2, 0.25, 0.3),
-        broken("4", 0.6, 0.6, 0.15),  # its three ends
+        broken("4", 0.6, 0.6, 0.15),  # three ends
         broken("4", 0.45, 0.6, 0.1),
         broken("4", 0.3, 0.3, 0.2),
         broken("0", 0.4, 0, 0.15),
@@ -417,7 +417,7 @@ def broken(digit: str, x: float, y: float, size: float) -> Array:
     ],
 )
 def test_one_digit_is_never_taken_for_several(picture: Array) -> None:
-    """Whole, or with a broken stroke; the loops of the last, an 8, do not touch."""
+    """Whole or with a broken stroke. The loops of the last digit, an 8, do not touch."""
     for grey in (picture, 255 - picture, with_noise(picture), picture[::5, ::5]):
         found = examine_picture(grey)
         assert not found.several
@@ -460,9 +460,9 @@ def sheet(path: Path, *tiles: Tile) -> Array:
     ("count", "columns", "rows"), [(1, 1, 1), (3, 3, 1), (10, 10, 1), (12, 6, 2), (79, 10, 8)]
 )
 def test_every_picture_has_a_tile(tmp_path: Path, count: int, columns: int, rows: int) -> None:
-    """Equal ones, so that each must show the same; they fill their rows."""
+    """The pictures are equal, so all tiles must be equal. They fill their rows."""
     one = sheet(tmp_path, SEEN)
-    tile = one[28:, 28:]  # with what follows it up to the next one, which is white
+    tile = one[28:, 28:]  # with the white space up to the next one
     many = sheet(tmp_path, *[SEEN] * count)
     expected = np.tile(tile, (rows, columns))
     expected[-tile.shape[0] :, (count - 1) % columns * tile.shape[1] + tile.shape[1] :] = 255
@@ -473,7 +473,7 @@ def test_every_picture_has_a_tile(tmp_path: Path, count: int, columns: int, rows
 
 
 def test_the_texts_stand_below_the_picture(tmp_path: Path) -> None:
-    """What changes when one of them does: rows of the sheet, from the first to the last."""
+    """They are found as the rows of the sheet that change when a text changes."""
     remarked = SEEN._replace(several=True)
     before = sheet(tmp_path, SEEN, remarked)
     for change, top, bottom in (
@@ -497,11 +497,11 @@ def test_a_picture_that_could_not_be_read_says_so(tmp_path: Path) -> None:
 def test_any_name_fits_its_tile(
     tmp_path: Path, freetype: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in the small font of a Pillow that was built without FreeType."""
+    """Also with the small font of Pillow without FreeType."""
     if not freetype:
         monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("none")))
     wide = Tile("x" * 1000, DIGIT, "ankle boots with laces", "> 99.99 %")
-    assert (sheet(tmp_path, wide, SEEN)[:, 196:224] == 255).all()  # between the two
+    assert (sheet(tmp_path, wide, SEEN)[:, 196:224] == 255).all()  # between the two tiles
     odd, escaped = "ö\n\x1b字.png", r"\xf6\n\x1b\u5b57.png"
     one, other = (sheet(tmp_path, SEEN._replace(name=name)) for name in (odd, escaped))
     assert (one == other).all()
@@ -580,7 +580,7 @@ def test_a_telephone_held_sideways(
     suffix: str,
     canvas: tuple[int, int],
 ) -> None:
-    """The oracle is the same picture, stored as it is seen. The large one is reduced."""
+    """The oracle is the same picture, stored upright. The large one is reduced."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     seen = Image.fromarray(drawn(canvas=canvas))
@@ -673,7 +673,7 @@ def test_what_is_not_a_file_is_named(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     for path, fault in {
         tmp_path / "none.png": "does not exist; check the path",
-        tmp_path: "is a folder; name a picture in it",
+        tmp_path: "is a folder; give a picture in it",
         pipe: "is a pipe or a device; save the picture in a file first",
         Path("/dev/zero"): "is a pipe or a device; save the picture in a file first",
         tmp_path / ("x" * 300): "cannot be read: File name too long; check the path",
@@ -690,7 +690,7 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_damaged_icon_is_not_a_fault_of_its_path(tmp_path: Path) -> None:
-    """Pillow looks for the mask of this one before the start of the file."""
+    """In this one, Pillow seeks to before the start of the file."""
     path = tmp_path / "icon.ico"
     bitmap = struct.pack("<IiiHHIIiiII", 40, 64, 128, 1, 8, 0, 0, 0, 0, 256, 0)
     path.write_bytes(struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 8, 0, 22) + bitmap)
@@ -698,7 +698,7 @@ def test_a_damaged_icon_is_not_a_fault_of_its_path(tmp_path: Path) -> None:
 
 
 def in_iptc(content: bytes) -> bytes:
-    """Return the news agencies' envelope around a picture of any format."""
+    """Return a picture of any format inside IPTC, a container of news agencies."""
     fields = {(3, 60): b"\1\0", (3, 20): b"\0\10", (3, 30): b"\0\10", (3, 120): b"\5"}
     head = [b"\x1c" + bytes(tag) + struct.pack(">H", len(v)) + v for tag, v in fields.items()]
     return b"".join(head) + b"\x1c\x08\x0a\x84" + struct.pack(">I", len(content)) + content
@@ -711,7 +711,7 @@ def test_postscript_is_not_run(
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it is run"))
     path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
     path.write_bytes(inside(path.read_bytes()))
-    fault = "may hold PostScript, which is a program; save it as PNG or JPEG"
+    fault = "may contain PostScript, which is a program; save it as PNG or JPEG"
     assert refusal(path) == f"{one_line(path)} {fault}"
 
 
@@ -744,7 +744,7 @@ def test_no_setting_of_the_process_is_changed(
     assert all(settings == before for settings in seen)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged metadata, of which Pillow warns
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of damaged metadata
 @pytest.mark.parametrize("suffix", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6))
@@ -766,7 +766,7 @@ def test_damaged_files_load_or_are_refused(
         return
     assert grey.ndim == 2
     assert np.isfinite(grey).all()
-    with contextlib.suppress(HandcnnError):  # nothing may be left to see
+    with contextlib.suppress(HandcnnError):  # the picture may have become blank
         assert prepare_picture(grey).shape == (28, 28)
 
 
@@ -775,9 +775,9 @@ def test_damaged_files_load_or_are_refused(
 def test_a_sheet_on_a_dark_desk_is_read_like_the_sheet_alone(
     border: float, narrowing: float
 ) -> None:
-    """The desk is darker than the ink and goes all around, so that no border shows the paper.
+    """The desk is darker than the ink and surrounds the sheet, so no border shows the paper.
 
-    Seen from its lower side, the sheet narrows upwards.
+    Seen from below, the sheet narrows towards the top.
     """
     grey = drawn("5", 350, 24, (600, 800), (140, 260)) * (130 / 255) + 70  # ink 70, paper 200
     sheet = np.random.default_rng(0).normal(grey, 4)

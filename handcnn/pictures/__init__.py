@@ -1,4 +1,4 @@
-"""Any picture of a digit in, a 28x28 image as MNIST drew it out."""
+"""Turn any picture of a digit into a 28x28 image like those of MNIST."""
 
 from handcnn.pictures.contact_sheet import Tile, save_sheet
 from handcnn.pictures.preparing import Prepared, examine_picture, prepare_picture, to_batch

@@ -1,4 +1,4 @@
-"""A picture of Pillow, in any mode -> grey values in which ink and paper differ most."""
+"""Convert a Pillow image of any mode into grey values in which ink and paper differ most."""
 
 import numpy as np
 from PIL import Image
@@ -25,14 +25,14 @@ def _values(image: Image.Image, mode: str) -> Array:
 
 
 def _stretched(image: Image.Image) -> Array:
-    """Return values of 16 bits and more, on any scale, as 0..255; convert() would clip them."""
+    """Scale values of 16 bits or more to 0..255; Pillow's convert() would clip them."""
     values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
     values = (values - values.min()) / max(np.ptp(values), 1e-30) * 255
     return np.asarray(values, np.float32)
 
 
 def _opaque(image: Image.Image) -> Array:
-    """Return the colours (H, W, 3) on black if what is drawn is light, else on white."""
+    """Return the colours (H, W, 3) on a black background if the ink is light, else on white."""
     rgba = _values(image, "RGBA")
     rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255
     light_ink = (rgb * alpha).mean() > 127.5 * alpha.mean()
@@ -41,10 +41,10 @@ def _opaque(image: Image.Image) -> Array:
 
 
 def _weights(pixels: Array) -> Array:
-    """Return the weights (3,) of red, green and blue along which the pixels (n, 3) differ most.
+    """Return weights (3,) of red, green and blue for which the pixels (n, 3) differ most.
 
-    It is their first principal axis. Red ink on white cannot be seen in the red channel, and is
-    pale in the usual grey.
+    They are the first principal axis. Red ink on white is invisible in the red channel and pale in
+    the usual grey.
     """
     centred = pixels - np.median(pixels, axis=0)
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]

@@ -1,4 +1,4 @@
-"""Many prepared pictures in one PNG: what the network saw of each, and what it answered."""
+"""Many prepared pictures in one PNG: what the network saw, and its answers."""
 
 import os
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from handcnn.types import Array
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MOST_COLUMNS = 10
-SIDE = 6 * FIELD  # of a tile, pixels
-GAP = 28  # around the tiles with their texts, pixels
-NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # below a tile, pixels
+SIDE = 6 * FIELD  # of a tile, in pixels
+GAP = 28  # pixels between the tiles with their texts
+NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # y of the texts
 WHITE, PALE, GREY, BLACK = 255, 235, 110, 0
 
 
 class Tile(NamedTuple):
-    """What a sheet shows of one picture."""
+    """One picture on a sheet."""
 
     name: str
     picture: Array | None = None  # (28, 28), bright on 0; None if it could not be read
@@ -31,7 +31,7 @@ class Tile(NamedTuple):
 
 
 def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
-    """Write at least one tile as one PNG, up to ten in a row, each with its texts below.
+    """Write one or more tiles to a PNG, up to ten in a row, each with its texts below.
 
     Raises:
         OSError: the file cannot be written.
@@ -67,15 +67,15 @@ def _drawn(tile: Tile) -> Image.Image:
 
 
 def _font(size: int) -> Font:
-    """Return Pillow's own font; it has the letters of ASCII."""
+    """Return Pillow's default font, which covers ASCII."""
     try:
         return ImageFont.load_default(size)
-    except ImportError:  # a Pillow built without FreeType has one small font
+    except ImportError:  # Pillow without FreeType has only one small font
         return ImageFont.load_default()
 
 
 def _shortened(text: str, font: Font, width: int) -> str:
-    """Return the text in ASCII, escaped, its middle left out if it is wider than that."""
+    """Return the text in ASCII, escaped; its middle is left out if it is wider than `width`."""
     text = one_line(text).encode("ascii", "backslashreplace").decode()
     shown, kept = text, len(text) // 2
     while font.getlength(shown) > width and kept > 0:

@@ -1,4 +1,4 @@
-"""Which strokes are the digit: no frame, no neighbour that runs out of the picture, no speck."""
+"""Find the strokes of the digit; drop frames, specks, and neighbours cut off by the border."""
 
 from itertools import combinations
 
@@ -23,10 +23,10 @@ def digit_among(strokes: Array) -> Array:
 
 
 def seem_several(digit: Array) -> bool:
-    """Whether a mask (H, W), taken for one digit, looks like several side by side.
+    """Return whether a mask (H, W) looks like several digits side by side.
 
-    Those are of like height and further apart than the parts of a broken stroke. The bar of a 5 is
-    flat, and the loops of an 8 stand one above the other.
+    Digits have similar heights and are further apart than the parts of a broken stroke. The bar of
+    a 5 is flat, and the loops of an 8 are one above the other.
     """
     height, _ = size(bounding_box(digit))
     groups = ndimage.find_objects(_groups(digit, 0.1 * height))
@@ -35,7 +35,7 @@ def seem_several(digit: Array) -> bool:
 
 
 def _side_by_side(one: Box, other: Box) -> bool:
-    """Whether two boxes share about the same rows and hardly any column."""
+    """Return whether two boxes share most of their rows and hardly any columns."""
     rows, columns = (
         (min(a.stop, b.stop) - max(a.start, b.start)) / min(a.stop - a.start, b.stop - b.start)
         for a, b in zip(one, other, strict=True)
@@ -44,7 +44,7 @@ def _side_by_side(one: Box, other: Box) -> bool:
 
 
 def _run_out(starts: Array, sides: Array, shape: Shape) -> Array:
-    """Return which parts run out of the picture, if one of like size stays inside."""
+    """Return which parts are cut off by the border, if a part of similar size is not."""
     touches: Array = ((starts == 0) | (starts + sides == shape)).any(1)
     inside = sides[~touches].max(initial=0)
     if inside <= 0.2 * max(shape):
@@ -54,7 +54,7 @@ def _run_out(starts: Array, sides: Array, shape: Shape) -> Array:
 
 
 def _frames(sides: Array, shape: Shape) -> Array:
-    """Return which parts go around nearly all of the picture, if there is something else."""
+    """Return which parts surround nearly the whole picture, if there are other parts."""
     large = sides.max(1) > 0.2 * sides.max()
     if large.sum() == 1:
         return np.zeros_like(large)
@@ -63,7 +63,7 @@ def _frames(sides: Array, shape: Shape) -> Array:
 
 
 def _without_specks(strokes: Array, distance: float) -> Array:
-    """Return what belongs to groups that are not far smaller than the largest."""
+    """Return the strokes without groups that are far smaller than the largest."""
     groups = _groups(strokes, distance)
     area = np.bincount(groups[strokes])
     kept: Array = strokes & (area >= 0.08 * area.max())[groups]
@@ -71,9 +71,9 @@ def _without_specks(strokes: Array, distance: float) -> Array:
 
 
 def _groups(strokes: Array, distance: float) -> Array:
-    """Return the strokes of a mask (H, W) numbered by their group from 1 on, and 0 elsewhere.
+    """Return the number of its group (from 1) for each stroke pixel of a mask (H, W), else 0.
 
-    Parts closer than a distance are one group, as the parts of a broken stroke are.
+    Parts closer than `distance` form one group, like the parts of a broken stroke.
     """
     near = ndimage.maximum_filter(strokes, odd(distance))
     groups: Array = ndimage.label(near, EIGHT_NEIGHBOURS)[0] * strokes

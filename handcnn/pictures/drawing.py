@@ -1,8 +1,8 @@
-"""Draw a digit as MNIST does: a pen's width, 20 pixels high or wide, centred by mass in 28x28.
+"""Draw a digit like MNIST: with a pen's width, 20 pixels high or wide, centred by mass in 28x28.
 
 MNIST was made from scans: the ink cropped, its longer side fitted to 20 pixels and its centre of
 mass moved to the middle of 28x28, bright on black (LeCun, Cortes and Burges, "The MNIST database
-of handwritten digits"). A mouse, a thin pen or a scan of 8x8 pixels draws lines of other widths.
+of handwritten digits"). A mouse, a thin pen or a scan of 8x8 pixels has lines of other widths.
 """
 
 import numpy as np
@@ -12,23 +12,23 @@ from scipy import ndimage
 from handcnn.pictures.operations import bounding_box, resized, scaled, size
 from handcnn.types import Array
 
-FIELD, BOX, CENTRE = 28, 20, 14  # the picture, the ink's longer side, its centre of mass
-FINE_BOX = 5 * BOX  # strokes are widened on a grid five times as fine
+FIELD, BOX, CENTRE = 28, 20, 14  # side of the image, longer side of the ink, centre of mass
+FINE_BOX = 5 * BOX  # strokes are widened on a five times finer grid
 PEN_WIDTH = 2.4  # pixels in the 20x20 box: MNIST's median stroke
 
 
 def draw_digit(ink: Array, digit: Array) -> Array:
-    """Return the ink (H, W) under a mask (H, W), the digit, as MNIST has it: uint8 (28, 28)."""
+    """Return the ink (H, W) under the mask `digit` (H, W) in the form of MNIST: uint8 (28, 28)."""
     return fit_and_centre(_drawn_with_pen(ink, digit))
 
 
 def fit_and_centre(digit: Array) -> Array:
-    """Return a digit in [0, 1] on 0, of any size, in MNIST's place and size: uint8 (28, 28)."""
+    """Return a digit of any size, in [0, 1] on 0, scaled and centred like MNIST: uint8 (28, 28)."""
     return _centred(_fitted(digit))
 
 
 def is_like_mnist(picture: Array) -> bool:
-    """Whether a picture is already drawn so, as all 70,000 of MNIST are."""
+    """Return whether a picture already has the form of MNIST, as all 70,000 of its images do."""
     levels = picture.min() == 0 and 254 <= picture.max() <= 255
     if picture.shape != (FIELD, FIELD) or not levels or (picture != np.rint(picture)).any():
         return False
@@ -38,10 +38,10 @@ def is_like_mnist(picture: Array) -> bool:
 
 
 def _drawn_with_pen(ink: Array, mask: Array) -> Array:
-    """Return the digit, in [0, 1], as a pen of at least MNIST's width would have drawn it.
+    """Return the digit, in [0, 1], with strokes of at least the pen width of MNIST.
 
-    A blur turns a thinner line into one of the blur's own width, and hardly changes a wide one.
-    Then the contrast is stretched until the middle of the strokes is full.
+    A blur turns a thinner line into one of the blur's width and hardly changes a wide one. Then the
+    contrast is stretched until the middle of the strokes is 1.
     """
     longer_side = max(size(bounding_box(mask)))
     near = ndimage.maximum_filter(mask, 2 * max(1, longer_side // 40) + 1)
@@ -60,14 +60,14 @@ def _drawn_with_pen(ink: Array, mask: Array) -> Array:
 
 
 def _fitted(digit: Array) -> Array:
-    """Return the digit cropped to its ink, its longer side 20 pixels, its brightest pixel 255."""
+    """Crop the digit to its ink; scale its longer side to 20 pixels, its brightest pixel to 255."""
     digit = digit[bounding_box(digit > 0.15)]
     digit = resized(digit, scaled(digit.shape, BOX / max(digit.shape)), Image.Resampling.BOX)
     return np.asarray(np.rint(digit * (255 / digit.max())))
 
 
 def _centred(digit: Array) -> Array:
-    """Return the digit in a field of 28x28, its centre of mass in the middle."""
+    """Return the digit in a field of 28x28, with its centre of mass in the middle."""
     field = np.zeros((FIELD, FIELD), np.uint8)
     height, width = digit.shape
     y, x = (round(CENTRE - c) for c in ndimage.center_of_mass(digit))

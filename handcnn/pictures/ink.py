@@ -1,4 +1,4 @@
-"""What is ink: how far each pixel differs from the paper around it, and where that is a stroke.
+"""Find the ink: how much each pixel differs from the paper around it, and which are strokes.
 
 A scan has an even background. A photograph has shadows, ruled lines and noise.
 """
@@ -10,16 +10,16 @@ from handcnn.errors import HandcnnError
 from handcnn.pictures.operations import enlarged, odd, otsu, shrunk
 from handcnn.types import Array
 
-MIN_CONTRAST = 5  # of 255 grey levels: less is no stroke
-EVEN = 0.15  # of the contrast: paper varies no more
+MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
+EVEN = 0.15  # share of the contrast by which paper may vary
 
 
 def ink_in(picture: Array) -> Array:
-    """Return how far each pixel (H, W) lies on the ink's side of the background around it.
+    """Return how much each pixel (H, W) differs from its background in the direction of ink.
 
-    Paper is what lies around the digit. Where the border does not show it, ink is whichever of dark
-    and light the median of the surroundings wipes out, since a stroke is narrower than the space
-    between strokes. That holds in a shadow, too.
+    Paper surrounds the digit. If the border does not show it, ink is dark or light, whichever a
+    median filter removes, since strokes are narrower than the space between them. This also works
+    in shadows.
     """
     coarse = shrunk(picture, 64)
     detail = coarse - ndimage.median_filter(coarse, odd(0.3 * max(coarse.shape)), mode="nearest")
@@ -32,7 +32,7 @@ def ink_in(picture: Array) -> Array:
         ink: Array = picture + _background(-picture, detail.max(), paper and -paper)
     else:
         background = _background(picture, -detail.min(), paper)
-        # In a shadow ink and paper are darker by the same factor.
+        # A shadow darkens ink and paper by the same factor.
         ink = (background - picture) / np.maximum(background / max(background.max(), 1), 0.2)
     noise_width = max(picture.shape) / 400
     smooth: Array = ndimage.gaussian_filter(np.maximum(ink, 0), noise_width)
@@ -40,7 +40,7 @@ def ink_in(picture: Array) -> Array:
 
 
 def strokes_in(ink: Array) -> Array:
-    """Return where there is a stroke, a mask (H, W): Otsu's threshold above the noise.
+    """Return a mask (H, W) of the strokes, by Otsu's threshold above the noise.
 
     The scale is logarithmic, because thin parts of a stroke are several times fainter than
     crossings.
@@ -61,10 +61,10 @@ def strokes_in(ink: Array) -> Array:
 
 
 def _paper_around(picture: Array) -> float | None:
-    """Return the grey of the paper if nearly all of the border is evenly lit paper, or ink on it.
+    """Return the grey of the paper if the border is almost only evenly lit paper, or ink on it.
 
-    That is so in a drawing, even if its strokes are thick and its margin is narrow. The border of a
-    photograph can also be a shadow, a desk or a frame.
+    Otherwise return None. Drawings have such a border, even with thick strokes and a narrow margin.
+    The border of a photograph can also be a shadow, a desk or a frame.
     """
     darkest, lightest = picture.min(), picture.max()
     border = _ring(picture, 0)
@@ -83,19 +83,19 @@ def _paper_around(picture: Array) -> float | None:
 
 
 def _ring(picture: Array, inset: int) -> Array:
-    """Return the pixels (n,) that lie a number of pixels inside the border."""
+    """Return the pixels (n,) of the ring that lies `inset` pixels inside the border."""
     height, width = picture.shape
     inner = picture[inset : height - inset, inset : width - inset]
     return np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
 
 
 def _background(picture: Array, contrast: float, paper: float | None) -> Array:
-    """Return the light background (H, W) by a closing, which fills strokes and keeps wide shadows.
+    """Return the light background (H, W), by a closing, which fills strokes and keeps wide shadows.
 
-    A shadow goes on outside the picture. A stroke that touches the border ends there: the border
-    counts as a stroke where it is as dark as ink. The darkest is ink if it differs enough
-    (`contrast`) from its surroundings; otherwise it is a shadow. A stroke can be wider than what a
-    closing fills; so if the grey of the paper is known, no background is darker.
+    A shadow continues outside the picture, but a stroke ends at the border: border pixels as dark
+    as ink count as a stroke. The darkest pixels are ink if they differ enough (`contrast`) from
+    their surroundings; otherwise they are a shadow. Strokes can be too wide for the closing. So if
+    the grey of the paper is known, the background is not allowed to be darker.
     """
     coarse = shrunk(picture, 128)
     n = odd(0.4 * max(coarse.shape))

@@ -1,9 +1,9 @@
-"""What a picture may cost: 500 MB of memory and about ten seconds, judged before it is decoded.
+"""Limits on the cost of a picture, checked before it is decoded: 500 MB, about ten seconds.
 
-A decoded picture may take 400 MB: 100 megapixels of 4 bytes. Pillow also keeps 8 bytes a row, and a
-strip is at least a thousandth of the longer side high; so no side may be much longer than that of a
-large scan. Most of Pillow's decoders need little more than the picture. The tables here say what
-the others keep besides, and which are slow.
+A decoded picture may take 400 MB: 100 megapixels of 4 bytes. Pillow also keeps 8 bytes per row, and
+a strip is at least a thousandth of the longer side high, so the longer side is limited, too. Most
+of Pillow's decoders need little more than the picture. The tables here list what the others need,
+and which are slow.
 """
 
 import os
@@ -14,31 +14,31 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, TiffImagePlugin
 
 MAX_MEGAPIXELS = 100
-MAX_SIDE = 65_535  # what a JPEG can have
-MAX_FILE = 100_000_000  # bytes: some are kept in two copies, or searched byte by byte
-MAX_DECODING = 410_000_000  # bytes; Python and its libraries take the rest of the 500 MB
+MAX_SIDE = 65_535  # pixels, the limit of JPEG
+MAX_FILE = 100_000_000  # bytes; some plugins keep two copies, or search it byte by byte
+MAX_DECODING = 410_000_000  # bytes; Python and its libraries need the rest of the 500 MB
 
-# Bytes a pixel, where a decoder keeps more than the picture.
+# Bytes per pixel, for decoders that keep more than the picture.
 HUNGRY = {
     "JPEG2000": 27,  # each sample twice, in 32 bits
     "WEBP": 18,  # the canvas, a frame and copies of both
     "AVIF": 18,
     "progressive JPEG": 12,  # all coefficients, in 16 bits; a thin one is not reduced on the way
     "turned TIFF": 8,  # the picture before and after
-    "TGA": 8,  # the same, if it is mirrored
-    "GBR": 8,  # the file
+    "TGA": 8,  # the same, for a mirrored picture
+    "GBR": 8,  # the picture and the file
     "CUR": 14,  # a bitmap and its mask, before and after they are converted
     "ICO": 14,
 }
 KEEPING_THE_FILE = ("WEBP", "AVIF", "FLI", "FTEX")
 
-# A decoder written in Python takes up to 2.5 microseconds a pixel.
+# A decoder written in Python takes up to 2.5 microseconds per pixel.
 MAX_SLOW_MEGAPIXELS = 4
-MAX_SLOW_FILE = 50_000_000  # bytes, which need not all be pixels
-MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM: each is cut out of a megabyte
-MAX_SCANS = 5000  # of a JPEG, times its megapixels: each scan goes through all coefficients
+MAX_SLOW_FILE = 50_000_000  # bytes; not all of them must be pixels
+MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM; removing one can copy a megabyte
+MAX_SCANS = 5000  # of a JPEG, times its megapixels; each scan visits all coefficients
 
-POSTSCRIPT = "may hold PostScript, which is a program; save it as PNG or JPEG"
+POSTSCRIPT = "may contain PostScript, which is a program; save it as PNG or JPEG"
 TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
 INSTEAD = "make it smaller, or save it as PNG"
 
@@ -48,11 +48,11 @@ Tag = ExifTags.Base
 
 
 class UnreadableError(Exception):
-    """A file that cannot be used; the message says why and what to do, but not which file."""
+    """A file that cannot be used; the message gives the reason and the fix, but not the name."""
 
 
 def check_file(file: BinaryIO) -> int:
-    """Return the length of an open file; refuse one too large to look into, and PostScript."""
+    """Return the length of an open file in bytes; refuse one that is too large, or a program."""
     length = file.seek(0, os.SEEK_END)
     if length > MAX_FILE:
         raise UnreadableError(f"is a file of more than {MAX_FILE // 10**6} MB; {INSTEAD}")
@@ -68,10 +68,10 @@ def check_picture(
     """Refuse a picture that would cost too much, before it is decoded.
 
     Args:
-        image: as Pillow identified it.
-        file: the open file in which it was found.
+        image: the picture, identified by Pillow but not decoded.
+        file: the open file that contains it.
         length: of the file, in bytes.
-        in_icon: the (width, height) of a bitmap in an icon; its image counts the mask as well.
+        in_icon: the (width, height) of a bitmap in an icon; its `image` includes the mask.
     """
     width, height = in_icon or image.size
     megapixels = width * height / 1e6
@@ -92,7 +92,7 @@ def check_picture(
 
 
 def _is_slow(image: Image.Image, megapixels: float, file: BinaryIO, length: int) -> bool:
-    """Whether a picture is decoded in Python and is too large for that."""
+    """Return whether a picture is decoded by Python code and too large for that."""
     decoders = {tile[0] for tile in _tiles(image)} & Image.DECODERS.keys()
     if not decoders:
         return False
@@ -114,7 +114,7 @@ def _scans(file: BinaryIO, length: int) -> int:
 
 
 def _decoder(image: Image.Image, scans: int) -> str:
-    """Return the name of what decodes a picture: its format, and how it is stored in that."""
+    """Return a name for the decoder of a picture: its format, or a variant of it."""
     if scans > 1:
         return "progressive JPEG"
     if image.format == "TIFF" and image.getexif().get(Tag.Orientation, 1) != 1:
@@ -123,12 +123,12 @@ def _decoder(image: Image.Image, scans: int) -> str:
 
 
 def _tiles(image: Image.Image) -> list[Any]:
-    """Return the (decoder, box, offset, arguments) of each part that a picture is stored in."""
+    """Return the (decoder, box, offset, arguments) of each stored part of a picture."""
     return list(getattr(image, "tile", None) or [])
 
 
 def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
-    """Return how many bytes of a picture are read or unpacked at a time."""
+    """Return the size in bytes of the largest part that is read or unpacked at once."""
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.use_load_libtiff:
         _check_directory(file, image.tag_v2.offset)
         return _piece_of_tiff(image.tag_v2)
@@ -149,7 +149,7 @@ def _piece_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
 
 
 def _check_directory(file: BinaryIO, place: int) -> None:
-    """Refuse a TIFF that gives a tag twice, of which libtiff takes the first, Pillow the last."""
+    """Refuse a TIFF that gives a tag twice: libtiff uses the first one, Pillow the last."""
     file.seek(0)
     start = file.read(4)
     big = 43 in start  # a BigTIFF

@@ -1,4 +1,4 @@
-"""Operations on grey pictures and masks (H, W) that every step of the preparation uses."""
+"""Operations on grey pictures and masks (H, W), shared by all steps of the preparation."""
 
 from typing import Any
 
@@ -16,29 +16,29 @@ Box = tuple[slice, ...]  # rows, columns
 def resized(
     picture: Array, shape: Shape, method: Image.Resampling = Image.Resampling.BICUBIC
 ) -> Array:
-    """Return the picture in another (H, W), without aliasing, float32."""
+    """Return the picture resized to `shape` (H, W) without aliasing, float32."""
     image = Image.fromarray(picture.astype(np.float32))
     return np.asarray(image.resize((shape[1], shape[0]), method))
 
 
 def scaled(shape: Shape, factor: float) -> Shape:
-    """Return a shape multiplied by a factor, at least one pixel each way."""
+    """Return a shape multiplied by a factor, with at least one pixel in each direction."""
     return tuple(max(1, round(n * factor)) for n in shape)
 
 
 def shrunk(picture: Array, side: int) -> Array:
-    """Return the picture averaged down until its longer side has at most `side` pixels."""
+    """Return the picture reduced by averaging, so that its longer side is at most `side` pixels."""
     factor = min(1.0, side / max(picture.shape))
     return resized(picture, scaled(picture.shape, factor), Image.Resampling.BOX)
 
 
 def enlarged(coarse: Array, shape: Shape) -> Array:
-    """Return what was computed on a shrunk picture in the size of the picture."""
+    """Return a result computed on a shrunk picture, enlarged to `shape` (H, W)."""
     return resized(coarse, shape, Image.Resampling.BILINEAR)
 
 
 def bounding_box(mask: Array) -> Box:
-    """Return the rows and columns that hold every True of a mask, which has at least one."""
+    """Return the rows and columns that contain all of a mask with at least one True."""
     box: Box = ndimage.find_objects(mask.astype(np.uint8))[0]
     return box
 
@@ -55,11 +55,11 @@ def odd(length: float) -> int:
 
 
 def otsu(values: Array) -> Any:
-    """Return the threshold that parts the values into the two groups furthest apart.
+    """Return the threshold that divides the values into the two most different groups.
 
     N. Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
-    span = (values.min() - 0.01, values.max())  # never empty, even if all values are the same
+    span = (values.min() - 0.01, values.max())  # never empty, even if all values are equal
     counts, edges = np.histogram(values, 256, span)
     n, total = counts.cumsum(), (counts * edges[:-1]).cumsum()
     variance = (total[-1] * n - total * n[-1]) ** 2 / np.maximum(n * (n[-1] - n), 1)

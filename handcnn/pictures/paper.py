@@ -1,4 +1,4 @@
-"""Where a sheet of paper lies on a dark desk, the sheet alone.
+"""Cut out a sheet of paper that lies on a dark desk.
 
 Otherwise the desk would be taken for the background, or its edge for a stroke.
 """
@@ -18,9 +18,9 @@ from handcnn.types import Array
 
 
 def without_desk(picture: Array) -> Array:
-    """Return the sheet of light paper (h, w) if one lies on something dark, else the picture.
+    """Return the sheet of light paper (h, w) if there is one on something dark, else the picture.
 
-    What is left of the desk in the corners of a slanting sheet gets the grey of the paper.
+    The parts of the desk that remain in the corners of a rotated sheet get the grey of the paper.
     """
     coarse = shrunk(picture, 128)
     threshold = otsu(coarse)
@@ -51,18 +51,18 @@ def _largest_region(mask: Array) -> Array:
 
 
 def _surroundings(sheet: Array) -> Array:
-    """Return a ring around the sheet, a little away from its edge, which may be blurred."""
+    """Return a ring around the sheet, at some distance from its edge, which may be blurred."""
     near, far = (ndimage.binary_dilation(sheet, EIGHT_NEIGHBOURS, n) for n in (1, 3))
     ring: Array = far & ~near
     return ring
 
 
 def _is_sheet(sheet: Array, light: Array, written: Array) -> bool:
-    """Whether a region (the light part of it, the writing in it) is a sheet with a digit on it."""
+    """Return whether a region, with its light part and its writing, is a sheet with a digit."""
     border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]])
     ends_in_the_picture = _surroundings(sheet).any() and border.mean() <= 0.8
     is_large = sheet.sum() >= 0.2 * sheet.size
-    is_mostly_paper = light.sum() >= 0.75 * sheet.sum()  # and little of it ink
+    is_mostly_paper = light.sum() >= 0.75 * sheet.sum()  # with little ink
     if not (ends_in_the_picture and is_large and is_mostly_paper and written.any()):
         return False
     writing_is_large = max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
@@ -70,7 +70,7 @@ def _is_sheet(sheet: Array, light: Array, written: Array) -> bool:
 
 
 def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
-    """Whether what surrounds the sheet is nearly as dark as ink, up to its edge: no shadow is."""
+    """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow."""
     beside = np.percentile(coarse[_surroundings(sheet)], 80)
     rim = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
     edge, ink = np.median(coarse[rim]), coarse[written].min()
@@ -80,14 +80,14 @@ def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step:
 
 
 def _has_four_corners(mask: Array) -> bool:
-    """Whether a mask (H, W) is about a quadrilateral: it fills its convex hull, and that is one.
+    """Return whether a mask (H, W) is roughly a quadrilateral and fills its convex hull.
 
-    A sheet is, from whatever side the camera looks at it. A thick 0 is rounder.
+    A sheet has this shape from every camera angle. A thick 0 is rounder.
     """
     pixels, angles = np.argwhere(mask), np.radians(np.arange(0, 360, 5))
     outermost = pixels[(pixels @ [np.sin(angles), np.cos(angles)]).argmax(axis=0)]  # (n, 2)
     y, x = (outermost - outermost[:, None]).transpose(2, 0, 1)  # (n, n), from each to each
-    # Twice the area of every triangle, with a sign for the side of its first edge it lies on.
+    # Twice the signed area of every triangle. Its sign depends on the side of the first edge.
     triangles = y[:, :, None] * x[:, None] - x[:, :, None] * y[:, None]
     i = np.arange(1, len(outermost))
     hull = abs(triangles[0, i - 1, i].sum())

@@ -1,7 +1,7 @@
-"""From any grey picture of a digit to what the network was trained on, in five steps.
+"""Prepare a grey picture of a digit like the images of MNIST, in five steps.
 
 Find the sheet of paper, then the ink on it, then the strokes in the ink, then the digit among the
-strokes; then draw that digit as MNIST does. Each step is a file of this folder.
+strokes; then draw that digit like MNIST. Each step has its own file in this folder.
 
 Constants in these files are shares of the picture or of the digit. They are round values that
 worked on MNIST test digits redrawn with forty kinds of damage and on pictures of other people's
@@ -23,28 +23,28 @@ from handcnn.types import Array
 
 
 class Prepared(NamedTuple):
-    """What was found in a picture."""
+    """The digit found in a picture."""
 
-    image: Array  # the digit as MNIST would have it: uint8 (28, 28), bright on 0
-    several: bool  # whether there seem to be several digits, which are now drawn as one
+    image: Array  # the digit in the form of MNIST: uint8 (28, 28), bright on 0
+    several: bool  # whether it looks like several digits, drawn as one
 
 
 def prepare_picture(grey: npt.ArrayLike) -> Array:
-    """Return the digit in a grey picture as MNIST would have it: uint8 (28, 28), bright on 0.
+    """Return the digit in a grey picture in the form of MNIST: uint8 (28, 28), bright on 0.
 
     Args:
-        grey: (H, W), dark ink on light or light on dark. Values from 0 to 255 are taken as they
-            are, and values from 0 to 1 times 255; all others are stretched to 0 to 255. An MNIST
-            image, or its negative, comes back as it is, bit for bit.
+        grey: (H, W), dark ink on light or light on dark. Values from 0 to 255 are used directly,
+            values from 0 to 1 are multiplied by 255, all others are scaled to 0..255. An MNIST
+            image, or its negative, is returned as the same MNIST image, bit for bit.
 
     Raises:
-        HandcnnError: there is nothing to see in the picture, or a value is NaN or infinite.
+        HandcnnError: the picture is blank, or a value is NaN or infinite.
     """
     return examine_picture(grey).image
 
 
 def examine_picture(grey: npt.ArrayLike) -> Prepared:
-    """Return what `prepare_picture` returns, and whether there seem to be several digits."""
+    """Return the result of `prepare_picture`, and whether there seem to be several digits."""
     picture = _scaled(grey)
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
@@ -55,7 +55,7 @@ def examine_picture(grey: npt.ArrayLike) -> Prepared:
 
 
 def _scaled(grey: npt.ArrayLike) -> Array:
-    """Return a grey picture (H, W), which may have any finite values, in [0, 255], float32."""
+    """Return a grey picture (H, W) with any finite values scaled to [0, 255], float32."""
     picture = np.asarray(grey, np.float64)
     if picture.ndim != 2 or picture.size == 0:
         raise ValueError(f"prepare_picture expects a grey picture (H, W), got {picture.shape}")
@@ -66,7 +66,7 @@ def _scaled(grey: npt.ArrayLike) -> Array:
         picture = picture / max(-lowest, highest)  # so that no difference overflows
         picture = (picture - picture.min()) / max(np.ptp(picture), 1e-30) * 255
     elif highest <= 1:
-        picture = np.round(picture * 255, 4)  # an image divided by 255 is again what it was
+        picture = np.round(picture * 255, 4)  # restores an image that was divided by 255
     return picture.astype(np.float32)
 
 

@@ -1,8 +1,8 @@
-"""A picture file -> grey values: any format of Pillow, upright, within 500 MB of memory.
+"""Read a picture file as grey values: any format of Pillow, upright, within 500 MB of memory.
 
-What a picture will cost is checked before it is decoded (limits.py). Then it is reduced, strip by
-strip, before anything else is computed from it. No setting of Pillow or Python is changed, so that
-several threads may read pictures at a time.
+The cost of a picture is checked before it is decoded (limits.py). Then it is reduced, strip by
+strip, before anything else is computed. No setting of Pillow or Python is changed, so several
+threads may read pictures concurrently.
 """
 
 import errno
@@ -35,24 +35,24 @@ from handcnn.pictures.limits import (
 from handcnn.text import one_line
 from handcnn.types import Array
 
-WORKING_SIDE = 1000  # larger pictures are averaged down to this: noise goes, strokes stay
+WORKING_SIDE = 1000  # larger pictures are reduced to this size, which removes noise
 STRIP_PIXELS = 500_000
 
-PNG = b"\x89PNG\r\n\x1a\n"  # what a file of it starts with
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
 BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
 
 
 def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standard input") -> Array:
-    """Return a picture, in a file or an open one, as grey values (H, W) in [0, 255], float32.
+    """Return a picture file as grey values (H, W) in [0, 255], float32.
 
-    It is upright. Pillow's formats and modes are accepted, but for PostScript and BLP. Of an
-    animation, the first frame is read. Colours become the grey that tells ink and paper apart best.
-    Transparency becomes black behind light ink and white behind dark ink. Pictures much larger than
-    1000 pixels are reduced.
+    The picture is turned upright. All of Pillow's formats and modes are accepted except PostScript
+    and BLP. Of an animation, the first frame is read. Colours become the grey that separates ink
+    and paper best. Transparency becomes black behind light ink and white behind dark ink. Pictures
+    much larger than 1000 pixels are reduced.
 
     Args:
-        source: a path, or an open file, which messages call `name`.
-        name: as above.
+        source: a path or an open file.
+        name: the name of an open file in messages.
 
     Raises:
         HandcnnError: the file cannot be read, is not a complete picture, or would take more than
@@ -64,30 +64,30 @@ def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standar
             small = _small_and_upright(image)
             image.close()  # frees the memory of a large one
         grey = to_grey(small)
-        # Nothing is black on black; prepare_picture takes small values for a scale of 0 to 1.
+        # Such values are black on black, but prepare_picture would take them for a scale of 0 to 1.
         return grey if grey.max() > 1 else np.zeros_like(grey)
     except UnreadableError as fault:
         message = str(fault)
-    except Image.DecompressionBombError:  # Pillow's own limit, for what it decodes on the way
+    except Image.DecompressionBombError:  # Pillow's own limit, for pictures inside others
         message = TOO_LARGE
     except FileNotFoundError:
         message = "does not exist; check the path"
     except IsADirectoryError:
-        message = "is a folder; name a picture in it"
+        message = "is a folder; give a picture in it"
     except PermissionError:
-        message = "may not be read; check its permissions"
+        message = "cannot be read; check its permissions"
     except MemoryError:
         message = "does not fit in memory; make it smaller"
-    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
+    except Exception as error:  # Pillow's decoders raise almost any class on damaged files
         message = BROKEN
-        # What the system says, unless a damaged file made Pillow look before its start.
+        # A system error, unless a damaged file made Pillow seek to before its start.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             message = f"cannot be read: {error.strerror}; check the path"
     raise HandcnnError(f"{one_line(shown)} {message}") from None
 
 
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:
-    """Return the open file; a pipe or a device, which may never end, is not read."""
+    """Return the open file. Refuse pipes and devices, which may never end."""
     if not isinstance(source, str | os.PathLike):
         return source
     path = Path(source)
@@ -97,10 +97,10 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:
 
 
 def _identified(file: BinaryIO) -> Image.Image:
-    """Return the picture in an open file, not decoded yet, if it may be decoded.
+    """Return the picture in an open file, not decoded yet, after checking its cost.
 
-    An icon holds other pictures, which alone know how large they are. Pillow would decode one
-    without asking, so it is taken out here.
+    An icon contains other pictures with their own sizes. Pillow would decode one of them without a
+    check, so it is extracted here.
     """
     length = check_file(file)
     file.seek(0)
@@ -117,7 +117,7 @@ def _identified(file: BinaryIO) -> Image.Image:
     if image.format in ("EPS", "IPTC"):  # IPTC may contain an EPS
         raise UnreadableError(POSTSCRIPT)
     if image.format == "BLP":
-        raise UnreadableError("may hold a JPEG of any size; save it as PNG or JPEG")
+        raise UnreadableError("may contain a JPEG of any size; save it as PNG or JPEG")
     check_picture(image, file, length)
     return image
 
@@ -146,9 +146,9 @@ def _check_icns(file: BinaryIO, length: int) -> None:
 
 
 def _small_and_upright(image: Image.Image) -> Image.Image:
-    """Return the decoded picture, not much larger than needed, turned as its camera was held."""
+    """Return the decoded picture, reduced if it is large, and turned upright by its EXIF data."""
     image.draft(None, (WORKING_SIDE, WORKING_SIDE))
-    image.load()  # which turns a TIFF
+    image.load()  # also turns a TIFF upright
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     small = _reduced(image)
     small.getexif()[ExifTags.Base.Orientation] = orientation
@@ -156,9 +156,9 @@ def _small_and_upright(image: Image.Image) -> Image.Image:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Return the picture averaged down towards the working side, a strip at a time.
+    """Return the picture reduced to about the working side, strip by strip.
 
-    Pillow needs copies to convert and reduce. Copies of a whole large picture would not fit.
+    Pillow copies a picture to convert and reduce it. Copies of a whole large picture would not fit.
     """
     factor = max(image.size) // WORKING_SIDE
     if factor < 2:

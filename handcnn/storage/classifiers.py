@@ -1,7 +1,7 @@
-"""Networks that name their classes: files that train.py and CNNClassifier read from each other.
+"""Networks with named classes: files that train.py and CNNClassifier exchange.
 
-Both keep in the metadata the name of each class (`classes`), for people. CNNClassifier also keeps
-the labels that it was fitted with (`labels`), and what it divides images by (`scale`).
+Both save the names of the classes in the metadata (`classes`), for people. CNNClassifier also saves
+the labels that it was fitted with (`labels`) and the divisor of the images (`scale`).
 """
 
 import os
@@ -20,14 +20,14 @@ BYTES = 255.0  # train.py divides by it
 
 
 class Classifier(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         net: a network for images.
         image_shape: (C, H, W) of an image.
-        labels: one for each of its outputs, sorted.
-        scale: what it divides images by.
-        epochs: how many it was trained.
+        labels: the label of each output, sorted.
+        scale: the divisor of the images.
+        epochs: number of epochs trained.
     """
 
     net: Network
@@ -46,9 +46,9 @@ def write_classifier(
 
 
 def read_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Return what `write_classifier` or train.py wrote to `path`.
+    """Return the classifier that `write_classifier` or train.py wrote to `path`.
 
-    The outputs are put into the order of the sorted labels, where they are in another one.
+    If the outputs are not in the order of the sorted labels, they are reordered.
 
     Raises:
         HandcnnError: the file cannot be used.
@@ -73,6 +73,6 @@ def read_classifier(path: str | os.PathLike[str]) -> Classifier:
 
 
 def _are_labels(labels: Any) -> bool:
-    """Return whether these are numbers or texts, all of one kind."""
+    """Return whether these are all numbers or all texts."""
     kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
     return len(kinds) == 1 and kinds < {bool, int, float, str}
