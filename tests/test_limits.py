@@ -168,8 +168,8 @@ def sgi(width: int, height: int, samples: int = 4, depth: int = 1) -> bytes:
     return struct.pack(">hBBHHHH500x", 474, 0, depth, 3, width, height, samples)
 
 
-def tga(width: int, height: int) -> bytes:
-    return struct.pack("<2xB9xHHBB", 2, width, height, 32, 0x38)  # to the left
+def tga(width: int, height: int, kind: int = 2) -> bytes:
+    return struct.pack("<2xB9xHHBB", kind, width, height, 32, 0x38)  # to the left
 
 
 def gbr(width: int, height: int) -> bytes:
@@ -308,22 +308,12 @@ def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
 
 
 @by_its_header
-@pytest.mark.parametrize(
-    ("start", "limit"),
-    [
-        (png(9, 9), 400),
-        (b"RIFF\0\0\0\0WEBPVP8 ", 100),
-        (b"\0\0\0\x20ftypavif", 100),
-    ],
-    ids=["PNG", "WebP", "AVIF"],
-)
-def test_a_file_larger_than_any_picture_is_refused(
-    tmp_path: Path, start: bytes, limit: int
-) -> None:
+@pytest.mark.parametrize("start", [png(9, 9), b"RIFF\0\0\0\0WEBPVP8 ", b"GIF89a\1\0\1\0\0\0\0"])
+def test_a_file_larger_than_any_picture_is_refused(tmp_path: Path, start: bytes) -> None:
     path = written(tmp_path / "large", start)
     with path.open("r+b") as file:
-        file.truncate(limit * 10**6 + 1)  # takes no disk space
-    assert refusal(path) == f"is a file of more than {limit} MB; {INSTEAD}"
+        file.truncate(100_000_001)  # takes no disk space
+    assert refusal(path) == f"is a file of more than 100 MB; {INSTEAD}"
 
 
 @pytest.mark.parametrize("suffix", ["webp", "avif"])
@@ -418,21 +408,16 @@ def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     return content.getvalue()
 
 
-# The largest accepted picture of each kind: its file, and zeros up to a length.
-ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
-    "JPEG 2000 in an icon": lambda: (in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")), 0),
-    "WebP": lambda: (saved("RGB", 4500, 4500, format="webp", method=0), 0),
-    "a thin progressive JPEG": lambda: (
-        saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
-        0,
-    ),
-    "a JPEG in a long file": lambda: (saved("RGB", 999, 999, format="jpeg"), 390_000_000),
-    "a plane after the other": lambda: (sgi(8200, 8200), 512 + 4 * 8200 * 8200),
-    "a mirrored TGA": lambda: (tga(7100, 7100), 18 + 4 * 7100 * 7100),
-    "one strip": lambda: (tiff(6400, 6400, data=zeros(3 * 6400**2)), 0),
-    "a tile larger than the picture": lambda: (
-        tiff(9, 9, data=zeros(3 * 8000**2), TileWidth=8000, TileLength=8000),
-        0,
+# The largest accepted picture of each kind.
+ALLOWED: dict[str, Callable[[], bytes]] = {
+    "JPEG 2000 in an icon": lambda: in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")),
+    "WebP": lambda: saved("RGB", 4500, 4500, format="webp", method=0),
+    "a thin progressive JPEG": lambda: saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
+    "a JPEG in a long file": lambda: saved("RGB", 999, 999, format="jpeg").ljust(100_000_000),
+    "a mirrored TGA": lambda: tga(7040, 7040, 10) + b"\xff\1\2\3\4" * (7040**2 // 128),
+    "one strip": lambda: tiff(6400, 6400, data=zeros(3 * 6400**2)),
+    "a tile larger than the picture": lambda: tiff(
+        9, 9, data=zeros(3 * 8000**2), TileWidth=8000, TileLength=8000
     ),
 }
 
@@ -440,10 +425,6 @@ ALLOWED: dict[str, Callable[[], tuple[bytes, int]]] = {
 @on_linux
 @pytest.mark.parametrize("kind", ALLOWED)
 def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
-    content, length = ALLOWED[kind]()
-    path = written(tmp_path / "large", content)
-    with path.open("r+b") as file:
-        file.truncate(max(len(content), length))
-    said, megabytes = megabytes_to_read(path)
+    said, megabytes = megabytes_to_read(written(tmp_path / "large", ALLOWED[kind]()))
     assert said.startswith("(")  # it is read
-    assert 200 < megabytes < 500  # and needs some memory
+    assert 130 < megabytes < 500  # and needs some memory

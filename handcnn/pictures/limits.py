@@ -15,8 +15,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 MAX_MEGAPIXELS = 100
 MAX_SIDE = 65_535  # pixels, the limit of JPEG
-MAX_FILE = 400_000_000  # bytes; some plugins read the whole file
-MAX_FILE_IN_MEMORY = 100_000_000  # bytes of a file that its plugin reads twice
+MAX_FILE = 100_000_000  # bytes; some plugins keep two copies, or search it byte by byte
 MAX_DECODING = 410_000_000  # bytes; Python and its libraries need the rest of the 500 MB
 
 # Bytes per pixel, for decoders that keep more than the picture.
@@ -53,18 +52,12 @@ class UnreadableError(Exception):
 
 
 def check_file(file: BinaryIO) -> int:
-    """Return the length of an open file in bytes; refuse one that is too large, or a program.
-
-    Pillow reads a WebP or an AVIF as a whole, in two copies, before it tells its size.
-    """
+    """Return the length of an open file in bytes; refuse one that is too large, or a program."""
     length = file.seek(0, os.SEEK_END)
+    if length > MAX_FILE:
+        raise UnreadableError(f"is a file of more than {MAX_FILE // 10**6} MB; {INSTEAD}")
     file.seek(0)
-    start = file.read(8)
-    is_read_whole = start.startswith(b"RIFF") or start.endswith(b"ftyp")
-    limit = MAX_FILE_IN_MEMORY if is_read_whole else MAX_FILE
-    if length > limit:
-        raise UnreadableError(f"is a file of more than {limit // 10**6} MB; {INSTEAD}")
-    if start.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+    if file.read(4) in (b"%!PS", b"\xc5\xd0\xd3\xc6"):  # Pillow would search all of it
         raise UnreadableError(POSTSCRIPT)
     return length
 
