@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-UInt8 = npt.NDArray[np.uint8]
+from handcnn.types import UInt8
+
 Float32 = npt.NDArray[np.float32]
 
 WHITE = np.float32(255)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from data.batches import Batches
 from data.catalogue import CATALOGUE, Known
@@ -22,8 +21,7 @@ from data.own import load_own, validation_share
 from data.published import load_published, with_hashes
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
-
-UInt8 = npt.NDArray[np.uint8]
+from handcnn.types import UInt8
 
 CACHE = Path(__file__).parent / "cache"
 TRAINING_IMAGES = {name: known.train for name, known in CATALOGUE.items()}

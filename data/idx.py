@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
-
-UInt8 = npt.NDArray[np.uint8]
+from handcnn.types import UInt8
 
 MOST_BYTES = 1_000_000_000
 PIECE = 1_000_000  # bytes per read, so that a false header cannot allocate more than the file holds

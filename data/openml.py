@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data import download_cache
 from data.catalogue import SIDE, Known
@@ -22,8 +21,8 @@ from data.download_cache import OutsideError, Say
 from data.progress import progress_bar
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
+from handcnn.types import UInt8
 
-UInt8 = npt.NDArray[np.uint8]
 Check = Callable[[UInt8, UInt8, Known], None]
 
 PROGRAM = [sys.executable, "-P", str(Path(__file__).with_name("fetch.py"))]

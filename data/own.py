@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from data.catalogue import MOST_CLASSES, SIDE
 from data.download_cache import Say
@@ -17,9 +16,8 @@ from data.keras import read_keras
 from data.picture_folder import read_pictures, visible
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
-from handcnn.types import Array, Shape
+from handcnn.types import Array, Shape, UInt8
 
-UInt8 = npt.NDArray[np.uint8]
 Part = tuple[UInt8, UInt8]  # images (N, 28, 28) and labels (N,)
 
 FORMS = (

@@ -7,15 +7,13 @@ that it will read.
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from data.catalogue import MOST_CLASSES
 from data.download_cache import Say
 from data.progress import progress_bar
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
-
-UInt8 = npt.NDArray[np.uint8]
+from handcnn.types import UInt8
 
 
 def visible(folder: Path) -> list[Path]:

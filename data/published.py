@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from data.catalogue import SIDE, Known
 from data.download_cache import Say
@@ -19,8 +18,7 @@ from data.openml import fetch
 from handcnn.errors import HandcnnError
 from handcnn.storage.archive import UnreadableError, read_archive, write_archive
 from handcnn.text import one_line
-
-UInt8 = npt.NDArray[np.uint8]
+from handcnn.types import UInt8
 
 
 class Raw(NamedTuple):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from handcnn.app import command_line as cli
 from handcnn.app.commands import resume_command
@@ -28,9 +27,8 @@ from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
 from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
-from handcnn.types import Array
+from handcnn.types import Array, UInt8
 
-UInt8 = npt.NDArray[np.uint8]
 EVALUATION_BATCH = 1000
 
 
