@@ -82,8 +82,22 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     # The program itself, on the remaining cluster.
     monkeypatch.setattr(grid_on_dask, "load_digits", lambda return_X_y: (X, y))
     monkeypatch.setattr(grid_on_dask, "GRID", {"batch_size": [64], "learning_rate": [0.01]})
-    grid_on_dask.main(client.scheduler.address)
+    assert grid_on_dask.search_digits(client.scheduler.address) == 0
     first, line, best = capfd.readouterr().out.splitlines()
     assert first == "workers: 1"
     assert line.endswith(" % {'batch_size': 64, 'learning_rate': 0.01}")
     assert best == "best: {'batch_size': 64, 'learning_rate': 0.01}"
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
+def test_an_address_without_a_scheduler_is_refused_in_one_sentence(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["grid_on_dask", address])
+    monkeypatch.setattr(grid_on_dask, "Client", lambda to, timeout: Client(to, timeout="0.5s"))
+    assert grid_on_dask.main() == 1
+    said = capsys.readouterr().err
+    start = f"grid_on_dask: {address} is not the address of a running Dask scheduler ("
+    assert said.startswith(start)
+    assert said.endswith("; start one, or leave the address out\n")
+    assert said.count("\n") == 1
