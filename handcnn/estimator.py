@@ -1,8 +1,7 @@
 """A convolutional network for scikit-learn: `CNNClassifier().fit(X, y)`.
 
-Names and behaviour are those of `sklearn.neural_network.MLPClassifier` wherever the two have
-something in common. The training is that of train.py, with the same code and the same recipes.
-`handcnn.rows` turns what scikit-learn calls X into batches.
+Names and behaviour follow `sklearn.neural_network.MLPClassifier` where the two overlap. Training
+uses the code and the recipes of train.py. `handcnn.rows` turns the X of scikit-learn into batches.
 """
 
 import os
@@ -34,49 +33,50 @@ FEWEST_STEPS = 2000  # of a training by recipe: an epoch of few images has few s
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
-    """Classifies small images by a convolutional network, trained by plain gradient descent.
+    """Classifies small images with a convolutional network, trained by plain gradient descent.
 
     Images are rows (n, features) or arrays (n, C, H, W), or (n, H, W) of one channel. They are
-    divided by `scale_`, so that grey values lie in [0, 1]. Bytes and fractions are told apart
-    image by image: a classifier that learned from one kind reads the other, too. Images of float64
-    are computed in float64 as in MLPClassifier, which takes twice as long, all others in float32.
+    divided by `scale_`, so that grey values lie in [0, 1]. Bytes and fractions are recognised image
+    by image, so a classifier trained on one kind also reads the other. Images of float64 are
+    computed in float64, as in MLPClassifier, which takes twice as long; all others in float32.
 
-    None stands for what the recipe of the network says (`handcnn.models.RECIPES`).
+    None stands for the value in the recipe of the network (`handcnn.models.RECIPES`).
 
     Args:
         network: "documented", "lenet" or "deep"; or a function that takes the arguments of
             `handcnn.models.documented_network` and returns a `Network`. Such a function is trained
             by the recipe of "documented".
-        epochs: passes over the images, at most. None is the recipe's number, or more where the
-            images are so few that this would be less than 2,000 steps.
+        epochs: the most passes over the images. None is the recipe's number, or more if that would
+            be fewer than 2,000 steps.
         batch_size: images per step.
         learning_rate: the largest of the schedule, for the gradient of the summed loss.
         schedule: "constant", "one-cycle" or "cosine".
-        augment: what is done to each training image, "none", "shift" or "distort".
-        average: decay per step of the average of the weights that is kept, or 0 for none.
-        early_stopping: whether to set some images aside and stop when the score on them no longer
+        augment: random changes to each training image, "none", "shift" or "distort".
+        average: decay per step of the average of the weights, which is kept in their place; 0 for
+            none.
+        early_stopping: whether to hold out some images and stop when the score on them no longer
             improves. The weights with the best score are kept.
-        validation_fraction: the part of the images that is set aside for that.
-        n_iter_no_change: epochs without a better score after which training stops.
-        image_shape: (C, H, W) or (H, W) of one row. None guesses: a square where the number of
-            features is one, otherwise an image of one line.
+        validation_fraction: the share of the images held out for that.
+        n_iter_no_change: training stops after this many epochs without a better score.
+        image_shape: (C, H, W) or (H, W) of one row. None guesses: a square if the number of
+            features is a square number, otherwise an image of one line.
         random_state: an int makes results reproducible.
-        threads: processor cores to compute on. None is two, or one where there is only one, or
-            where OMP_NUM_THREADS says so, as joblib and Dask set it in their workers.
-        warm_start: whether `fit` goes on from the network of the last call.
+        threads: threads to compute with. None means two, or one if there is only one core or if
+            OMP_NUM_THREADS is 1, as joblib and Dask set it in their workers.
+        warm_start: whether `fit` continues from the network of the last call.
         verbose: whether to print the loss of every epoch.
 
     Attributes:
         network_: the trained `Network`.
         classes_: the labels, sorted.
-        n_features_in_: how many numbers an image has; `feature_names_in_` where they have names.
+        n_features_in_: the number of values of an image; `feature_names_in_` if they have names.
         image_shape_: (C, H, W) of an image.
-        scale_: 255 for bytes (uint8) above 1. Otherwise the largest value, or, of values that are
-            partly negative, their standard deviation. Never less than 1.
+        scale_: 255 for bytes (uint8) above 1. Otherwise the largest value, or the standard
+            deviation if some values are negative. At least 1.
         n_iter_: epochs of the last call.
         loss_curve_: the loss of every epoch.
         validation_scores_: the accuracy after every epoch with `early_stopping`, otherwise None.
-        best_validation_score_: that of the weights kept, or None.
+        best_validation_score_: the score of the weights that were kept, or None.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: the images.
             y: a label for each, of any kind.
-            sample_weight: how often each image counts. 0 leaves it out, 2 is to have it twice.
+            sample_weight: how often each image counts: 0 leaves it out, 2 is like having it twice.
 
         Raises:
             ValueError: a parameter, an image or a label cannot be used, or the training diverges.
@@ -166,7 +166,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return self._train(rows, recipe)
 
     def _recipe(self) -> Recipe:
-        """Return how to train, with every parameter checked."""
+        """Check every parameter; return the recipe to train by."""
         name = self.network
         if callable(name):
             name = next((known for known, make in NETWORKS.items() if make is name), "documented")
@@ -187,7 +187,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return recipe
 
     def _threads(self) -> int:
-        """Return how many cores to compute on."""
+        """Return how many threads to compute with."""
         if self.threads is not None:
             return self.threads
         allowed = os.environ.get("OMP_NUM_THREADS", "")
@@ -195,7 +195,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return min(default_threads(), most)
 
     def _begin(self, recipe: Recipe, X: Any, y: Any, weights: Any, classes: Any = None) -> Rows:
-        """Settle what there is to learn, and make the network; return what to learn it from."""
+        """Check the data and build the network; return the rows to train with."""
         X, y = self._checked(X, reset=True, y=y)
         check_classification_targets(y)
         self.classes_ = unique_labels(y if classes is None else classes)
@@ -208,7 +208,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return rows
 
     def _rows(self, X: Any, y: Any, weights: Any) -> Rows:
-        """Return what to go on learning from."""
+        """Return the rows to continue training with."""
         X, y = self._checked(X, y=y)
         check_classification_targets(y)
         return self._labelled(X, y, weights)
@@ -230,7 +230,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return checked
 
     def _image_shape(self, shape: Shape | None) -> Shape:
-        """Return (C, H, W): as the array has it, as it is given, or guessed."""
+        """Return (C, H, W): from the array, from `image_shape`, or guessed."""
         features = self.n_features_in_
         if self.image_shape is None:
             return shape or guessed_shape(features)
@@ -277,7 +277,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return net
 
     def _split(self, rows: Rows) -> tuple[Rows, Rows | None]:
-        """Return what to learn from, and what is set aside for early stopping."""
+        """Return the rows to train with, and those held out for early stopping."""
         if not self.early_stopping:
             return rows, None
         parts = train_test_split(
@@ -290,7 +290,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return train, validation
 
     def _train(self, rows: Rows, recipe: Recipe, validation: Rows | None = None) -> Self:
-        """Train as many epochs as the recipe says, or until the validation no longer improves."""
+        """Train the epochs of the recipe, or until the validation score no longer improves."""
         kept, waited = self.network_, 0
         self.n_iter_ = 0
         self.best_validation_score_: float | None = None
@@ -311,7 +311,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _epochs(self, rows: Rows, recipe: Recipe) -> Iterator[Network]:
-        """Train one epoch after the other; yield after each what to keep."""
+        """Train epoch by epoch; yield after each the network to keep."""
         net = self.network_ if rows.weights is None else Weighted(self.network_)
         average = WeightAverage(net.parameters(), recipe.average) if recipe.average else None
         augment, classes = AUGMENTATIONS[recipe.augment], len(self.classes_)
@@ -335,7 +335,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             yield net.with_parameters(average.arrays) if average else self.network_
 
     def _improves(self, net: Network, validation: Rows) -> bool:
-        """Take down the score of a network, and return whether it is the best so far."""
+        """Record the score of a network and return whether it is the best so far."""
         right = self._scale.predict_proba(net, validation.X).argmax(axis=1) == validation.y
         score = float(np.average(right, weights=validation.weights))
         self.validation_scores_ = [*(self.validation_scores_ or []), score]
@@ -415,7 +415,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _one_of(names: Any, parameter: str, value: Any) -> str:
-    """Return a parameter that is the name of something."""
+    """Return a parameter if it is one of the names."""
     if not isinstance(value, str) or value not in names:
         raise _wrong(parameter, f"one of {', '.join(names)}", value)
     return value
