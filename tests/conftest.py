@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--damages", type=int, default=200, metavar="N", help="damage N files each (default 200)"
     )
     parser.addoption(
-        "--slow", action="store_true", help="also run the browser and all of scikit-learn's checks"
+        "--slow", action="store_true", help="also run the tests that are marked as slow"
     )
 
 

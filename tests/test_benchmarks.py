@@ -234,6 +234,7 @@ def test_it_runs_without_pytorch_and_says_so(
     ]
 
 
+@pytest.mark.slow
 def test_it_runs_against_pytorch() -> None:
     run("-m", "benchmarks", "--quick", "--threads", "1")
     timed = [row["case"] for row in written()["results"] if row["entry"] == "PyTorch"]
@@ -249,6 +250,7 @@ def test_an_unknown_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_pytorch_trains_as_train_py_does() -> None:
     """With `deep`, which uses a schedule, augmentation and averaging."""
     run("-m", "benchmarks.torch_train", "--network", "deep", *FEW, "--output-dir", "theirs")
