@@ -384,6 +384,7 @@ on_linux = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize(
     ("width", "height", "channels", "outcome"),
@@ -422,6 +423,7 @@ ALLOWED: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("kind", ALLOWED)
 def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
