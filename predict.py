@@ -23,6 +23,7 @@ try:
     from handcnn import HandcnnError, Network
     from handcnn.app import command_line as cli
     from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
+    from handcnn.classes import are_digits
     from handcnn.formatting import percent
     from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
     from handcnn.text import one_line
@@ -86,7 +87,7 @@ def predict(options: argparse.Namespace) -> int:
     classes = class_names(net, metadata)
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    reads_digits = classes == list("0123456789")  # other classes may consist of several parts
+    reads_digits = are_digits(classes)  # other classes may consist of several parts
     tiles = []
     for path, name in zip(options.pictures, names, strict=True):
         tile = Tile("standard input" if path == STDIN else Path(path).name)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from handcnn.classes import DIGITS
+
 SIDE = 28  # height and width of every image in pixels
 MOST_CLASSES = 100  # so that labels fit into bytes and a confusion matrix is readable
 
@@ -60,7 +62,6 @@ class Known:
         return sum(self.train_counts) - self.validation
 
 
-DIGITS = tuple("0123456789")
 CATALOGUE = {
     known.name: known
     for known in (

@@ -111,7 +111,7 @@ def _between(a: Array, b: Array, share: Array) -> Array:
 
 @cache
 def _basis(h: int, w: int) -> Array:
-    """Return what each drawn number adds to the place of each pixel: (3 + G*G, H*W).
+    """Return what one unit of each random number adds to each pixel's position: (3 + G*G, H*W).
 
     Rows: y, x (both measured from the middle of the image), 1, and a smooth bump around each grid
     point. The bumps add up to 1 at every pixel.

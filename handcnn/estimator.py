@@ -26,7 +26,7 @@ from handcnn.network import Network
 from handcnn.rows import Rows, Scale, Weighted, guessed_shape, largest_value
 from handcnn.schedule import SCHEDULES, learning_rates
 from handcnn.storage.classifiers import read_classifier, write_classifier
-from handcnn.training import Metrics, WeightAverage, train_epoch
+from handcnn.training import Metrics, WeightAverage, copies, train_epoch
 from handcnn.types import Array, Shape
 
 FEWEST_STEPS = 2000  # of a training by recipe: an epoch of few images has few steps
@@ -300,8 +300,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                     if validation is None:
                         kept = net
                     elif self._improves(net, validation):
-                        best = {name: array.copy() for name, array in net.parameters().items()}
-                        kept, waited = net.with_parameters(best), 0
+                        kept, waited = net.with_parameters(copies(net.parameters())), 0
                     elif (waited := waited + 1) == self.n_iter_no_change:
                         break
         except KeyboardInterrupt:

@@ -40,7 +40,7 @@ class WeightAverage:
     """
 
     def __init__(self, arrays: Mapping[str, Array], decay: float, steps: int = 0) -> None:
-        self.arrays = {name: array.copy() for name, array in arrays.items()}
+        self.arrays = copies(arrays)
         self.decay, self.steps = decay, steps
 
     def update(self, parameters: Mapping[str, Array]) -> None:
@@ -116,6 +116,11 @@ def evaluate(net: Network, batches: Iterable[Batch]) -> tuple[Metrics, Array]:
     y_true = np.concatenate([y for _, y in pairs])
     accuracy = float((y_pred.argmax(axis=1) == y_true.argmax(axis=1)).mean())
     return Metrics(loss_function(y_pred, y_true), accuracy), y_pred
+
+
+def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies, which later training steps do not change."""
+    return {name: array.copy() for name, array in arrays.items()}
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

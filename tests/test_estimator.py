@@ -529,7 +529,7 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("parameters", "message"), PARAMETERS)
 def test_parameters_that_cannot_be_used(parameters: dict[str, Any], message: str) -> None:
-    """The constructor stores them, and `fit` refuses them."""
+    """The constructor stores any value; `fit` refuses a bad one."""
     one = CNNClassifier(**{"random_state": 0} | parameters)
     assert refused(lambda: one.fit(X, y)) == message
 

@@ -4,8 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from handcnn.errors import HandcnnError
-from handcnn.text import one_line
+from handcnn.progress import load_tqdm
 from handcnn.training import Batch, Metrics
 
 BAR = "{desc} |{bar}| {percentage:3.0f} %{postfix}"  # fits a terminal of 80 columns
@@ -33,14 +32,7 @@ class Console:
         if not self.shows_bars:
             yield batches, lambda metrics: None
             return
-        try:
-            from tqdm.auto import tqdm
-        except ValueError as error:  # tqdm reads its settings when it is imported
-            raise HandcnnError(
-                f"the progress bar cannot be loaded: {one_line(error)}; "
-                "check the TQDM_ variables in the environment, or use --quiet"
-            ) from error
-
+        tqdm = load_tqdm(", or use --quiet")
         with tqdm(batches, title, leave=False, bar_format=BAR) as bar:
 
             def show(metrics: Metrics) -> None:

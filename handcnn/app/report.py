@@ -18,6 +18,7 @@ from handcnn.app.console import HEADING, Console, plural
 from handcnn.app.interrupts import Interrupts
 from handcnn.app.options import flag
 from handcnn.app.session import EVALUATION_BATCH, Session
+from handcnn.classes import are_digits
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
@@ -140,7 +141,7 @@ def _show_files(session: Session, console: Console) -> None:
     for path in sorted(session.folder.glob("[!.]*")):
         console.print(f"  {one_line(path)}")
     weights = session.folder / runs.WEIGHTS
-    if session.dataset.class_names == list("0123456789"):
+    if are_digits(session.dataset.class_names):
         console.print(f"\nread digits: {escaped(predict_command(weights))}")
     else:
         command = predict_command(weights, Path("PICTURE"))

@@ -26,8 +26,16 @@ from handcnn.schedule import learning_rates
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
-from handcnn.training import Batch, Metrics, WeightAverage, best_epoch, evaluate, train_epoch
-from handcnn.types import Array, UInt8
+from handcnn.training import (
+    Batch,
+    Metrics,
+    WeightAverage,
+    best_epoch,
+    copies,
+    evaluate,
+    train_epoch,
+)
+from handcnn.types import UInt8
 
 EVALUATION_BATCH = 1000
 
@@ -236,8 +244,3 @@ def save(session: Session) -> None:
         )
     save_checkpoint(folder / runs.CHECKPOINT, state)
     runs.write_history(folder, state.history)
-
-
-def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return copies, which later training steps do not change."""
-    return {name: array.copy() for name, array in arrays.items()}

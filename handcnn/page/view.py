@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from handcnn.classes import are_digits
 from handcnn.errors import HandcnnError
 from handcnn.formatting import percent
 from handcnn.layers import Conv2D, InputLayer, Layer
@@ -80,7 +81,7 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
         "probabilities": [round(float(p), 6) for p in probabilities],
         "percents": [percent(p) for p in probabilities],
         "seen": _base64(seen),
-        "remark": SEVERAL if several and [*classes] == [*"0123456789"] else "",
+        "remark": SEVERAL if several and are_digits(classes) else "",
         "layers": [
             _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)

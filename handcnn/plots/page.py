@@ -34,7 +34,7 @@ INK, GREY, PALE_INK, PALE = "#222222", "#666666", "#999999", "#E6E6E6"
 
 @contextmanager
 def default_settings() -> Iterator[None]:
-    """Use matplotlib's default settings meanwhile, so that plots do not depend on the user's.
+    """Draw with matplotlib's default settings, so that plots do not depend on the user's.
 
     It decorates every function that draws. The settings are global, so other threads that draw see
     them, too.
