@@ -11,6 +11,7 @@ The results have the memory order of the input.
 """
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 
@@ -19,11 +20,7 @@ from handcnn.types import Array
 
 def max_pool(x: Array, size: int, stride: int) -> Array:
     """Return z (N, C, OH, OW), the largest entry of every window of x (N, C, H, W)."""
-    first, *others = _places(x, size, stride)
-    z = first.copy(order="K")
-    for entries in others:
-        np.maximum(z, entries, out=z)
-    return z
+    return reduce(np.maximum, _places(x, size, stride))
 
 
 def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> Array:
@@ -37,17 +34,23 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
         stride: from one window to the next.
     """
     h, w = x.shape[2:]
-    overlap, cover_all = stride < size, stride == size and h % size == w % size == 0
+    cover_all = stride == size and h % size == w % size == 0
     dx = np.empty_like(x) if cover_all else np.zeros_like(x)
-    is_free = np.ones_like(z, bool)  # windows whose maximum has not been found yet
-    for entries, gradients in zip(_places(x, size, stride), _places(dx, size, stride), strict=True):
-        is_first = entries == z
-        is_first &= is_free
-        is_free ^= is_first
-        if overlap:
+    *places, (_, last) = zip(_places(x, size, stride), _places(dx, size, stride), strict=True)
+
+    def assign(gradients: Array, is_first: Array) -> None:
+        if stride < size:  # windows overlap
             gradients += dz * is_first
         else:
             np.multiply(dz, is_first, out=gradients)
+
+    is_free = np.ones_like(z, bool)  # windows whose maximum has not been found yet
+    for entries, gradients in places:
+        is_first = entries == z
+        is_first &= is_free
+        is_free ^= is_first
+        assign(gradients, is_first)
+    assign(last, is_free)
     return dx
 
 
