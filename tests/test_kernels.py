@@ -4,6 +4,7 @@ Oracles: `reference`, loops written from the documented formulas; `@` for the pr
 would fit into one piece, so the piece sizes are drawn at random, too.
 """
 
+import math
 from typing import Any
 from unittest import mock
 
@@ -17,7 +18,7 @@ from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
 from handcnn.kernels.im2col import im2col
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
-from handcnn.kernels.products import matmul, sgd_update, slices
+from handcnn.kernels.products import equal_parts, matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
 from handcnn.types import Shape
 
@@ -28,7 +29,6 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "BLOCK": draw(st.integers(0, 5000)),  # bytes
         "SMALL": draw(st.integers(0, 1000)),
-        "SUMMED": draw(st.integers(0, 12)),
         "MANY_ENTRIES": draw(st.sampled_from([0, 1000])),
         "FEW_ZEROS": draw(st.sampled_from([0, 4 / 3, 1000])),
         "MOST": draw(st.sampled_from([0, 100, 10**6])),
@@ -131,30 +131,34 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
     assert all(part.stop - part.start <= count for part in parts)
 
 
+@given(st.integers(0, 200), st.integers(1, 60))
+def test_equal_parts_are_the_fewest_that_fit(length: int, longest: int) -> None:
+    """Found by trying every number. If it is 8 times that of unequal parts, nothing is cut."""
+    fitting = [n for n in range(1, length + 1) if length % n == 0 and length // n <= longest]
+    is_cut = bool(fitting) and fitting[0] < 8 * math.ceil(length / longest)
+    assert equal_parts(length, longest) == (fitting[0] if is_cut else 1)
+
+
 @given(
     st.integers(0, 9),
     st.integers(1, 40),
     st.integers(1, 60),
-    st.integers(0, 70),
     st.integers(0, 600),
     st.integers(1, 5),
     st.integers(1, 3),
     st.integers(0, 50000),
 )
 def test_blocks_cover_the_output(
-    start: int, oh: int, ow: int, width: int, bytes_each: int, k: int, stride: int, block: int
+    start: int, oh: int, ow: int, bytes_each: int, k: int, stride: int, block: int
 ) -> None:
-    """Each position exactly once; no block is larger than the cache, unless a single row is."""
+    """Each position exactly once; no block but the smallest is larger than the cache."""
     with mock.patch.object(convolution, "BLOCK", block):
-        parts = list(
-            convolution._blocks(slice(start, start + oh), ow, width, bytes_each, k, stride)
-        )
+        parts = list(convolution._blocks(slice(start, start + oh), ow, bytes_each, k, stride))
     covered = np.zeros((start + oh, ow), int)
     for rows, columns in parts:
         covered[rows, columns] += 1
         oh_part, ow_part = rows.stop - rows.start, columns.stop - columns.start
-        assert ow_part <= max(1, width)
         size = (stride * (oh_part - 1) + k) * ow_part * bytes_each
-        assert size <= block or oh_part == ow_part == 1
+        assert size <= block or (oh_part == 1 and ow_part <= convolution.NARROWEST)
     assert (covered[:start] == 0).all()
     assert (covered[start:] == 1).all()

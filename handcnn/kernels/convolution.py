@@ -12,8 +12,8 @@ Arrays go in and come out as (N, C, H, W). In memory the results have the batch 
 of (C, H, W, N), the layout drawn in `handcnn.kernels.im2col`. If the next layer is a convolution,
 it need not rearrange them.
 
-The output is computed in blocks: the windows of a block are copied, then multiplied. A block has so
-few columns that BLAS is fastest, and so few rows that its windows stay in the cache:
+The output is computed in blocks: the windows of a block are copied, then multiplied. A block is so
+small that its windows stay in the cache:
 
     output          block       the image below it, with k = 3 and p = 1
     . . . . . .                 . # # # # .
@@ -27,21 +27,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from handcnn.kernels.im2col import (
-    im2col,
-    kernel_matrix,
-    output_size,
-    overlap,
-    split_kernel_matrix,
-)
-from handcnn.kernels.products import SMALL, slices, total
+from handcnn.kernels.im2col import im2col, kernel_matrix, kernels_of, output_size, overlap
+from handcnn.kernels.products import SMALL, equal_parts, slices, total
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
 # Bytes of windows in a block, few enough to stay in the L2 cache.
-BLOCK = 600_000
-# Columns per product in a weight gradient. The windows of a small kernel then stay in the L1 cache.
-SUMMED = 512
+BLOCK = 1_000_000
+NARROWEST = 2  # columns of a block; narrower products are slower
 # With large kernels and few filters, BLAS is faster on a contiguous copy of dz.
 MANY_ENTRIES, FEW_FILTERS = 200, 16
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
@@ -53,9 +46,8 @@ def correlate(
     x: Array, weights: Array, bias: Array | None = None, stride: int = 1, padding: int = 0
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
-    k, constant = weights.shape[-1], None if bias is None else 1
-    A, images = kernel_matrix(weights, bias), np.ascontiguousarray(batch_last(x))
-    return batch_first(multiply_windows(A, images, k, stride, padding, constant))
+    A, images = kernel_matrix(weights), np.ascontiguousarray(batch_last(x))
+    return batch_first(multiply_windows(A, images, weights.shape[-1], stride, padding, bias))
 
 
 def weight_gradient(
@@ -63,12 +55,13 @@ def weight_gradient(
 ) -> tuple[Array, Array]:
     """Return dweights (F, C, k, k) and dbias (F, 1) for x (N, C, H, W) and dz (N, F, OH, OW).
 
-    dweights is x correlated with dz; dbias is the sum of dz over n, i and j. The bias is one more
-    entry of the kernel, multiplied by a constant 1, so one product gives both.
+    dweights is x correlated with dz; dbias is the sum of dz over n, i and j.
     """
+    f, c = dz.shape[1], x.shape[1]
     images, dz_last = (np.ascontiguousarray(batch_last(array)) for array in (x, dz))
     dA = multiply_by_windows(dz_last, images, k, stride, padding)
-    return split_kernel_matrix(dA, (dz.shape[1], x.shape[1], k, k))
+    dbias = dz_last.reshape(f, -1).sum(axis=1, keepdims=True)
+    return kernels_of(dA, (f, c, k, k)), dbias
 
 
 def input_gradient(
@@ -104,19 +97,21 @@ def batch_first(x: Array) -> Array:
 
 
 def multiply_windows(
-    A: Array, x: Array, k: int, stride: int, padding: int, constant: float | None = None
+    A: Array, x: Array, k: int, stride: int, padding: int, bias: Array | None = None
 ) -> Array:
-    """Return kernel matrix A (F, k*R) times the windows of x (C, H, W, B): (F, OH, OW, B)."""
+    """Return A (F, k*R) times the windows of x (C, H, W, B), plus bias (F, 1): (F, OH, OW, B)."""
     _, h, w, b = x.shape
     oh, ow = (output_size(size, k, stride, padding) for size in (h, w))
     z = np.empty((len(A), oh, ow * b), A.dtype)
-    width = SMALL // max(1, A.size * b)
 
     def work(rows: slice) -> None:
-        for few, columns in _blocks(rows, ow, width, A[0].nbytes // k * b, k, stride):
-            windows = im2col(x, k, stride, padding, constant, few, columns)
-            part = z[:, few, columns.start * b : columns.stop * b]
-            np.matmul(A, windows, out=part.swapaxes(0, 1))
+        for few, columns in _blocks(rows, ow, A[0].nbytes // k * b, k, stride):
+            windows = im2col(x, k, stride, padding, few, columns)
+            part = z[:, few, columns.start * b : columns.stop * b].swapaxes(0, 1)
+            pieces = equal_parts(part.shape[2], SMALL // A.size)
+            np.matmul(A, _cut(windows, pieces), out=_cut(part, pieces))
+        if bias is not None:
+            z[:, rows] += bias[:, :, None]
 
     share(work, oh, _cost(A.shape, oh * ow * b, k))
     return z.reshape(len(A), oh, ow, b)
@@ -125,16 +120,15 @@ def multiply_windows(
 def multiply_by_windows(dz: Array, x: Array, k: int, stride: int, padding: int) -> Array:
     """Return dz (F, OH, OW, B) times the transposed windows of x (C, H, W, B): (F, k*R)."""
     f, oh, ow, b = dz.shape
-    entries = k * (k * len(x) + 1)
-    width = SUMMED // max(1, b)
+    entries = k * k * len(x)
 
     def work(rows: slice) -> Array:
         return total(
             sum_over_columns(
-                im2col(x, k, stride, padding, 1, few, columns),
+                im2col(x, k, stride, padding, few, columns),
                 dz[:, few, columns].reshape(f, few.stop - few.start, -1),
             )
-            for few, columns in _blocks(rows, ow, width, entries // k * b * x.itemsize, k, stride)
+            for few, columns in _blocks(rows, ow, entries // k * b * x.itemsize, k, stride)
         )
 
     return total(share(work, oh, _cost((f, entries), oh * ow * b, k))).T
@@ -176,14 +170,12 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
 
 def sum_over_columns(windows: Array, dz: Array) -> Array:
     """Return the sum over i of windows[i] dz[:,i]^T, (k*R, F), for (OH, k*R, L) and (F, OH, L)."""
-    oh, entries, length = windows.shape
-    pieces = _equal_parts(length, SUMMED)
-    windows = windows.reshape(oh, entries, pieces, -1).swapaxes(1, 2)  # (OH, pieces, k*R, l)
-    dz = dz.reshape(len(dz), oh, pieces, -1).transpose(1, 2, 3, 0)  # (OH, pieces, l, F)
+    oh, entries, _ = windows.shape
+    dz = dz.transpose(1, 2, 0)  # (OH, L, F)
     if entries > MANY_ENTRIES and dz.shape[-1] <= FEW_FILTERS:
         dz = np.ascontiguousarray(dz)
-    rows = max(1, MOST // (pieces * entries * dz.shape[-1]))
-    return total((windows[few] @ dz[few]).sum(axis=(0, 1)) for few in slices(slice(0, oh), rows))
+    rows = max(1, MOST // (entries * dz.shape[-1]))
+    return total((windows[few] @ dz[few]).sum(axis=0) for few in slices(slice(0, oh), rows))
 
 
 def _cost(A_shape: Shape, windows: int, k: int) -> int:
@@ -192,15 +184,22 @@ def _cost(A_shape: Shape, windows: int, k: int) -> int:
     return windows * entries * (f + MOVED // k)
 
 
+def _cut(matrices: Array, pieces: int) -> Array:
+    """Cut the columns of matrices (OH, R, L) into pieces of equal length l: (OH, pieces, R, l)."""
+    oh, r, length = matrices.shape
+    return matrices.reshape(oh, r, pieces, length // pieces).swapaxes(1, 2)
+
+
 def _blocks(
-    rows: slice, ow: int, width: int, bytes_each: int, k: int, stride: int
+    rows: slice, ow: int, bytes_each: int, k: int, stride: int
 ) -> Iterator[tuple[slice, slice]]:
     """Cut these rows of output into blocks whose windows stay in the cache.
+
+    A block is as high as possible, because two blocks, one above the other, share image rows.
 
     Args:
         rows: rows of the output.
         ow: the number of its columns.
-        width: the maximum number of columns in a block.
         bytes_each: bytes of the windows for one output column and one image row.
         k: height and width of the kernels.
         stride: between windows.
@@ -208,11 +207,12 @@ def _blocks(
     Yields:
         The rows and the columns of a block.
     """
-    bytes_each = max(1, bytes_each)
-    width = _equal(ow, min(width, BLOCK // (2 * k * bytes_each)))  # leaves room for 2k image rows
+    bytes_each, count = max(1, bytes_each), rows.stop - rows.start
+    image_rows = stride * (count - 1) + k
+    width = _equal(ow, max(NARROWEST, BLOCK // (image_rows * bytes_each)))
     height = (BLOCK // (bytes_each * width) - k) // stride + 1
     for columns in slices(slice(0, ow), width):
-        for few in slices(rows, _equal(rows.stop - rows.start, height)):
+        for few in slices(rows, _equal(count, height)):
             yield few, columns
 
 
@@ -220,15 +220,3 @@ def _equal(length: int, longest: int) -> int:
     """Return the length of the fewest, about equal parts of `length` not longer than `longest`."""
     parts = -(-length // max(1, longest))
     return -(-length // max(1, parts))
-
-
-def _equal_parts(length: int, longest: int) -> int:
-    """Return the smallest number of equal parts of `length` that are not longer than `longest`.
-
-    If they would have to be much shorter, return 1: one long part is then faster.
-    """
-    if length <= longest:
-        return 1
-    fewest = -(-length // max(1, longest))
-    parts = next(n for n in range(fewest, length + 1) if length % n == 0)
-    return parts if parts < 8 * fewest else 1

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handcnn.kernels.convolution import sum_over_columns
-from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, split_kernel_matrix
+from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, kernels_of
 from handcnn.kernels.products import slices, total
 from handcnn.kernels.threads import share
 from handcnn.types import Array, Shape
@@ -51,7 +51,7 @@ def is_cheaper(images: int, kernels: Array) -> bool:
 
 def fuse(kernels: Array, bias: Array, W: Array, geometry: Geometry) -> tuple[Array, Array]:
     """Return M (C*H*W, M) and m (M,) for kernels (F, C, k, k), bias (F, 1) and W (F*OH*OW, M)."""
-    A = kernel_matrix(kernels, bias)
+    A = with_bias(kernels, bias)
     (c, h, w), (f, oh, ow), s, p = geometry
     k, units = kernels.shape[-1], W.shape[1]
     by_row = W.reshape(f, oh, ow * units).swapaxes(0, 1)  # (OH, F, OW*M)
@@ -65,6 +65,19 @@ def fuse(kernels: Array, bias: Array, W: Array, geometry: Geometry) -> tuple[Arr
     columns = [rows[:, v * c : v * c + c].swapaxes(0, 2) for v in range(k)]  # (OW, C, H, M)
     M = col2im(columns, w, s, p).transpose(1, 2, 0, 3)  # (C, H, W, M)
     return M.reshape(-1, units), products[:, 0, -1].sum(axis=0).sum(axis=0)
+
+
+def with_bias(kernels: Array, bias: Array) -> Array:
+    """Return kernels (F, C, k, k) and bias (F, 1) as one matrix (F, k*R), with R = k*C + 1.
+
+    The bias is one more entry of the kernel. Each kernel row ends with an entry for it, which is
+    zero in all rows but the first.
+    """
+    f, c, k, _ = kernels.shape
+    A = np.zeros((f, k, k * c + 1), kernels.dtype)
+    A[:, :, :-1] = kernel_matrix(kernels).reshape(f, k, k * c)
+    A[:, 0, -1:] = bias
+    return A.reshape(f, -1)
 
 
 def update_fused(
@@ -94,7 +107,7 @@ def update_fused(
     units_as_images = dM.reshape(*geometry.image_shape, -1)  # (C, H, W, M)
     windows = im2col(units_as_images, k, geometry.stride, geometry.padding, constant=dm)
     by_row = W.reshape(f, oh, -1)  # (F, OH, OW*M), a view
-    A = kernel_matrix(kernels, bias)
+    A = with_bias(kernels, bias)
     step = A * A.dtype.type(dense_rate)
 
     def gradient(rows: slice) -> Array:
@@ -106,6 +119,6 @@ def update_fused(
 
     dA = total(share(gradient, oh, A.shape[1] * W.size)).T
     share(update, oh, A.shape[1] * W.size)
-    dkernels, dbias = split_kernel_matrix(dA, kernels.shape)
-    kernels -= conv_rate * dkernels
-    bias -= conv_rate * dbias
+    dA = dA.reshape(f, k, -1)
+    kernels -= conv_rate * kernels_of(dA[:, :, :-1], kernels.shape)
+    bias -= conv_rate * dA[:, 0, -1:]

@@ -20,10 +20,8 @@ neighbours in memory, and those of the next row overlap them: a view, not a copy
 
 All arrays here have the batch last: images (C, H, W, B), outputs (F, OH, OW, B). Each number above
 is then B numbers side by side, for B images, and a row of output is one large matrix product. The
-bias is one more entry of the kernel, multiplied by a constant 1. The entries are ordered by kernel
-row u, then column v, then channel c; each kernel row ends with an entry for the bias, which is zero
-in all rows but the first. So the kernel matrix is (F, k*R) with R = k*C + 1, or R = k*C without a
-bias.
+entries of a kernel are ordered by kernel row u, then column v, then channel c, so the kernel matrix
+is (F, k*R) with R = k*C.
 """
 
 import numpy as np
@@ -31,22 +29,16 @@ import numpy as np
 from handcnn.types import Array, Shape
 
 
-def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
-    """Return kernels (F, C, k, k) and a bias (F, 1) as one matrix (F, k*R)."""
+def kernel_matrix(weights: Array) -> Array:
+    """Return kernels (F, C, k, k) as a matrix (F, k*R)."""
     f, c, k, _ = weights.shape
-    A = np.zeros((f, k, k * c + (bias is not None)), weights.dtype)
-    A[:, :, : k * c] = weights.transpose(0, 2, 3, 1).reshape(f, k, k * c)
-    if bias is not None:
-        A[:, 0, -1:] = bias
-    return A.reshape(f, -1)
+    return weights.transpose(0, 2, 3, 1).reshape(f, k * k * c)
 
 
-def split_kernel_matrix(A: Array, shape: Shape) -> tuple[Array, Array]:
-    """Undo `kernel_matrix`: return kernels of `shape` (F, C, k, k) and a bias (F, 1)."""
+def kernels_of(A: Array, shape: Shape) -> Array:
+    """Undo `kernel_matrix`: return kernels of `shape` (F, C, k, k)."""
     f, c, k, _ = shape
-    A = A.reshape(f, k, k * c + 1)
-    weights = A[:, :, :-1].reshape(f, k, k, c).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(weights), A[:, 0, -1:].copy()
+    return np.ascontiguousarray(A.reshape(f, k, k, c).transpose(0, 3, 1, 2))
 
 
 def im2col(
@@ -54,20 +46,20 @@ def im2col(
     k: int,
     stride: int,
     padding: int,
-    constant: Array | float | None = None,
     rows: slice | None = None,
     columns: slice | None = None,
+    constant: Array | None = None,
 ) -> Array:
     """Return the windows of each row of output as columns: (OH, k*R, OW*B), a view.
 
     Args:
-        x: images (C, H, W, B).
+        x: images (C, H, W, B), C-contiguous.
         k: height and width of the kernels.
         stride: between windows.
         padding: rows and columns of zeros around the images.
-        constant: the factor of the bias, a number or (B,); None without a bias.
         rows: rows of the output, by default all. OH is their number.
         columns: columns of the output, by default all. OW is their number.
+        constant: (B,), one more entry at the end of each kernel row; then R is k*C + 1.
     """
     c, h, w, b = x.shape
     top, oh = _first_and_count(rows, output_size(h, k, stride, padding))
@@ -75,10 +67,17 @@ def im2col(
     r = k * c + (constant is not None)
     shape = stride * (oh - 1) + k, r, ow, b
     shifted = np.zeros(shape, x.dtype) if padding else np.empty(shape, x.dtype)
-    inside, below = overlap(stride * top - padding, 1, len(shifted), h)
-    for v in range(k):
-        places, pixels = overlap(stride * left + v - padding, stride, ow, w)
-        shifted[inside, v * c : v * c + c, places] = x[:, below, pixels].swapaxes(0, 1)
+    by_shift = shifted[:, : k * c].reshape(len(shifted), k, c, ow, b)
+    if padding:
+        inside, below = overlap(stride * top - padding, 1, len(shifted), h)
+        for v in range(k):
+            places, pixels = overlap(stride * left + v - padding, stride, ow, w)
+            by_shift[inside, v, :, places] = x[:, below, pixels].swapaxes(0, 1)
+    else:  # all shifts are inside the image, so one call copies them
+        of_channel, of_row, of_column, of_image = x.strides
+        first = stride * (top * of_row + left * of_column)
+        shifts = of_row, of_column, of_channel, stride * of_column, of_image
+        by_shift[...] = np.ndarray(by_shift.shape, x.dtype, x, first, shifts)
     if constant is not None:
         shifted[:, -1] = constant
     _, of_entry, _, of_number = shifted.strides

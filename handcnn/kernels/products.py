@@ -29,6 +29,8 @@ def matmul(a: Array, b: Array) -> Array:
             pieces of a         pieces of both, added        pieces of b
     """
     (n, k), m = a.shape, b.shape[1]
+    if n * k * m <= SMALL:
+        return a @ b
     if m > max(n, k):
         return matmul(b.T, a.T).T
     return _sum_of_pieces(a.T, b) if k > n else _row_by_row(a, b)
@@ -80,6 +82,15 @@ def slices(rows: slice, count: int) -> Iterator[slice]:
         yield slice(start, min(start + count, rows.stop))
 
 
+def equal_parts(length: int, longest: int) -> int:
+    """Return the smallest number of equal parts of `length` that are not longer than `longest`.
+
+    If they would have to be much shorter, return 1: one long part is then faster.
+    """
+    fewest = -(-length // max(1, longest))
+    return next((n for n in range(max(1, fewest), 8 * fewest) if length % n == 0), 1)
+
+
 def total(parts: Iterable[Array]) -> Array:
     """Return the sum of arrays of one shape. The first may be overwritten."""
     return reduce(iadd, parts)
@@ -100,6 +111,8 @@ def _pieces(rows: slice, multiplications: int, *arrays: Array) -> Iterator[list[
     length, small = rows.stop - rows.start, SMALL // max(1, multiplications)
     if length <= small or small < FEWEST_ROWS:
         small = max(1, length)
+    elif (pieces := equal_parts(length, small)) > 1:
+        small = length // pieces  # leaves no rest
     rest = length % small
     whole, left_over = slice(rows.start, rows.stop - rest), slice(rows.stop - rest, rows.stop)
     yield [array[whole].reshape(length // small, small, array.shape[1]) for array in arrays]
