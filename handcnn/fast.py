@@ -44,6 +44,7 @@ def train_step(net: "Network", x: Array, y: Array) -> Array:
 
 def predict_proba(net: "Network", x: Array) -> Array:
     """Return the probabilities (N, K) for any number of inputs."""
+    net.parameters()  # converts them to one dtype before they are shared
     if layers := fusable(copied(net).layers, x):
         return in_batches(fused_forward(x, *layers), x, slice(0, len(x)), FUSED_BATCH)
 
@@ -64,7 +65,6 @@ def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size:
 
 def copied(net: "Network") -> "Network":
     """Return a network that shares the parameters of `net`, but not x and the gradients."""
-    net.parameters()  # converts them to one dtype before they are shared
     other = copy.copy(net)
     other.layers = [copy.copy(layer) for layer in net.layers]
     return other
@@ -96,7 +96,8 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
     for _, other in parts[1:]:
         for name, gradient in other.gradients().items():
             gradients[name] += gradient
-    first.update_params()
+    for layer in first.layers:
+        layer.update_params()
     return np.concatenate([y_pred for y_pred, _ in parts])
 
 
@@ -105,8 +106,8 @@ def multiplications(layers: Sequence[Layer], x: Array) -> int:
     shape, each = x.shape[1:], 0
     try:
         for layer in layers:
-            each += layer.work(shape)
             shape = layer.output_shape(shape)
+            each += layer.work(shape)
     except ValueError:
         return 0  # the batch does not fit: the forward pass raises the error, with the whole shape
     return len(x) * each

@@ -11,7 +11,7 @@ from handcnn.types import Array, Shape
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
+def check_size(layer: object, name: str, value: int, smallest: int = 1) -> int:
     """Return a constructor argument as an int if it is a whole number of at least `smallest`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < smallest:
@@ -21,7 +21,7 @@ def check_size(layer: str, name: str, value: int, smallest: int = 1) -> int:
     return int(value)
 
 
-def check_learning_rate(layer: str, rate: float) -> float:
+def check_learning_rate(layer: object, rate: float) -> float:
     """Return the learning rate if it is a finite number of at least 0."""
     is_number = isinstance(rate, int | float | np.integer | np.floating)
     if not is_number or isinstance(rate, bool) or not 0 <= float(rate) < inf:
@@ -31,7 +31,7 @@ def check_learning_rate(layer: str, rate: float) -> float:
     return rate
 
 
-def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
+def check_dtype(layer: object, dtype: npt.DTypeLike) -> None:
     """Raise a ValueError unless the dtype is float32 or float64."""
     if np.dtype(dtype) not in DTYPES:
         raise ValueError(
@@ -40,7 +40,7 @@ def check_dtype(layer: str, dtype: npt.DTypeLike) -> None:
         )
 
 
-def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -> Array:
+def check_parameter(layer: object, name: str, value: npt.ArrayLike, shape: Shape) -> Array:
     """Return a parameter as an array if it has the right shape and is float32 or float64."""
     array = np.asarray(value)
     if array.shape != shape:
@@ -56,7 +56,7 @@ def check_parameter(layer: str, name: str, value: npt.ArrayLike, shape: Shape) -
     return array
 
 
-def check_real(layer: str, x: npt.ArrayLike) -> Array:
+def check_real(layer: object, x: npt.ArrayLike) -> Array:
     """Return `x` as an array if its numbers are real; a cast would drop imaginary parts."""
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":

@@ -62,9 +62,9 @@ class Layer:
         """Return the shape of one output, without N, for one input; by default the same shape."""
         return input_shape
 
-    def work(self, input_shape: Shape) -> int:
-        """Return roughly how many multiplications one input takes."""
-        places = prod(self.output_shape(input_shape)[1:])  # each parameter is used at each of them
+    def work(self, output_shape: Shape) -> int:
+        """Return roughly how many multiplications one output of this shape takes."""
+        places = prod(output_shape[1:])  # each parameter is used at each of them
         return places * sum(array.size for array in self.parameters().values())
 
     def config(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Layer:
         A layer without parameters keeps float32 and float64. Other dtypes become float32.
         """
         self.check_shape(np.shape(x))
-        x = check_real(str(self), x)
+        x = check_real(self, x)
         return x if x.dtype in DTYPES else x.astype(np.float32)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
@@ -126,7 +126,7 @@ class ParameterLayer(Layer):
     def __init__(
         self, learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
     ) -> None:
-        check_dtype(str(self), dtype)
+        check_dtype(self, dtype)
         rng = np.random.default_rng() if rng is None else rng
         self.learning_rate = check_learning_rate(type(self).__name__, learning_rate)
         self._shapes = self.parameter_shapes(self.config())
@@ -153,7 +153,7 @@ class ParameterLayer(Layer):
                 than float32 and float64.
         """
         arrays = {
-            name: check_parameter(str(self), name, getattr(self, name), shape)
+            name: check_parameter(self, name, getattr(self, name), shape)
             for name, shape in self._shapes.items()
         }
         dtype = next(iter(arrays.values())).dtype
@@ -178,4 +178,4 @@ class ParameterLayer(Layer):
         """Return the batch `x` in the dtype of the layer; raise a ValueError if it does not fit."""
         self.check_shape(np.shape(x))
         first = next(iter(self.parameters().values()))
-        return check_real(str(self), x).astype(first.dtype, copy=False)
+        return check_real(self, x).astype(first.dtype, copy=False)

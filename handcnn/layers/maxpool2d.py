@@ -46,9 +46,9 @@ class MaxPool2D(Layer):
         c, h, w = input_shape
         return c, (h - self.size) // self.stride + 1, (w - self.size) // self.stride + 1
 
-    def work(self, input_shape: Shape) -> int:
-        """Return how many comparisons one image takes."""
-        return self.size**2 * prod(self.output_shape(input_shape))
+    def work(self, output_shape: Shape) -> int:
+        """Return how many comparisons one output of this shape takes."""
+        return self.size**2 * prod(output_shape)
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError unless the shape is (N, C, H, W) and a window fits into the image."""
