@@ -32,8 +32,7 @@ from handcnn.kernels.products import SMALL, equal_parts, slices, total
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
-# Bytes of windows in a block, few enough to stay in the L2 cache.
-BLOCK = 1_000_000
+BLOCK = 1_000_000  # bytes of windows, few enough to stay in the L2 cache
 NARROWEST = 2  # columns of a block; narrower products are slower
 # With large kernels and few filters, BLAS is faster on a contiguous copy of dz.
 MANY_ENTRIES, FEW_FILTERS = 200, 16
@@ -108,7 +107,7 @@ def multiply_windows(
         for few, columns in _blocks(rows, ow, A[0].nbytes // k * b, k, stride):
             windows = im2col(x, k, stride, padding, few, columns)
             part = z[:, few, columns.start * b : columns.stop * b].swapaxes(0, 1)
-            pieces = equal_parts(part.shape[2], SMALL // A.size)
+            pieces = equal_parts(part.shape[2], SMALL // A.size)  # each a small product
             np.matmul(A, _cut(windows, pieces), out=_cut(part, pieces))
         if bias is not None:
             z[:, rows] += bias[:, :, None]

@@ -1,4 +1,7 @@
-"""Checks of arguments and arrays. Each message says what was expected, what came, and the fix."""
+"""Checks of arguments and arrays. Each message says what was expected, what came, and the fix.
+
+A message begins with `layer`: a layer, or the name of its class.
+"""
 
 from math import inf, prod
 from typing import cast
