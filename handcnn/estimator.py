@@ -310,7 +310,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _epochs(self, rows: Rows, recipe: Recipe) -> Iterator[Network]:
-        """Train epoch by epoch; yield after each the network to keep."""
+        """Train epoch by epoch, and yield the network to keep after each one."""
         net = self.network_ if rows.weights is None else Weighted(self.network_)
         average = WeightAverage(net.parameters(), recipe.average) if recipe.average else None
         augment, classes = AUGMENTATIONS[recipe.augment], len(self.classes_)

@@ -44,7 +44,7 @@ def train_step(net: "Network", x: Array, y: Array) -> Array:
 
 def predict_proba(net: "Network", x: Array) -> Array:
     """Return the probabilities (N, K) for any number of inputs."""
-    net.parameters()  # converts them to one dtype before they are shared
+    net.parameters()  # `copied` requires it
     if layers := fusable(copied(net).layers, x):
         return in_batches(fused_forward(x, *layers), x, slice(0, len(x)), FUSED_BATCH)
 
@@ -64,7 +64,10 @@ def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size:
 
 
 def copied(net: "Network") -> "Network":
-    """Return a network that shares the parameters of `net`, but not x and the gradients."""
+    """Return a network that shares the parameters of `net`, but not x and the gradients.
+
+    Call `net.parameters()` first, so that all have one dtype before they are shared.
+    """
     other = copy.copy(net)
     other.layers = [copy.copy(layer) for layer in net.layers]
     return other
@@ -96,7 +99,7 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
     for _, other in parts[1:]:
         for name, gradient in other.gradients().items():
             gradients[name] += gradient
-    for layer in first.layers:
+    for layer in first.layers:  # train_step has checked that the parameters are writable
         layer.update_params()
     return np.concatenate([y_pred for y_pred, _ in parts])
 

@@ -7,7 +7,7 @@ from handcnn.text import one_line
 
 
 def load_tqdm(alternative: str = "") -> Any:
-    """Return the class of the bars, for a terminal or a notebook.
+    """Return tqdm's class of progress bars, for a terminal or a notebook.
 
     Args:
         alternative: what else the user can do, at the end of the message.

@@ -50,7 +50,7 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
         is_first &= is_free
         is_free ^= is_first
         assign(gradients, is_first)
-    assign(last, is_free)  # a maximum not found before is here
+    assign(last, is_free)  # where no maximum was found before, it is here
     return dx
 
 
