@@ -280,6 +280,13 @@ def test_the_keys_draw(page: Page) -> None:
     assert shown(page) == EMPTY
 
 
+WATCH_FOR_DARK = """() => {
+  window.isDark = new Promise((resolve) => {
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", resolve);
+  });
+}"""
+
+
 def test_what_is_drawn_survives_another_size_and_the_dark(page: Page) -> None:
     draw(page, drawing("3"))
     before = shown(page)
@@ -290,8 +297,9 @@ def test_what_is_drawn_survives_another_size_and_the_dark(page: Page) -> None:
     small = pixels(page, "#pad")
     assert abs((small[..., 3] > 0).mean() - ink.mean()) < 0.01
     assert colour < 60
+    page.evaluate(WATCH_FOR_DARK)
     page.emulate_media(color_scheme="dark")
-    page.evaluate("() => new Promise(requestAnimationFrame)")  # resizes come before it
+    page.evaluate("() => window.isDark")  # the page hears of the change before this promise does
     small = pixels(page, "#pad")
     assert small[small[..., 3] == 255][:, :3].mean() > 200
     assert shown(page) == before
