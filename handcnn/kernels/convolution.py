@@ -146,19 +146,21 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
         row y    . . . . . .
     """
     (c, h, w), (b, f, oh, ow), k = image_shape, dz.shape, weights.shape[-1]
+    # (k, C, k, F), with the kernel rows in reverse order, since u falls as i rises.
+    A = np.ascontiguousarray(weights.transpose(3, 1, 2, 0)[:, :, ::-1])
     dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(oh * f, ow * b)
-    # (k*C, k, F), with the kernel rows in reverse order, since u falls as i rises.
-    A = weights.transpose(3, 1, 2, 0)[:, :, ::-1].reshape(k * c, k, f)
+    pieces = equal_parts(ow * b, SMALL // A[0].size)  # each a small product
+    dz_pieces = dz_rows.reshape(oh * f, pieces, -1).swapaxes(0, 1)
     dx = np.zeros((c, h, w, b), dz.dtype)
 
     def work(rows: slice) -> None:
         for few in slices(rows, max(1, MOST // (k * c * ow * b))):
-            products = np.empty((k * c, few.stop - few.start, ow * b), dz.dtype)
+            products = np.empty((k, c, few.stop - few.start, *dz_pieces[:, 0].shape), dz.dtype)
             for y in range(few.start, few.stop):
                 i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
-                count = (i.stop - i.start) * f
-                part, below = A[:, kernel_rows].reshape(k * c, count), i.start * f
-                np.matmul(part, dz_rows[below : below + count], out=products[:, y - few.start])
+                part = A[:, :, kernel_rows].reshape(k, 1, c, -1)
+                below = dz_pieces[:, i.start * f : i.stop * f]
+                np.matmul(part, below, out=products[:, :, y - few.start].swapaxes(1, 2))
             for v, product in enumerate(products.reshape(k, c, -1, ow, b)):
                 j, pixels = overlap(v - p, s, ow, w)
                 dx[:, few, pixels] += product[:, :, j]

@@ -16,6 +16,7 @@ from handcnn.types import Array
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS copies nothing
 FEWEST_ROWS = 64  # in a piece; shorter pieces are not faster
+SHORTEST = 8  # rows or columns of a piece
 UPDATED = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -85,10 +86,11 @@ def slices(rows: slice, count: int) -> Iterator[slice]:
 def equal_parts(length: int, longest: int) -> int:
     """Return the smallest number of equal parts of `length` that are not longer than `longest`.
 
-    If they would have to be much shorter, return 1: one long part is then faster.
+    If they would have to be much shorter, or very short, return 1: one long part is then faster.
     """
-    fewest = -(-length // max(1, longest))
-    return next((n for n in range(max(1, fewest), 8 * fewest) if length % n == 0), 1)
+    fewest = max(1, -(-length // max(1, longest)))
+    most = min(8 * fewest, length // SHORTEST)
+    return next((n for n in range(fewest, most + 1) if length % n == 0), 1)
 
 
 def total(parts: Iterable[Array]) -> Array:
