@@ -34,8 +34,7 @@ from handcnn.types import Array, Shape
 
 BLOCK = 1_000_000  # bytes of windows, few enough to stay in the L2 cache
 NARROWEST = 2  # columns of a block; narrower products are slower
-# With large kernels and few filters, BLAS is faster on a contiguous copy of dz.
-MANY_ENTRIES, FEW_FILTERS = 200, 16
+MANY_ENTRIES = 100  # of a kernel, from which rearranging dz pays
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 FEW_ZEROS = 4 / 3
 MOST = 1 << 22  # numbers in the products that are added up in one call
@@ -123,10 +122,7 @@ def multiply_by_windows(dz: Array, x: Array, k: int, stride: int, padding: int) 
 
     def work(rows: slice) -> Array:
         return total(
-            sum_over_columns(
-                im2col(x, k, stride, padding, few, columns),
-                dz[:, few, columns].reshape(f, few.stop - few.start, -1),
-            )
+            sum_over_columns(im2col(x, k, stride, padding, few, columns), dz[:, few, columns])
             for few, columns in _blocks(rows, ow, entries // k * b * x.itemsize, k, stride)
         )
 
@@ -170,13 +166,21 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
 
 
 def sum_over_columns(windows: Array, dz: Array) -> Array:
-    """Return the sum over i of windows[i] dz[:,i]^T, (k*R, F), for (OH, k*R, L) and (F, OH, L)."""
-    oh, entries, _ = windows.shape
-    dz = dz.transpose(1, 2, 0)  # (OH, L, F)
-    if entries > MANY_ENTRIES and dz.shape[-1] <= FEW_FILTERS:
-        dz = np.ascontiguousarray(dz)
-    rows = max(1, MOST // (entries * dz.shape[-1]))
-    return total((windows[few] @ dz[few]).sum(axis=0) for few in slices(slice(0, oh), rows))
+    """Return the sum over i of windows[i] dz[:,i]^T, (k*R, F), for (OH, k*R, L) and (F, OH, OW, B).
+
+    L is OW * B. BLAS multiplies small matrices fastest if dz is stored as (OH, L, F).
+    """
+    f, (oh, entries, length), pieces = len(dz), windows.shape, 1
+    if entries < MANY_ENTRIES:  # the product is faster than rearranging dz
+        dz = dz.reshape(f, oh, length).transpose(1, 2, 0)
+    else:  # in two steps: the cache cannot hold F rows that are a power of two apart
+        by_row = np.ascontiguousarray(dz.transpose(1, 2, 0, 3))
+        dz = np.ascontiguousarray(by_row.swapaxes(2, 3)).reshape(oh, length, f)
+        pieces = equal_parts(entries, SMALL // (length * f))
+    windows = windows.reshape(oh, pieces, entries // pieces, length)
+    rows = max(1, MOST // (entries * f))
+    products = (windows[few] @ dz[few, None] for few in slices(slice(0, oh), rows))
+    return total(product.sum(axis=0) for product in products).reshape(entries, f)
 
 
 def _cost(A_shape: Shape, windows: int, k: int) -> int:

@@ -106,12 +106,13 @@ def update_fused(
     conv_rate, dense_rate = learning_rates
     units_as_images = dM.reshape(*geometry.image_shape, -1)  # (C, H, W, M)
     windows = im2col(units_as_images, k, geometry.stride, geometry.padding, constant=dm)
+    W_as_dz = W.reshape(*geometry.output_shape, -1)  # (F, OH, OW, M), a view
     by_row = W.reshape(f, oh, -1)  # (F, OH, OW*M), a view
     A = with_bias(kernels, bias)
     step = A * A.dtype.type(dense_rate)
 
     def gradient(rows: slice) -> Array:
-        return sum_over_columns(windows[rows], by_row[:, rows])
+        return sum_over_columns(windows[rows], W_as_dz[:, rows])
 
     def update(rows: slice) -> None:
         for few in slices(rows, ROWS):
