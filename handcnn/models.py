@@ -47,7 +47,7 @@ class Recipe:
 RECIPES = {
     "documented": Recipe(20, 64, 0.001, "constant", "none", 0.0),
     "lenet": Recipe(2, 64, 0.0045, "one-cycle", "distort", 0.0),
-    "deep": Recipe(20, 64, 0.0016, "cosine", "distort", 0.999),
+    "deep": Recipe(30, 64, 0.0016, "cosine", "distort", 0.999),
 }
 
 
