@@ -47,6 +47,7 @@ def test_convolutions_agree_with_the_loops(
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
         mock.patch.multiple(convolution, **sizes),
+        mock.patch.object(products, "SHORTEST", 1),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
@@ -114,7 +115,7 @@ def test_products_are_products(
     )
     updated, gradient = a.copy(order="K"), random((n, k), 1)
     with (
-        mock.patch.multiple(products, SMALL=small, FEWEST_ROWS=fewest, UPDATED=small),
+        mock.patch.multiple(products, SMALL=small, FEWEST_ROWS=fewest, SHORTEST=1, UPDATED=small),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):

@@ -151,7 +151,8 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
 
     def work(rows: slice) -> None:
         for few in slices(rows, max(1, MOST // (k * c * ow * b))):
-            products = np.empty((k, c, few.stop - few.start, *dz_pieces[:, 0].shape), dz.dtype)
+            count = few.stop - few.start
+            products = np.empty((k, c, count, pieces, ow * b // pieces), dz.dtype)
             for y in range(few.start, few.stop):
                 i, kernel_rows = overlap(k - 1 - p - y, s, oh, k)
                 part = A[:, :, kernel_rows].reshape(k, 1, c, -1)
