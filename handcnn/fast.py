@@ -44,7 +44,7 @@ def train_step(net: "Network", x: Array, y: Array) -> Array:
 
 def predict_proba(net: "Network", x: Array) -> Array:
     """Return the probabilities (N, K) for any number of inputs."""
-    net.parameters()  # `copied` requires it
+    net.parameters()  # converts all to one dtype, as `copied` requires
     if layers := fusable(copied(net).layers, x):
         return in_batches(fused_forward(x, *layers), x, slice(0, len(x)), FUSED_BATCH)
 
@@ -64,7 +64,7 @@ def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size:
 
 
 def copied(net: "Network") -> "Network":
-    """Return a network that shares the parameters of `net`, but not x and the gradients.
+    """Return a network that shares the parameters of `net`, but keeps its own x and gradients.
 
     Call `net.parameters()` first, so that all have one dtype before they are shared.
     """

@@ -134,7 +134,7 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
 
 @given(st.integers(0, 200), st.integers(1, 60))
 def test_equal_parts_are_the_fewest_that_fit(length: int, longest: int) -> None:
-    """The oracle tries every number. No part is much shorter than it may be, or shorter than 8."""
+    """The oracle tries every number of parts. If those that fit are too short, nothing is cut."""
     fitting = [n for n in range(1, length + 1) if length % n == 0 and length // n <= longest]
     is_cut = bool(fitting) and fitting[0] <= min(8 * math.ceil(length / longest), length // 8)
     assert equal_parts(length, longest) == (fitting[0] if is_cut else 1)

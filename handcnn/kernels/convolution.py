@@ -34,7 +34,7 @@ from handcnn.types import Array, Shape
 
 BLOCK = 1_000_000  # bytes of windows, few enough to stay in the L2 cache
 NARROWEST = 2  # columns of a block; narrower products are slower
-MANY_ENTRIES = 100  # of a kernel, from which rearranging dz pays
+MANY_ENTRIES = 100  # of a kernel; from here on, the weight gradient is faster with a copy of dz
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 FEW_ZEROS = 4 / 3
 MOST = 1 << 22  # numbers in the products that are added up in one call
@@ -167,20 +167,25 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
 
 
 def sum_over_columns(windows: Array, dz: Array) -> Array:
-    """Return the sum over i of windows[i] dz[:,i]^T, (k*R, F), for (OH, k*R, L) and (F, OH, OW, B).
+    """Multiply the windows of each output row by its dz; return the sum over the rows.
 
-    L is OW * B. BLAS multiplies small matrices fastest if dz is stored as (OH, L, F).
+    Args:
+        windows: (OH, k*R, OW*B), from `im2col`.
+        dz: (F, OH, OW, B).
+
+    Returns:
+        (k*R, F).
     """
-    f, (oh, entries, length), pieces = len(dz), windows.shape, 1
-    if entries < MANY_ENTRIES:  # the product is faster than rearranging dz
-        dz = dz.reshape(f, oh, length).transpose(1, 2, 0)
-    else:  # in two steps: the cache cannot hold F rows that are a power of two apart
-        by_row = np.ascontiguousarray(dz.transpose(1, 2, 0, 3))
-        dz = np.ascontiguousarray(by_row.swapaxes(2, 3)).reshape(oh, length, f)
-        pieces = equal_parts(entries, SMALL // (length * f))
-    windows = windows.reshape(oh, pieces, entries // pieces, length)
+    f, (oh, entries, length) = len(dz), windows.shape
+    if entries < MANY_ENTRIES:
+        right, pieces = dz.reshape(f, oh, length).transpose(1, 2, 0), 1  # (OH, OW*B, F), a view
+    else:  # a copy in this order, made in two steps: one step would read F distant places at once
+        by_row = np.ascontiguousarray(dz.transpose(1, 2, 0, 3))  # (OH, OW, F, B)
+        right = np.ascontiguousarray(by_row.swapaxes(2, 3)).reshape(oh, length, f)
+        pieces = equal_parts(entries, SMALL // (length * f))  # each a small product
+    left = windows.reshape(oh, pieces, entries // pieces, length)
     rows = max(1, MOST // (entries * f))
-    products = (windows[few] @ dz[few, None] for few in slices(slice(0, oh), rows))
+    products = (left[few] @ right[few, None] for few in slices(slice(0, oh), rows))
     return total(product.sum(axis=0) for product in products).reshape(entries, f)
 
 

@@ -16,7 +16,7 @@ from handcnn.types import Array
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS copies nothing
 FEWEST_ROWS = 64  # in a piece; shorter pieces are not faster
-SHORTEST = 8  # rows or columns of a piece
+SHORTEST = 8  # of equal parts; shorter ones are slower than one long part
 UPDATED = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -86,7 +86,7 @@ def slices(rows: slice, count: int) -> Iterator[slice]:
 def equal_parts(length: int, longest: int) -> int:
     """Return the smallest number of equal parts of `length` that are not longer than `longest`.
 
-    If they would have to be much shorter, or very short, return 1: one long part is then faster.
+    Return 1 if they would be much shorter than that, or very short: one long part is then faster.
     """
     fewest = max(1, -(-length // max(1, longest)))
     most = min(8 * fewest, length // SHORTEST)
