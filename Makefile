@@ -1,31 +1,43 @@
 # Every target sets up what it needs. `make` alone lists the targets; README.md has the plain commands.
 
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# The Python of the environment that is there, unless another is named: make PYTHON=python3.13 test
+PYTHON ?= $(if $(wildcard $(VENV)/.python-*),$(BIN)/python,python3)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CREATED := $(VENV)/.python-$(VERSION)
+# What is installed: the program; with the tools that test it; with PyTorch to compare with.
+PROGRAM := $(VENV)/.program
+TOOLS := $(VENV)/.tools
+BENCH := $(VENV)/.bench
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
-BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train draw demo test lowest check lint types smoke bench record clean
+.PHONY: help setup train predict draw data demo test lowest check lint types smoke bench record clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: $(INSTALLED) ## create the virtual environment (the other targets do this when needed)
+setup: $(PROGRAM) ## create the virtual environment (the other targets do this when needed)
 
-train: $(INSTALLED) ## train on MNIST; pass options with make train ARGS="--epochs 3"
-	$(BIN)/python train.py $(ARGS)
+train: $(PROGRAM) ## train on MNIST; pass options with make train ARGS="--epochs 3"
+	@$(BIN)/python train.py $(ARGS)
 
-draw: $(INSTALLED) ## draw digits in the browser and watch the newest weights read them
-	$(BIN)/python draw.py $(ARGS)
+predict: $(PROGRAM) ## read the digits in pictures: make predict ARGS="photo.jpg"
+	@$(BIN)/python predict.py $(ARGS)
 
-demo: $(INSTALLED) ## show one training step on two images, with its gradient check
-	$(BIN)/python -m handcnn
+draw: $(PROGRAM) ## draw digits in the browser and watch the newest weights read them
+	@$(BIN)/python draw.py $(ARGS)
 
-test: $(INSTALLED) ## run the tests, without the slow ones
+data: $(PROGRAM) ## fetch MNIST now, to train without a network later
+	@$(BIN)/python -m data $(ARGS)
+
+demo: $(PROGRAM) ## show one training step on two images, with its gradient check
+	@$(BIN)/python -m handcnn
+
+test: $(TOOLS) ## run the tests, without the slow ones
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 lowest: ## run the tests with the lowest declared versions, in a separate environment
@@ -37,16 +49,16 @@ lowest: ## run the tests with the lowest declared versions, in a separate enviro
 check: override ARGS += --slow
 check: lint types test smoke ## run all that must pass before a merge: lint, types, tests, smoke
 
-lint: $(INSTALLED) ## check style, formatting and the direction of imports
+lint: $(TOOLS) ## check style, formatting and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-types: $(INSTALLED) ## check the type hints
+types: $(TOOLS) ## check the type hints
 	$(BIN)/mypy
 
-smoke: $(INSTALLED) ## run every program once, briefly
-	$(BIN)/python -m handcnn
+smoke: $(TOOLS) ## run every program once, briefly
+	@$(BIN)/python -m handcnn
 	rm -rf $(SMOKE)
 	$(BIN)/python train.py --epochs 1 --limit 1000 --output-dir $(SMOKE)
 	$(BIN)/python train.py --resume latest --epochs 2 --quiet --output-dir $(SMOKE)
@@ -58,23 +70,33 @@ smoke: $(INSTALLED) ## run every program once, briefly
 	$(BIN)/python -m examples.distorted_digits $(SMOKE)/distorted.png
 	$(BIN)/python -m examples.grid_on_dask
 
-bench: $(BENCH_INSTALLED) ## measure speed against PyTorch
+bench: $(BENCH) ## measure speed against PyTorch
 	$(BIN)/python -m benchmarks $(ARGS)
 
-record: $(BENCH_INSTALLED) ## measure accuracy and time of lenet and deep against PyTorch
+record: $(BENCH) ## measure accuracy and time of lenet and deep against PyTorch
 	$(BIN)/python -m benchmarks.record $(ARGS)
 
 clean: ## remove the virtual environment and the tools' caches; keep runs and data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "handcnn needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(BENCH_INSTALLED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]' || \
+$(PROGRAM): $(CREATED) pyproject.toml constraints.txt
+	@echo "Installing handcnn and the libraries it needs, once:"
+	$(INSTALL) --editable '.[draw]'
+	@touch $@
+
+$(TOOLS): $(PROGRAM)
+	@echo "Installing the tools that check and test handcnn, once:"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(BENCH): $(TOOLS)
+	@echo "Installing PyTorch, to compare with, once:"
+	$(INSTALL) --editable '.[bench]' || \
 	    echo "PyTorch could not be installed: the benchmarks run without it"
 	@touch $@

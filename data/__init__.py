@@ -15,6 +15,7 @@ The files:
     batches         from bytes to the input of a network
 """
 
+import handcnn  # noqa: F401 - first, because it says in one sentence if NumPy is missing
 from data.batches import Batches, one_hot
 from data.dataset import TRAINING_IMAGES, Dataset, Split, load_dataset
 

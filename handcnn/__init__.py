@@ -10,6 +10,13 @@ The letters used for shapes, everywhere in this package and its documentation:
 Importing the package loads no library but NumPy.
 """
 
+import sys
+from importlib.util import find_spec
+
+# While Python looks for the module of `python -m handcnn` or `python -m data`, argv[0] is "-m".
+if sys.argv[0] == "-m" and find_spec("numpy") is None:
+    sys.exit("handcnn: numpy is not installed in this Python; use make, or see README.md")
+
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
 from handcnn.layers import Conv2D, HiddenLayer, InputLayer, MaxPool2D, OutputLayer, ReLU

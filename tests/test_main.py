@@ -16,6 +16,8 @@ from handcnn import OutputLayer
 from handcnn.__main__ import main
 from handcnn.types import Array
 
+ROOT = Path(__file__).parent.parent
+
 SHAPES = {
     "InputLayer()": "(2, 1, 28, 28)",
     "Conv2D(1 -> 32, 3x3)": "(2, 32, 28, 28)",
@@ -122,3 +124,17 @@ def test_ctrl_c_while_a_program_loads_its_libraries(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "program", [["train.py"], ["predict.py"], ["draw.py"], ["-m", "handcnn"], ["-m", "data"]]
+)
+def test_a_python_without_the_libraries_says_so_in_one_sentence(program: list[str]) -> None:
+    """-S leaves out all installed packages."""
+    command = [sys.executable, "-S", *program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    sentence = (
+        r"(train\.py|predict\.py|draw\.py|handcnn): \w+ is not installed in this Python; .+\n"
+    )
+    assert re.fullmatch(sentence, result.stderr)
