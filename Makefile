@@ -58,7 +58,7 @@ types: $(TOOLS) ## check the type hints
 	$(BIN)/mypy
 
 smoke: $(TOOLS) ## run every program once, briefly
-	@$(BIN)/python -m handcnn
+	$(BIN)/python -m handcnn
 	rm -rf $(SMOKE)
 	$(BIN)/python train.py --epochs 1 --limit 1000 --output-dir $(SMOKE)
 	$(BIN)/python train.py --resume latest --epochs 2 --quiet --output-dir $(SMOKE)
