@@ -16,10 +16,9 @@ from functools import partial
 
 try:
     from handcnn import use_threads
-    from handcnn.app import command_line as cli
-    from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
+    from handcnn.commands import command_line as cli
+    from handcnn.commands.weights import picture_network
     from handcnn.page import server, view
-    from handcnn.text import one_line
 except ModuleNotFoundError as error:
     sys.exit(f"draw.py: {error.name} is not installed in this Python; use make, or see README.md")
 except KeyboardInterrupt:
@@ -52,20 +51,17 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 def draw(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    weights = options.weights or newest_weights()
-    net, metadata = read_digit_reader(weights)
-    known = origin(metadata)
-    classes = class_names(net, metadata)
-    about = view.describe(net, classes, known)
+    saved = picture_network(options.weights)
+    about = view.describe(saved.net, saved.class_names, saved.origin)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         address = f"http://{server.HOST}:{listener.getsockname()[1]}/"
-        print(f"weights: {one_line(weights)}{known and f' ({known})'}")
+        print(f"weights: {saved}")
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        server.serve(listener, about, partial(view.read, net, classes))
+        server.serve(listener, about, partial(view.read, saved.net, saved.class_names))
     return 0
 
 

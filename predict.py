@@ -20,12 +20,13 @@ from typing import TextIO
 try:
     import numpy as np
 
-    from handcnn import HandcnnError, Network
-    from handcnn.app import command_line as cli
-    from handcnn.app.weights import class_names, newest_weights, origin, read_digit_reader
+    from handcnn import HandcnnError
     from handcnn.classes import are_digits
+    from handcnn.commands import command_line as cli
+    from handcnn.commands.weights import picture_network
     from handcnn.formatting import percent
     from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
+    from handcnn.storage.classifiers import SavedNetwork
     from handcnn.text import one_line
     from handcnn.types import Array
 except ModuleNotFoundError as error:
@@ -80,11 +81,9 @@ def picture(text: str) -> Path | str:
 
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if any of them could not be read."""
-    weights = options.weights or newest_weights()
-    net, metadata = read_digit_reader(weights)
-    known = origin(metadata)
-    print(f"weights: {one_line(weights)}{known and f' ({known})'}")
-    classes = class_names(net, metadata)
+    saved = picture_network(options.weights)
+    print(f"weights: {saved}")
+    classes = saved.class_names
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
     reads_digits = are_digits(classes)  # other classes may consist of several parts
@@ -96,7 +95,7 @@ def predict(options: argparse.Namespace) -> int:
         except HandcnnError as error:
             cli.print_failure("predict.py", str(error))
         else:
-            row = probabilities(weights, net, image)
+            row = probabilities(saved, image)
             several &= reads_digits
             remark = "   there seem to be several digits" if several else ""
             print(f"{name:{width}}  {answer(row, classes)}{remark}", flush=True)
@@ -150,16 +149,16 @@ def waits(file: TextIO) -> bool:
         return True
 
 
-def probabilities(weights: Path, net: Network, image: Array) -> Array:
+def probabilities(saved: SavedNetwork, image: Array) -> Array:
     """Return the probability of each class (K,).
 
     Raises:
         HandcnnError: the probabilities are not finite, although the weights are.
     """
-    row: Array = net.predict_proba(to_batch([image]))[0]
+    row: Array = saved.net.predict_proba(to_batch([image]))[0]
     if not np.isfinite(row).all():
         raise HandcnnError(
-            f"{one_line(weights)} gives no probabilities: its numbers are too large to compute "
+            f"{one_line(saved.path)} gives no probabilities: its numbers are too large to compute "
             "with; use other weights"
         )
     return row

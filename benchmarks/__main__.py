@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.cases import TOLERANCES, Case, all_cases, checked_runs
 from benchmarks.timing import take_turns, thread_count
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.kernels.threads import cores
 
 SECONDS, ROUNDS = 12, 3  # the minimum of each for a case

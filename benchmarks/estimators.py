@@ -21,7 +21,7 @@ from sklearn.svm import SVC
 
 from benchmarks import machine
 from data import Dataset, load_dataset
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.estimator import CNNClassifier
 from handcnn.types import Array
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import machine
 from handcnn import HandcnnError
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.models import NETWORKS
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from data import load_dataset
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.kernels.threads import default_threads, use_threads
 from handcnn.storage.networks import load_network
 from handcnn.types import Array

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.options import Options, parse
+from app.session import EVALUATION_BATCH
 from benchmarks.pytorch import Baseline
 from data import TRAINING_IMAGES, Dataset, load_dataset
 from handcnn import use_threads
-from handcnn.app.options import Options, parse
-from handcnn.app.session import EVALUATION_BATCH
 from handcnn.augmentation import AUGMENTATIONS
 from handcnn.models import NETWORKS
 from handcnn.schedule import learning_rates

@@ -9,7 +9,7 @@ import sys
 import time
 
 from data import TRAINING_IMAGES, load_dataset
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.text import one_line
 
 

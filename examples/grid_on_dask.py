@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from handcnn import HandcnnError
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.estimator import CNNClassifier
 from handcnn.text import one_line
 from handcnn.types import Array

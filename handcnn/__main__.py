@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from handcnn.app import command_line as cli
+from handcnn.commands import command_line as cli
 from handcnn.gradient_check import check_gradients
 from handcnn.kernels.threads import use_threads
 from handcnn.loss import loss_function, loss_gradient

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -33,7 +34,6 @@ class Recipe:
         learning_rate: the largest rate of the schedule, for the gradient of the summed loss.
         schedule: a name in `handcnn.schedule.SCHEDULES`.
         augment: a name in `handcnn.augmentation.AUGMENTATIONS`.
-        average: decay per step of the weight average; 0 means no averaging.
     """
 
     epochs: int
@@ -41,13 +41,12 @@ class Recipe:
     learning_rate: float
     schedule: str
     augment: str
-    average: float
 
 
 RECIPES = {
-    "documented": Recipe(20, 64, 0.001, "constant", "none", 0.0),
-    "lenet": Recipe(2, 64, 0.0045, "one-cycle", "distort", 0.0),
-    "deep": Recipe(30, 64, 0.0016, "cosine", "distort", 0.999),
+    "documented": Recipe(20, 64, 0.001, "constant", "none"),
+    "lenet": Recipe(2, 64, 0.0045, "one-cycle", "distort"),
+    "deep": Recipe(30, 64, 0.0016, "cosine", "distort"),
 }
 
 
@@ -132,6 +131,9 @@ def deep(
     return _with_dense_layers(features, 128, classes, input_shape, settings)
 
 
+# Arguments of layers that follow from the images and the learning rate.
+IMPLIED = {"in_channels", "input_size", "learning_rate"}
+
 # Every network by name. All take the arguments of `documented_network`.
 NETWORKS: dict[str, Callable[..., Network]] = {
     "documented": documented_network,
@@ -140,15 +142,27 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 }
 
 
-def network_name(net: Network, classes: int) -> str | None:
-    """Return the name of the function that makes such a network, None where there is none."""
-    for name, make in NETWORKS.items():
-        try:
-            if repr(make(input_shape=net.input_shape, classes=classes)) == repr(net):
-                return name
-        except ValueError:  # it makes none for such images
-            continue
-    return None
+def network_name(net: Network) -> str | None:
+    """Return the name of a network in `NETWORKS`, for any images and classes; None for others."""
+    return next((name for name in NETWORKS if _outline(net) == _named_outline(name)), None)
+
+
+@cache
+def _named_outline(name: str) -> list[dict[str, Any]]:
+    return _outline(NETWORKS[name]())
+
+
+def _outline(net: Network) -> list[dict[str, Any]]:
+    """Return the layers without what follows from the images, the classes and the options.
+
+    Networks are compared by it and not by building the named one for the same images, whose weights
+    may need gigabytes.
+    """
+    outline = [{"class": type(layer).__name__, **layer.config()} for layer in net.layers]
+    outline[-1].pop("output_size", None)
+    return [
+        {name: value for name, value in layer.items() if name not in IMPLIED} for layer in outline
+    ]
 
 
 def _settings(

@@ -1,22 +1,34 @@
-"""Training and evaluation: the loop over the batches, without files or printing.
+"""The training loop, a generator that everything attaches to, and evaluation. No files, no screen.
 
 A batch is a pair (x, y): images x (N, C, H, W) and one-hot labels y (N, K). Accuracies are
 fractions from 0 to 1.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
-from typing import NamedTuple
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.errors import HandcnnError
 from handcnn.loss import loss_function
+from handcnn.models import Recipe
 from handcnn.network import Network
+from handcnn.schedule import learning_rates
 from handcnn.types import Array
 
 Batch = tuple[Array, Array]
+
+
+class Batches(Protocol):
+    """The training images: each iteration yields all of them in batches, in a new order."""
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Metrics(NamedTuple):
@@ -26,80 +38,101 @@ class Metrics(NamedTuple):
     accuracy: float
 
 
-class WeightAverage:
-    """An exponential moving average of a network's parameters during training.
-
-    After every step: average = decay * average + (1 - decay) * parameters. The average is usually
-    the better network (Polyak and Juditsky, 1992); it does not change the training itself. In the
-    first steps the decay is smaller, (1 + step) / (10 + step), so that the initial weights are
-    soon forgotten.
+class Step(NamedTuple):
+    """One SGD step of a training.
 
     Attributes:
-        arrays: the averages, under the names of the parameters.
-        steps: the number of steps averaged so far.
+        epoch: its epoch, from 1.
+        number: its number within the epoch, from 1.
+        steps: the number of steps in each epoch.
+        loss: of its batch, before the update.
+        metrics: of the epoch so far.
     """
 
-    def __init__(self, arrays: Mapping[str, Array], decay: float, steps: int = 0) -> None:
-        self.arrays = copies(arrays)
-        self.decay, self.steps = decay, steps
-
-    def update(self, parameters: Mapping[str, Array]) -> None:
-        """Add the parameters after one more step to the average."""
-        self.steps += 1
-        rest = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, parameter in parameters.items():
-            average = self.arrays[name]
-            average += average.dtype.type(rest) * (parameter - average)
+    epoch: int
+    number: int
+    steps: int
+    loss: float
+    metrics: Metrics
 
 
-def train_epoch(
-    net: Network,
-    batches: Iterable[Batch],
-    after_step: Callable[[Metrics], None] | None = None,
-    learning_rates: Iterable[float] | None = None,
-) -> Metrics:
-    """Train `net` on every batch once.
+class Epoch(NamedTuple):
+    """One finished epoch of a training.
+
+    Attributes:
+        number: from 1.
+        learning_rate: of its last step.
+        metrics: over all batches. Each batch is predicted before its own update, so the final
+            parameters would do better.
+        seconds: the time for its steps, without what happened between them.
+    """
+
+    number: int
+    learning_rate: float
+    metrics: Metrics
+    seconds: float
+
+
+class DivergedError(HandcnnError):
+    """The loss or a parameter is no longer finite."""
+
+
+def train(
+    net: Network, batches: Batches, recipe: Recipe, rng: np.random.Generator, done: int = 0
+) -> Iterator[Step | Epoch]:
+    """Train `net`, and yield a `Step` after every step and an `Epoch` after every epoch.
+
+    Nothing happens until the next item is asked for. In between, look at the network, save it, wait
+    or stop. After an `Epoch`, the parameters and the state of `rng` are all that the rest depends
+    on: with both of them restored and `done` epochs, another call continues exactly.
 
     Args:
-        net: the network, updated in place by every batch.
-        batches: the batches.
-        after_step: called after every step with the metrics of the epoch so far. If it raises an
-            exception, the epoch ends there, between two steps.
-        learning_rates: one for each batch; by default the layers keep their own.
-
-    Returns:
-        The metrics over all batches. Each batch is predicted before its own update, so the final
-        parameters would do better.
+        net: the network, updated in place by every step.
+        batches: the training images.
+        recipe: the number of epochs, the learning rates and the augmentation. The batches have
+            their size already.
+        rng: the source of the augmentation, and usually of the order of the images.
+        done: the number of epochs trained before.
 
     Raises:
-        HandcnnError: the loss or a parameter is no longer finite.
-        ValueError: there are no batches, or not exactly one learning rate for each.
+        DivergedError: the loss or a parameter is no longer finite.
+        ValueError: there are no batches.
     """
-    step = 0
-    loss = correct = images = 0.0
-    rates = repeat(None) if learning_rates is None else learning_rates
-    strict = learning_rates is not None  # exactly one rate for each batch
-    with np.errstate(all="ignore"):  # overflow shows up in the loss
-        for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=strict), start=1):
-            if rate is not None:
-                net.set_learning_rate(rate)
-            y_pred = net.train_step(x, y)
-            loss += loss_function(y_pred, y) * len(x)
-            correct += int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
+    augment, steps = AUGMENTATIONS[recipe.augment], len(batches)
+    if steps == 0:
+        raise ValueError("train expects at least one batch, got none")
+    for epoch in range(done + 1, recipe.epochs + 1):
+        rates = learning_rates(recipe.schedule, recipe.learning_rate, epoch, recipe.epochs, steps)
+        loss = correct = images = seconds = 0.0
+        start = time.perf_counter()
+        for number, ((x, y), rate) in enumerate(zip(batches, rates, strict=True), start=1):
+            net.set_learning_rate(rate)
+            step_loss, step_correct = _take_step(net, augment(x, rng), y)
+            loss += step_loss * len(x)
+            correct += step_correct
             images += len(x)
-            _check_finite("loss", np.asarray(loss), step)
-            if after_step is not None:
-                after_step(Metrics(loss / images, correct / images))
-    if step == 0:
-        raise ValueError("train_epoch expects at least one batch, got none")
-    for name, parameter in net.parameters().items():
-        _check_finite(name, parameter, step)
-    return Metrics(loss / images, correct / images)
+            _check_finite("loss", np.asarray(loss), number)
+            metrics = Metrics(loss / images, correct / images)
+            seconds += time.perf_counter() - start
+            yield Step(epoch, number, steps, step_loss, metrics)
+            start = time.perf_counter()
+        for name, parameter in net.parameters().items():
+            _check_finite(name, parameter, steps)
+        net.set_learning_rate(recipe.learning_rate)
+        yield Epoch(epoch, rates[-1], metrics, seconds)
+
+
+def _take_step(net: Network, x: Array, y: Array) -> tuple[float, int]:
+    """Take one step; return the mean loss and the number of right answers before it."""
+    with np.errstate(all="ignore"):  # overflow shows up in the loss
+        y_pred = net.train_step(x, y)
+        correct = int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
+        return loss_function(y_pred, y), correct
 
 
 def _check_finite(name: str, values: Array, step: int) -> None:
     if not np.isfinite(values).all():
-        raise HandcnnError(
+        raise DivergedError(
             f"{name} is no longer finite at step {step}, most likely because the learning rate is "
             "too large (the gradient is a sum over the batch, so larger batches need smaller "
             "rates); try a tenth of it"

@@ -80,7 +80,7 @@ def serve() -> None:
         replace(f"handcnn.plots.draw_{Path(name).stem}", lambda _: draw)
     draw().savefig(os.devnull, format="png")
     ticks = SimpleNamespace(perf_counter=itertools.count().__next__)
-    replace("handcnn.app.session.time", lambda _: ticks)
+    replace("app.session.time", lambda _: ticks)
     for line in sys.stdin:
         task = json.loads(line)
         start = time.perf_counter()

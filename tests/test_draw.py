@@ -29,7 +29,7 @@ pytest.importorskip("waitress", reason="waitress, the server of the page, is not
 import draw
 from benchmarks.drawing import serve
 from handcnn import documented_network
-from handcnn.app.weights import class_names
+from handcnn.commands.weights import class_names
 from handcnn.page import server
 
 ROOT = Path(__file__).parents[1]
@@ -276,7 +276,7 @@ def test_without_weights_it_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("handcnn.app.weights.train_command", lambda: "python train.py")
+    monkeypatch.setattr("handcnn.commands.weights.train_command", lambda: "python train.py")
     assert draw.main(["--no-browser"]) == 1
     assert capsys.readouterr().err == (
         "draw.py: no run in outputs holds weights.npz; train one first with: python train.py\n"

@@ -108,7 +108,9 @@ sys.addaudithook(listen)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
-@pytest.mark.parametrize("module", ["handcnn", "handcnn.app.command_line", "handcnn.layers.conv2d"])
+@pytest.mark.parametrize(
+    "module", ["handcnn", "handcnn.commands.command_line", "handcnn.layers.conv2d"]
+)
 @pytest.mark.parametrize("program", ["train.py", "predict.py", "draw.py"])
 def test_ctrl_c_while_a_program_loads_its_libraries(
     tmp_path: Path, program: str, module: str

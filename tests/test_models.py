@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 from builders import close, compare, refused
 
+from app.options import Options, flag, parse
 from handcnn import Network, load_network, loss_gradient
-from handcnn.app.options import Options, flag, parse
 from handcnn.gradient_check import check_gradients
 from handcnn.layers import ParameterLayer
 from handcnn.models import NETWORKS, RECIPES

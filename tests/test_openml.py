@@ -257,7 +257,7 @@ from pathlib import Path
 import data.openml
 from data.catalogue import CATALOGUE
 from data.published import load_published
-from handcnn.app.command_line import run
+from handcnn.commands.command_line import run
 data.openml.PROGRAM = {server.program()!r}
 places = (Path({str(machine.home)!r}), Path({str(machine.cache)!r}))
 sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, print)))

@@ -32,8 +32,8 @@ from PIL import Image
 
 import train
 from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network
-from handcnn.app import command_line as cli
-from handcnn.app.commands import resume_command, train_command
+from handcnn.commands import command_line as cli
+from handcnn.commands.hints import resume_command, train_command
 from handcnn.storage import archive, runs
 from handcnn.storage.checkpoints import (
     HISTORY_COLUMNS,
@@ -212,7 +212,7 @@ def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
     for go_on, number, function in (
         (outputs.start, 5, "handcnn.training.loss_function"),
         (outputs.resume, 2, "handcnn.training.loss_function"),
-        (outputs.resume, 1, "handcnn.app.session.evaluate"),
+        (outputs.resume, 1, "app.session.evaluate"),
     ):
         stop = f"at_call({number}, {function!r}, lambda: send(signal.{name}))"
         assert go_on(setup=stop).code == {"SIGKILL": -9, "SIGINT": 130}[name]
@@ -240,8 +240,8 @@ class Fault(NamedTuple):
 
 
 LOAD = "data.dataset.load_digits_like_mnist"
-TRAIN, EVALUATE = "handcnn.app.session.train_epoch", "handcnn.app.session.evaluate"
-CHECKPOINT = "handcnn.app.session.save_checkpoint"
+TRAIN, EVALUATE = "app.session.train_epoch", "app.session.evaluate"
+CHECKPOINT = "app.session.save_checkpoint"
 HISTORY, RECORD = "handcnn.storage.runs.write_history", "handcnn.storage.runs.write_record"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 KILL, TWICE = "send(signal.SIGKILL)", "send(signal.SIGINT, signal.SIGINT)"
@@ -278,7 +278,7 @@ FAULTS = {
     "stopped in a later step": stopped("SIGINT", 3, TRAIN, 2),
     "stopped in validation": stopped("SIGTERM", 2, EVALUATE, 2),
     "stopped in the write of a checkpoint": stopped("SIGTERM", 3, CHECKPOINT, 2),
-    "stopped in the test": stopped("SIGINT", 1, "handcnn.app.report.evaluate", 4),
+    "stopped in the test": stopped("SIGINT", 1, "app.report.evaluate", 4),
     "stopped while drawing": stopped("SIGINT", 1, "handcnn.plots.draw_loss", 4),
     **{
         f"{name} while data are loaded": Fault(
@@ -490,8 +490,8 @@ def test_a_progress_bar_that_cannot_be_loaded() -> None:
     """Once ended with a traceback from tqdm, which reads its settings when it is imported."""
     program = """
 import sys
-from handcnn.app.command_line import run
-from handcnn.app.console import Console
+from handcnn.commands.command_line import run
+from app.console import Console
 
 def main():
     console = Console(quiet=False)

@@ -31,9 +31,9 @@ import train
 from data import load_dataset
 from data.digits import load_digits_like_mnist
 from handcnn import documented_network, load_network, loss_function
-from handcnn.app import command_line as cli
-from handcnn.app.commands import predict_command, resume_command
 from handcnn.augmentation import distort, shift
+from handcnn.commands import command_line as cli
+from handcnn.commands.hints import predict_command, resume_command
 from handcnn.kernels.threads import use_threads
 from handcnn.models import deep, lenet
 from handcnn.storage import runs

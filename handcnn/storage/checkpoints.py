@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
 from handcnn.storage.networks import build_network, checked_architecture, parameter_layout
@@ -36,7 +37,6 @@ class Checkpoint:
         rng: the random generator for the next epoch.
         history: one row per finished epoch, with a number in each of HISTORY_COLUMNS.
         options: the options of the training, as JSON values.
-        average: the average of the parameters over the steps, by name; empty without averaging.
     """
 
     net: Network
@@ -44,7 +44,6 @@ class Checkpoint:
     rng: np.random.Generator
     history: list[dict[str, float]]
     options: dict[str, Any]
-    average: dict[str, Array] = field(default_factory=dict)
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -55,15 +54,13 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         OSError: the file cannot be written.
     """
     best = {f"best.{name}": array for name, array in checkpoint.best.items()}
-    average = {f"average.{name}": array for name, array in checkpoint.average.items()}
     metadata = {
         **checked_architecture(path, checkpoint.net),
         "rng": checkpoint.rng.bit_generator.state,
         "history": checkpoint.history,
         "options": checkpoint.options,
-        "has_average": bool(average),
     }
-    write_archive(path, "checkpoint", checkpoint.net.parameters() | best | average, metadata)
+    write_archive(path, "checkpoint", checkpoint.net.parameters() | best, metadata)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -73,9 +70,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         HandcnnError: as in `load_network`, or the history or the random state is impossible.
     """
     arrays, metadata = read_archive(path, "checkpoint", _layout)
-    names = list(parameter_layout(metadata))
-    best = {name: arrays.pop(f"best.{name}") for name in names}
-    average = {name: arrays.pop(f"average.{name}") for name in names if f"average.{name}" in arrays}
+    best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
     net = build_network(path, metadata, arrays)
     try:
         rng = _generator(metadata["rng"])
@@ -86,14 +81,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             _check_row(row, epoch)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise unusable(path, f"its progress is damaged ({reason(error)})") from None
-    return Checkpoint(net, best, rng, history, options, average)
+    return Checkpoint(net, best, rng, history, options)
 
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
+    if metadata.get("has_average", False) is not False:  # of a version that could average weights
+        raise HandcnnError(
+            "it was trained with --average, which handcnn no longer has; start a new run"
+        )
     layout = parameter_layout(metadata)
-    has_average = metadata.get("has_average") is True  # missing in files of version 0.1
-    kinds = ("", "best.", "average.") if has_average else ("", "best.")
-    return {f"{kind}{name}": entry for kind in kinds for name, entry in layout.items()}
+    return {f"{kind}{name}": entry for kind in ("", "best.") for name, entry in layout.items()}
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -1,11 +1,13 @@
-"""Networks with named classes: files that train.py and CNNClassifier exchange.
+"""Networks with named classes: the weights files that train.py and CNNClassifier exchange.
 
 Both save the names of the classes in the metadata (`classes`), for people. CNNClassifier also saves
 the labels that it was fitted with (`labels`) and the divisor of the images (`scale`).
 """
 
 import os
+from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +16,71 @@ from handcnn.layers import OutputLayer
 from handcnn.network import Network
 from handcnn.storage.archive import unusable
 from handcnn.storage.networks import read_weights
+from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
 BYTES = 255.0  # train.py divides by it
 
 
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network from a weights file. It turns images into probabilities.
+
+    Attributes:
+        path: the file.
+        net: the network.
+        image_shape: (C, H, W) of an image.
+        class_names: the name of each class on one line, or its number if the file holds no names.
+        metadata: everything else in the file.
+    """
+
+    path: Path
+    net: Network
+    image_shape: Shape
+    class_names: list[str]
+    metadata: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """The data set, epoch and accuracy recorded by train.py, or an empty string."""
+        match self.metadata:
+            case {"dataset": str(name), "epoch": int(epoch), "val_accuracy": float(accuracy)}:
+                return one_line(f"{name}, epoch {epoch}, {100 * accuracy:.2f} % on validation")
+        return ""
+
+    def __str__(self) -> str:
+        """Return the path and the origin on one line."""
+        return f"{one_line(self.path)}{self.origin and f' ({self.origin})'}"
+
+
+def read_saved_network(path: str | os.PathLike[str]) -> SavedNetwork:
+    """Return the network in the weights file at `path`, whoever wrote it.
+
+    Raises:
+        HandcnnError: the file cannot be used, or its network does not turn images (C, H, W) into
+            probabilities.
+    """
+    net, metadata = read_weights(path)
+    shape, output = net.input_shape, net.layers[-1]
+    if shape is None or len(shape) != 3:
+        raise unusable(path, f"its network takes inputs of shape {shape}, not images (C, H, W)")
+    if not isinstance(output, OutputLayer):
+        raise unusable(
+            path, f"its network gives no probabilities: its last layer is {output}, no OutputLayer"
+        )
+    names = _class_names(metadata.get("classes"), output.output_size)
+    return SavedNetwork(Path(path), net, shape, names, metadata)
+
+
+def _class_names(saved: Any, count: int) -> list[str]:
+    match saved:
+        case [*names] if len(names) == count and all(isinstance(name, str) for name in names):
+            return [one_line(name) for name in names]
+    return [str(number) for number in range(count)]
+
+
 class Classifier(NamedTuple):
-    """The content of a file.
+    """What CNNClassifier needs of a file.
 
     Attributes:
         net: a network for images.
@@ -53,23 +113,21 @@ def read_classifier(path: str | os.PathLike[str]) -> Classifier:
     Raises:
         HandcnnError: the file cannot be used.
     """
-    net, metadata = read_weights(path)
-    output = net.layers[-1]
-    if net.input_shape is None or len(net.input_shape) != 3 or not isinstance(output, OutputLayer):
-        raise unusable(path, "its network does not turn images into classes")
-    classes = output.output_size
-    labels = metadata.get("labels", metadata.get("classes", list(range(classes))))
+    saved = read_saved_network(path)
+    metadata, count = saved.metadata, len(saved.class_names)
+    labels = metadata.get("labels", metadata.get("classes", list(range(count))))
     scale, epochs = metadata.get("scale", BYTES), metadata.get("epoch")
-    if not _are_labels(labels) or len(set(labels)) != classes or len(labels) != classes:
+    if not _are_labels(labels) or len(set(labels)) != count or len(labels) != count:
         raise unusable(path, "it does not hold a label for each class")
     if type(scale) is not float or not isfinite(scale) or scale < 1:
         raise unusable(path, f"it divides images by {scale!r}")
-    order = np.argsort(labels)
-    if order.tolist() != list(range(classes)):
+    order, output = np.argsort(labels), saved.net.layers[-1]
+    if order.tolist() != list(range(count)):
+        assert isinstance(output, OutputLayer)  # read_saved_network has checked
         output.weights = np.take(output.weights, order, axis=1)
         output.bias = np.take(output.bias, order, axis=1)
     epochs = epochs if type(epochs) is int else 0
-    return Classifier(net, net.input_shape, np.array(labels)[order], scale, epochs)
+    return Classifier(saved.net, saved.image_shape, np.array(labels)[order], scale, epochs)
 
 
 def _are_labels(labels: Any) -> bool:

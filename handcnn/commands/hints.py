@@ -1,4 +1,4 @@
-"""Commands that the programs print for users to copy into a shell."""
+"""Hints: commands that are printed for users to copy into a shell."""
 
 import shlex
 import shutil

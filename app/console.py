@@ -1,11 +1,12 @@
 """The output of a training: lines, and a progress bar on a terminal or in a notebook."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from handcnn.progress import load_tqdm
-from handcnn.training import Batch, Metrics
+from handcnn.training import Step
 
 BAR = "{desc} |{bar}| {percentage:3.0f} %{postfix}"  # fits a terminal of 80 columns
 HEADING = "   epoch  train loss  train acc    val loss    val acc  seconds  images/s"
@@ -25,21 +26,31 @@ class Console:
             print(line, flush=True)
 
     @contextmanager
-    def progress(
-        self, batches: Iterable[Batch], title: str
-    ) -> Iterator[tuple[Iterable[Batch], Callable[[Metrics], None]]]:
-        """Yield the batches with a progress bar, and a function that shows metrics on the bar."""
+    def progress(self, epochs: int) -> Iterator[Callable[[Step], None]]:
+        """Yield a function that shows each step on a progress bar, a new one for every epoch."""
         if not self.shows_bars:
-            yield batches, lambda metrics: None
+            yield lambda step: None
             return
         tqdm = load_tqdm(", or use --quiet")
-        with tqdm(batches, title, leave=False, bar_format=BAR) as bar:
+        bar: Any = None
 
-            def show(metrics: Metrics) -> None:
-                text = f"loss {metrics.loss:.4f}, accuracy {100 * metrics.accuracy:5.2f} %"
-                bar.set_postfix_str(text, refresh=False)
+        def show(step: Step) -> None:
+            nonlocal bar
+            if step.number == 1:
+                title = f"epoch {step.epoch}/{epochs}"
+                bar = tqdm(total=step.steps, desc=title, leave=False, bar_format=BAR)
+            loss, accuracy = step.metrics
+            text = f"loss {loss:.4f}, accuracy {100 * accuracy:5.2f} %"
+            bar.set_postfix_str(text, refresh=False)
+            bar.update()
+            if step.number == step.steps:
+                bar.close()
 
-            yield bar, show
+        try:
+            yield show
+        finally:
+            if bar is not None:
+                bar.close()
 
 
 def epoch_line(row: Mapping[str, float], epochs: int, is_best: bool) -> str:

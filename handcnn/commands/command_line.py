@@ -1,4 +1,4 @@
-"""The command line of every program: strict options, and one line for each failure."""
+"""The command line of every command: strict options, and one line for each failure."""
 
 import argparse
 import errno
@@ -12,15 +12,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from handcnn.app.interrupts import Stopped
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
-LONGEST = 500  # characters in a message about an option
 # Stricter than float(), which also reads '٣', ' 5' and '1_000'.
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-NEGATIVE = re.compile(r"-\.?(\d|inf|nan)", re.IGNORECASE)
+
+
+class Stopped(BaseException):
+    """The command was asked to stop: the message says how to go on.
+
+    It is not an Exception, so code that catches every Exception does not swallow it.
+    """
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,33 +39,21 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
+        # All our options begin with two dashes, so -1e5 and -photo.jpg are values.
+        self._negative_number_matcher = re.compile("-[^-]")
 
     def parse(self, arguments: list[str] | None) -> argparse.Namespace:
         """Return the options in `arguments`, by default those of the command line."""
-        arguments = join_negative_values(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
         for argument in arguments:
-            # argparse would drop this value without checking it.
-            if re.fullmatch("--[a-z-]+=--", argument):
+            if argument.startswith("--") and argument.endswith("=--"):  # argparse drops this value
                 self.error(f"{argument.removesuffix('=--')}: '--' is not a value")
         return self.parse_args(arguments)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` on one line of stderr and exit with code 2."""
-        line = " ".join(message.removeprefix("argument ").split())
-        if len(line) > LONGEST:
-            line = f"{line[:100]} ... {line[100 - LONGEST :]}"
-        self.exit(2, f"{self.prog}: {escaped(line)}; see {self.prog} --help\n")
-
-
-def join_negative_values(arguments: list[str]) -> list[str]:
-    """Turn `--rate -1e5` into `--rate=-1e5`, because argparse takes -1e5 for an option."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and re.fullmatch("--[a-z-]+", joined[-1]) and NEGATIVE.match(argument):
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
+        line = one_line(" ".join(message.removeprefix("argument ").split()))
+        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
 def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
@@ -84,13 +80,6 @@ def number(above: float, largest: float) -> Callable[[str], float]:
         )
 
     return convert
-
-
-def fraction(text: str) -> float:
-    """Convert a number of at least 0 and below 1."""
-    if NUMBER.fullmatch(text) and 0 <= float(text) < 1:
-        return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
 
 
 def one_of(*names: str) -> Callable[[str], str]:

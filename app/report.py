@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_info
 
+from app.console import HEADING, Console, plural
+from app.interrupts import Interrupts
+from app.options import Options, flag
+from app.session import EVALUATION_BATCH, Session
 from handcnn import __version__
-from handcnn.app.commands import predict_command, resume_command
-from handcnn.app.console import HEADING, Console, plural
-from handcnn.app.interrupts import Interrupts
-from handcnn.app.options import flag
-from handcnn.app.session import EVALUATION_BATCH, Session
 from handcnn.classes import are_digits
+from handcnn.commands.hints import predict_command, resume_command
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
@@ -29,7 +29,7 @@ from handcnn.types import Array
 if TYPE_CHECKING:
     from handcnn import plots
 
-PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
+PLOTS = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 
 
@@ -40,7 +40,7 @@ def finished_accuracy(session: Session) -> float | None:
     """
     folder, done = session.folder, len(session.state.history)
     accuracy = runs.tested_accuracy(folder, done)
-    names = (runs.WEIGHTS, runs.HISTORY, *PICTURES)
+    names = (runs.WEIGHTS, runs.HISTORY, *PLOTS)
     is_complete = all((folder / name).is_file() for name in names)
     if session.epochs_left or accuracy is None or not is_complete:
         return None
@@ -55,7 +55,7 @@ def introduce(session: Session, console: Console) -> None:
     """Print what will be trained, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
-    console.print(f"options  {_settings(session)}")
+    console.print(f"options  {_typed(session.options)}")
     console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
@@ -64,11 +64,11 @@ def introduce(session: Session, console: Console) -> None:
         runs.write_record(session.folder, record(session))
 
 
-def _settings(session: Session) -> str:
+def _typed(options: Options) -> str:
     """Return the options as on a command line, on lines of at most 80 columns."""
     typed = [
         f"{flag(name)}\0{one_line(value)}"  # keeps the two on one line
-        for name, value in asdict(session.options).items()
+        for name, value in asdict(options).items()
         if value is not None
     ]
     lines = textwrap.wrap(" ".join(typed), 71, break_on_hyphens=False, break_long_words=False)
@@ -91,16 +91,16 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
             "large to compute with; start a new run"
         )
     if runs.tested_accuracy(session.folder, len(session.state.history)) is None:
-        for name in PICTURES:  # of an earlier result: they must not appear beside the new record
+        for name in PLOTS:  # of an earlier result: they must not appear beside the new record
             (session.folder / name).unlink(missing_ok=True)
     runs.write_record(session.folder, record(session, test))
     _show_result(session, test, console)
-    with _explained_drawing(session):
+    with _explained_drawing(session.folder):
         from handcnn.plots import save_figure
 
-        for name, figure in interrupts.checked(pictures(session, net, test, probabilities)):
+        for name, figure in interrupts.checked(figures(session, net, test, probabilities)):
             save_figure(session.folder / name, figure)
-    _show_files(session, console)
+    _show_files(session.folder, session.dataset.class_names, console)
     return test.accuracy
 
 
@@ -113,7 +113,7 @@ def check_target(accuracy: float, target: float | None) -> None:
 
 
 @contextmanager
-def _explained_drawing(session: Session) -> Iterator[None]:
+def _explained_drawing(folder: Path) -> Iterator[None]:
     """Turn a failure of matplotlib into one sentence; let failures of the system pass."""
     try:
         yield
@@ -122,7 +122,7 @@ def _explained_drawing(session: Session) -> Iterator[None]:
     except Exception as error:  # matplotlib reads the user's settings, which may be invalid
         raise HandcnnError(
             f"the plots cannot be drawn: {one_line(error)}; the test result is saved; once "
-            f"matplotlib works, resume with: {resume_command(session.folder)}"
+            f"matplotlib works, resume with: {resume_command(folder)}"
         ) from error
 
 
@@ -136,22 +136,22 @@ def _show_result(session: Session, test: Metrics, console: Console) -> None:
     )
 
 
-def _show_files(session: Session, console: Console) -> None:
+def _show_files(folder: Path, class_names: list[str], console: Console) -> None:
     console.print("\nwritten:")
-    for path in sorted(session.folder.glob("[!.]*")):
+    for path in sorted(folder.glob("[!.]*")):
         console.print(f"  {one_line(path)}")
-    weights = session.folder / runs.WEIGHTS
-    if are_digits(session.dataset.class_names):
+    weights = folder / runs.WEIGHTS
+    if are_digits(class_names):
         console.print(f"\nread digits: {escaped(predict_command(weights))}")
     else:
         command = predict_command(weights, Path("PICTURE"))
         console.print(f"\nread pictures: {escaped(command)}")
 
 
-def pictures(
+def figures(
     session: Session, net: Network, test: Metrics, probabilities: Array
 ) -> "Iterator[tuple[str, plots.Figure]]":
-    """Yield the file name and the figure of each of PICTURES."""
+    """Yield the file name and the figure of each of PLOTS."""
     from handcnn import plots  # matplotlib takes half a second to import
 
     history, title = session.state.history, session.dataset.title

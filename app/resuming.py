@@ -1,17 +1,18 @@
 """Resume a run from its checkpoint, after checking the file and the options."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-from handcnn.app.commands import train_command
-from handcnn.app.console import plural
-from handcnn.app.options import Options, Request, flag, saved_options
-from handcnn.app.session import Dataset, Session, open_session
+from app.console import plural
+from app.options import Options, Request, flag, saved_options
+from app.session import Session, load_data
+from data import Dataset
+from handcnn.commands.hints import train_command
 from handcnn.errors import HandcnnError
-from handcnn.models import NETWORKS
-from handcnn.network import Network
+from handcnn.models import network_name
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
 from handcnn.text import one_line
@@ -20,15 +21,12 @@ LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
 
 
 @contextmanager
-def resumed_run(
-    run: Path | str, request: Request, load: Callable[[Options, Request], Dataset]
-) -> Iterator[Session]:
+def resumed_session(run: Path | str, request: Request) -> Iterator[Session]:
     """Find an earlier run, lock it, and yield a session that continues from its checkpoint.
 
     Args:
         run: its folder, or `runs.LATEST`.
         request: the command line.
-        load: returns the data for the options of the run.
 
     Raises:
         HandcnnError: there is no such run, or it cannot be resumed with these options.
@@ -36,8 +34,11 @@ def resumed_run(
     folder = runs.find(run, request.outputs, f"train one first with: {train_command()}")
     with runs.locked(folder):
         options, state = read_run(folder)
-        options = changed_options(folder, options, len(state.history), request)
-        yield resumed_session(folder, load(options, request), options, state)
+        options = changed_options(folder, options, len(state.history), request.given)
+        dataset = load_data(options, request.data_home)
+        _check_data(folder, dataset, state)
+        state.net.set_learning_rate(options.learning_rate)
+        yield Session.open(folder, dataset, options, state)
 
 
 def read_run(folder: Path) -> tuple[Options, Checkpoint]:
@@ -53,24 +54,13 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
         if saved.pop("sha256", None) is None:
             raise ValueError("its options are not those of train.py")
         options = saved_options(saved)
-        if not _is_named(state.net, options) or bool(state.average) != (options.average > 0):
+        if network_name(state.net) != options.network:
             raise ValueError("it does not hold the network that train.py trains")
         if len(state.history) > options.epochs or not all(map(_is_plausible, state.history)):
             raise ValueError("its history is impossible")
     except ValueError as error:
         raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from None
     return options, state
-
-
-def _is_named(net: Network, options: Options) -> bool:
-    """Return whether `net` is the network named in the options."""
-    shape = net.output_shapes()[-1]
-    if net.input_shape is None or shape is None or len(shape) != 1:
-        return False
-    named = NETWORKS[options.network](
-        options.learning_rate, input_shape=net.input_shape, classes=shape[0]
-    )
-    return net.architecture() == named.architecture()
 
 
 def _is_plausible(row: dict[str, float]) -> bool:
@@ -81,17 +71,18 @@ def _is_plausible(row: dict[str, float]) -> bool:
     )
 
 
-def changed_options(folder: Path, options: Options, epochs_done: int, request: Request) -> Options:
+def changed_options(
+    folder: Path, options: Options, epochs_done: int, given: Mapping[str, Any]
+) -> Options:
     """Return the options of a run, changed by those given on the command line.
 
     Raises:
         HandcnnError: a change contradicts the epochs already trained.
     """
-    typed = {name: getattr(request.options, name) for name in request.given}
-    if typed.get("dataset") == "auto":  # auto means the data set of the run
-        del typed["dataset"]
+    if given.get("dataset") == "auto":  # auto means the data set of the run
+        given = {name: value for name, value in given.items() if name != "dataset"}
     for entry in fields(Options):
-        past, new = getattr(options, entry.name), typed.get(entry.name)
+        past, new = getattr(options, entry.name), given.get(entry.name)
         if entry.metadata["fixed"] and new not in (None, past):
             option = flag(entry.name)
             was = f"without {option}" if past is None else f"with {option} {past}"
@@ -99,7 +90,7 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
                 f"{one_line(folder)} was trained {was}, which cannot change to {new} on resuming; "
                 "omit the option or start a new run"
             )
-    changed = replace(options, **typed)
+    changed = replace(options, **given)
     if changed.epochs != options.epochs and options.schedule != "constant":
         raise HandcnnError(
             f"{one_line(folder)} was trained with --schedule {options.schedule} for --epochs "
@@ -114,12 +105,8 @@ def changed_options(folder: Path, options: Options, epochs_done: int, request: R
     return changed
 
 
-def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Session:
-    """Return a session that continues from `state`.
-
-    Raises:
-        HandcnnError: the data are not those that the run was trained on.
-    """
+def _check_data(folder: Path, dataset: Dataset, state: Checkpoint) -> None:
+    """Raise a HandcnnError if the data are not those that the run was trained on."""
     if dataset.record["sha256"] != state.options["sha256"]:
         raise HandcnnError(
             f"{one_line(folder)} was trained on other {one_line(dataset.address)} data than those "
@@ -131,5 +118,3 @@ def resumed_session(folder: Path, dataset: Dataset, options: Options, state: Che
             f"{one_line(folder / runs.CHECKPOINT)} cannot be used: its network does not fit the "
             f"data, images of shape {image.shape} in {classes} classes"
         )
-    state.net.set_learning_rate(options.learning_rate)
-    return open_session(folder, dataset, options, state)

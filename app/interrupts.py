@@ -10,22 +10,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from handcnn.app.commands import resume_command
+from handcnn.commands.command_line import Stopped
+from handcnn.commands.hints import resume_command
 from handcnn.storage.files import remove_temporary_files
 
 Item = TypeVar("Item")
-
-
-class Stopped(BaseException):
-    """The program was asked to stop; `exit_code` is 128 plus the signal's number.
-
-    It is not an Exception, so code that catches every Exception does not swallow it.
-    """
-
-    def __init__(self, number: int, folder: Path | None) -> None:
-        advice = "" if folder is None else f"; resume with: {resume_command(folder)}"
-        super().__init__(f"stopped by {signal.Signals(number).name}; nothing is lost{advice}")
-        self.exit_code = 128 + number
 
 
 class Interrupts:
@@ -62,7 +51,9 @@ class Interrupts:
     def check(self) -> None:
         """Raise `Stopped` if a signal has arrived."""
         if self.requested is not None:
-            raise Stopped(self.requested, self.folder)
+            advice = f"; resume with: {resume_command(self.folder)}" if self.folder else ""
+            name = signal.Signals(self.requested).name
+            raise Stopped(128 + self.requested, f"stopped by {name}; nothing is lost{advice}")
 
     def checked(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield `items`; call `check` before each."""

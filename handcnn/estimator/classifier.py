@@ -1,7 +1,7 @@
 """A convolutional network for scikit-learn: `CNNClassifier().fit(X, y)`.
 
 Names and behaviour follow `sklearn.neural_network.MLPClassifier` where the two overlap. Training
-uses the code and the recipes of train.py. `handcnn.rows` turns the X of scikit-learn into batches.
+uses the loop and the recipes of train.py.
 """
 
 import os
@@ -19,14 +19,21 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from handcnn.augmentation import AUGMENTATIONS
+from handcnn.estimator.samples import (
+    Batches,
+    Samples,
+    Scale,
+    WeightedNetwork,
+    guessed_shape,
+    largest_value,
+)
 from handcnn.kernels.threads import default_threads, use_threads
 from handcnn.layers.checks import check_learning_rate, check_size
 from handcnn.models import NETWORKS, RECIPES, Recipe, network_name
 from handcnn.network import Network
-from handcnn.rows import Rows, Scale, Weighted, guessed_shape, largest_value
-from handcnn.schedule import SCHEDULES, learning_rates
+from handcnn.schedule import SCHEDULES
 from handcnn.storage.classifiers import read_classifier, write_classifier
-from handcnn.training import Metrics, WeightAverage, copies, train_epoch
+from handcnn.training import Epoch, copies, train
 from handcnn.types import Array, Shape
 
 FEWEST_STEPS = 2000  # of a training by recipe: an epoch of few images has few steps
@@ -52,8 +59,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: the largest of the schedule, for the gradient of the summed loss.
         schedule: "constant", "one-cycle" or "cosine".
         augment: random changes to each training image, "none", "shift" or "distort".
-        average: decay per step of the average of the weights, which is kept in their place; 0 for
-            none.
         early_stopping: whether to hold out some images and stop when the score on them no longer
             improves. The weights with the best score are kept.
         validation_fraction: the share of the images held out for that.
@@ -88,7 +93,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float | None = None,
         schedule: str | None = None,
         augment: str | None = None,
-        average: float | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -104,7 +108,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.augment = augment
-        self.average = average
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -129,19 +132,19 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """
         recipe = self._recipe()
         if not self.warm_start or not hasattr(self, "network_"):
-            rows = self._begin(recipe, X, y, sample_weight)
+            samples = self._begin(recipe, X, y, sample_weight)
         else:
-            rows = self._rows(X, y, sample_weight)
+            samples = self._continue(X, y, sample_weight)
             if len(np.unique(y)) < len(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where y has the same classes as in the last call "
                     f"to fit, {self.classes_}, but it has {np.unique(y)}"
                 )
-        rows, validation = self._split(rows)
+        samples, validation = self._split(samples)
         if self.epochs is None:
-            steps = ceil(len(rows.X) / recipe.batch_size)
+            steps = ceil(len(samples.X) / recipe.batch_size)
             recipe = replace(recipe, epochs=max(recipe.epochs, ceil(FEWEST_STEPS / steps)))
-        return self._train(rows, recipe, validation)
+        return self._train(samples, recipe, validation)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch on images X with labels y, at a constant learning rate.
@@ -151,9 +154,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        recipe = replace(self._recipe(), epochs=1, schedule="constant", average=0.0)
+        recipe = replace(self._recipe(), epochs=1, schedule="constant")
         if hasattr(self, "network_"):
-            rows = self._rows(X, y, sample_weight)
+            samples = self._continue(X, y, sample_weight)
             if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
                 raise ValueError(
                     f"classes were {self.classes_} on the first call to partial_fit, and now are "
@@ -162,8 +165,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         elif classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
         else:
-            rows = self._begin(recipe, X, y, sample_weight, classes)
-        return self._train(rows, recipe)
+            samples = self._begin(recipe, X, y, sample_weight, classes)
+        return self._train(samples, recipe)
 
     def _recipe(self) -> Recipe:
         """Check every parameter; return the recipe to train by."""
@@ -180,8 +183,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         check_size("CNNClassifier", "n_iter_no_change", self.n_iter_no_change)
         check_size("CNNClassifier", "threads", self._threads())
         check_learning_rate("CNNClassifier", recipe.learning_rate)
-        if not 0 <= recipe.average < 1:
-            raise _wrong("average", "at least 0 and less than 1", recipe.average)
         if not 0 < self.validation_fraction < 1:
             raise _wrong("validation_fraction", "between 0 and 1", self.validation_fraction)
         return recipe
@@ -194,21 +195,21 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         most = max(1, int(allowed)) if allowed.isdecimal() else default_threads()
         return min(default_threads(), most)
 
-    def _begin(self, recipe: Recipe, X: Any, y: Any, weights: Any, classes: Any = None) -> Rows:
-        """Check the data and build the network; return the rows to train with."""
+    def _begin(self, recipe: Recipe, X: Any, y: Any, weights: Any, classes: Any = None) -> Samples:
+        """Check the data and build the network; return the samples to train with."""
         X, y = self._checked(X, reset=True, y=y)
         check_classification_targets(y)
         self.classes_ = unique_labels(y if classes is None else classes)
-        rows = self._labelled(X, y, weights)
-        self.scale_ = largest_value(rows.X)
+        samples = self._labelled(X, y, weights)
+        self.scale_ = largest_value(samples.X)
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = None
         self._rng = self._generator()
         self.network_ = self._new_network(recipe, X.dtype)
-        return rows
+        return samples
 
-    def _rows(self, X: Any, y: Any, weights: Any) -> Rows:
-        """Return the rows to continue training with."""
+    def _continue(self, X: Any, y: Any, weights: Any) -> Samples:
+        """Return the samples to continue training with."""
         X, y = self._checked(X, y=y)
         check_classification_targets(y)
         return self._labelled(X, y, weights)
@@ -240,20 +241,20 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             raise _wrong("image_shape", expected, self.image_shape)
         return given
 
-    def _labelled(self, X: Array, y: Array, weights: Any) -> Rows:
-        """Return the rows of X that count, with their labels and weights."""
+    def _labelled(self, X: Array, y: Array, weights: Any) -> Samples:
+        """Return the images of X that count, with their labels and weights."""
         if len(unknown := np.setdiff1d(y, self.classes_)):
             raise ValueError(f"y has the labels {unknown}, but the classes are {self.classes_}")
-        rows = Rows(X, np.searchsorted(self.classes_, y))
+        samples = Samples(X, np.searchsorted(self.classes_, y))
         if weights is None:
-            return rows
+            return samples
         weights = check_array(weights, ensure_2d=False, dtype=float, input_name="sample_weight")
         if weights.shape != y.shape or weights.min() < 0 or not weights.any():
             raise ValueError(
                 f"sample_weight must have a number for each of {len(y)} images, none negative and "
                 f"not all of them zero; it is {weights} of shape {weights.shape}"
             )
-        return replace(rows, weights=weights).at(weights > 0)
+        return replace(samples, weights=weights).at(weights > 0)
 
     def _generator(self) -> np.random.Generator:
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31))
@@ -276,30 +277,34 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"{self.network!r} does not make {what}, but {net!r}")
         return net
 
-    def _split(self, rows: Rows) -> tuple[Rows, Rows | None]:
-        """Return the rows to train with, and those held out for early stopping."""
+    def _split(self, samples: Samples) -> tuple[Samples, Samples | None]:
+        """Return the samples to train with, and those held out for early stopping."""
         if not self.early_stopping:
-            return rows, None
+            return samples, None
         parts = train_test_split(
-            np.arange(len(rows.X)),
+            np.arange(len(samples.X)),
             test_size=self.validation_fraction,
-            stratify=rows.y,
+            stratify=samples.y,
             random_state=int(self._rng.integers(2**31)),
         )
-        train, validation = map(rows.at, parts)
+        train, validation = map(samples.at, parts)
         return train, validation
 
-    def _train(self, rows: Rows, recipe: Recipe, validation: Rows | None = None) -> Self:
+    def _train(self, samples: Samples, recipe: Recipe, validation: Samples | None = None) -> Self:
         """Train the epochs of the recipe, or until the validation score no longer improves."""
-        kept, waited = self.network_, 0
+        net, kept, waited = self.network_, self.network_, 0
         self.n_iter_ = 0
         self.best_validation_score_: float | None = None
         try:
-            with use_threads(self._threads()):
-                for net in self._epochs(rows, recipe):
+            with use_threads(self._threads()), np.errstate(all="ignore"):
+                for loss in self._losses(samples, recipe):
+                    self.n_iter_ += 1
+                    self.loss_curve_.append(loss)
+                    if self.verbose:
+                        print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
                     if validation is None:
-                        kept = net
-                    elif self._improves(net, validation):
+                        continue
+                    if self._improves(validation):
                         kept, waited = net.with_parameters(copies(net.parameters())), 0
                     elif (waited := waited + 1) == self.n_iter_no_change:
                         break
@@ -309,33 +314,21 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.network_ = kept
         return self
 
-    def _epochs(self, rows: Rows, recipe: Recipe) -> Iterator[Network]:
-        """Train epoch by epoch, and yield the network to keep after each one."""
-        net = self.network_ if rows.weights is None else Weighted(self.network_)
-        average = WeightAverage(net.parameters(), recipe.average) if recipe.average else None
-        augment, classes = AUGMENTATIONS[recipe.augment], len(self.classes_)
-        steps = ceil(len(rows.X) / recipe.batch_size)
-        mean_weight = 1 if rows.weights is None else rows.weights.mean()
+    def _losses(self, samples: Samples, recipe: Recipe) -> Iterator[float]:
+        """Train epoch by epoch, and yield the mean loss of an image of weight 1 in each."""
+        net, mean_weight = self.network_, 1.0
+        if samples.weights is not None:
+            net, mean_weight = WeightedNetwork(net), samples.weights.mean()
+        batches = Batches(samples, self._scale, recipe.batch_size, len(self.classes_), self._rng)
+        for event in train(net, batches, recipe, self._rng):
+            if isinstance(event, Epoch):
+                yield float(event.metrics.loss / mean_weight)
 
-        def after_step(_: Metrics) -> None:
-            if average:
-                average.update(net.parameters())
-
-        for epoch in range(1, recipe.epochs + 1):
-            batches = self._scale.batches(rows, recipe.batch_size, augment, self._rng, classes)
-            rates = learning_rates(
-                recipe.schedule, recipe.learning_rate, epoch, recipe.epochs, steps
-            )
-            loss = train_epoch(net, batches, after_step, rates).loss / mean_weight
-            self.n_iter_ = epoch
-            self.loss_curve_.append(float(loss))
-            if self.verbose:
-                print(f"Iteration {epoch}, loss = {loss:.8f}")
-            yield net.with_parameters(average.arrays) if average else self.network_
-
-    def _improves(self, net: Network, validation: Rows) -> bool:
-        """Record the score of a network and return whether it is the best so far."""
-        right = self._scale.predict_proba(net, validation.X).argmax(axis=1) == validation.y
+    def _improves(self, validation: Samples) -> bool:
+        """Record the score of the network and return whether it is the best so far."""
+        right = (
+            self._scale.predict_proba(self.network_, validation.X).argmax(axis=1) == validation.y
+        )
         score = float(np.average(right, weights=validation.weights))
         self.validation_scores_ = [*(self.validation_scores_ or []), score]
         if self.verbose:
@@ -403,7 +396,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             HandcnnError: the file cannot be used.
         """
         net, image_shape, classes, scale, epochs = read_classifier(path)
-        name = network_name(net, len(classes)) or "documented"
+        name = network_name(net) or "documented"
         loaded = cls(**{"network": name} | parameters)
         loaded.network_, loaded.classes_, loaded.scale_ = net, classes, scale
         loaded.image_shape_, loaded.n_features_in_ = image_shape, prod(image_shape)

@@ -1,0 +1,231 @@
+"""The options of train.py: the default, range and help of each, in one place.
+
+`Options` define a run and are saved with it. The ranges here also check the options in a
+checkpoint. `Request` is one command line: options of a run, and others for this call only. To add
+an option, add a field: `parse` and the checks find it.
+"""
+
+import argparse
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from data import TRAINING_IMAGES
+from handcnn.augmentation import AUGMENTATIONS
+from handcnn.commands import command_line as cli
+from handcnn.kernels.threads import default_threads
+from handcnn.models import NETWORKS, RECIPES, Recipe
+from handcnn.schedule import SCHEDULES
+from handcnn.storage import runs
+
+DOCUMENTED = RECIPES["documented"]
+# Options that checkpoints of version 0.1 do not contain.
+MISSING_IN_0_1 = {"network": "documented", "schedule": "constant", "augment": "none"}
+COUNT = cli.whole_number(1, 1_000_000)
+
+
+def option(
+    default: object,
+    convert: Callable[[str], object] | None,
+    help: str,
+    metavar: str | None = None,
+    *,
+    fixed: bool = False,
+    is_path: bool = False,
+) -> Any:
+    """Return a field that is an option.
+
+    Args:
+        default: its value if it is not given.
+        convert: turns the typed text into a value, or refuses it; None for a switch.
+        help: what the option does, in a few words.
+        metavar: the name of its value in the help text.
+        fixed: whether it must not change on resuming, because the trained epochs used its value.
+        is_path: whether it may be a path. A saved one is not checked, since it may have moved.
+    """
+    about = {"convert": convert, "help": help, "metavar": metavar}
+    return field(default=default, metadata={**about, "fixed": fixed, "is_path": is_path})
+
+
+def choice(default: str, names: Collection[str], help: str) -> Any:
+    """Return a field that is an option with one of these names as its value, fixed in a run."""
+    return option(default, cli.one_of(*names), help, f"{{{','.join(names)}}}", fixed=True)
+
+
+def _run(text: str) -> Path | str:
+    """Accept the folder of a run, or the word "latest"; ./latest is a folder."""
+    return runs.LATEST if text == runs.LATEST else cli.folder(text)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that define a run. Their defaults are those of the documented network."""
+
+    network: str = choice("documented", NETWORKS, "network to train, with its recipe")
+    epochs: int = option(
+        DOCUMENTED.epochs, cli.whole_number(1, 10_000), "passes over the training images", "N"
+    )
+    batch_size: int = option(
+        DOCUMENTED.batch_size,
+        COUNT,
+        "images per step; for twice as many, halve the learning rate",
+        "N",
+        fixed=True,
+    )
+    learning_rate: float = option(
+        DOCUMENTED.learning_rate,
+        cli.number(0, 1000),
+        "step size for the gradient of the summed loss",
+        "R",
+    )
+    schedule: str = choice(
+        DOCUMENTED.schedule, SCHEDULES, "how the learning rate changes during training"
+    )
+    augment: str = choice(
+        DOCUMENTED.augment,
+        AUGMENTATIONS,
+        "random changes to the training images, new in each epoch",
+    )
+    seed: int = option(
+        0, cli.whole_number(0, 2**32 - 1), "seed of all random numbers", "N", fixed=True
+    )
+    dataset: str = option(
+        "auto",
+        cli.name_or_path("auto", *TRAINING_IMAGES),
+        "name of a data set, or path of your own images; "
+        "auto is MNIST, or scikit-learn's digits if MNIST is not available",
+        f"{{{','.join(['auto', *TRAINING_IMAGES])},PATH}}",
+        fixed=True,
+        is_path=True,
+    )
+    limit: int | None = option(None, COUNT, "use only N training images", "N", fixed=True)
+    threads: int = option(
+        default_threads(), cli.whole_number(1, 256), "threads to compute with", "N"
+    )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The options that a training needs."""
+        return Recipe(**{entry.name: getattr(self, entry.name) for entry in fields(Recipe)})
+
+
+@dataclass(frozen=True)
+class Request:
+    """A parsed command line.
+
+    Attributes:
+        options: the options of the run, with defaults for those not given.
+        given: the run's options that were given, by name.
+    """
+
+    options: Options
+    given: Mapping[str, Any]
+    data_home: Path | None = option(None, cli.folder, "scikit-learn's download folder", "FOLDER")
+    output_dir: Path | None = option(
+        None, cli.folder, f"folder for all runs (default: {runs.OUTPUTS})", "FOLDER"
+    )
+    name: str | None = option(None, cli.name, "text to add to the name of the run's folder")
+    resume: Path | str | None = option(
+        None, _run, "resume the run in this folder, or the 'latest' run", "RUN"
+    )
+    quiet: bool = option(False, None, "print only warnings and the result")
+    target_accuracy: float | None = option(
+        None, cli.number(0, 100), "exit with 1 below P per cent on the test set", "P"
+    )
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of all runs."""
+        return self.output_dir or runs.OUTPUTS
+
+
+def parse(arguments: list[str] | None, description: str | None) -> Request:
+    """Return the parsed command line; exit with code 2 if it is not valid.
+
+    Args:
+        arguments: by default those of the command line.
+        description: the first part of the help text.
+    """
+    parser = cli.Parser(
+        prog="train.py", description=description, argument_default=argparse.SUPPRESS
+    )
+    exclusive = parser.add_mutually_exclusive_group()
+    for entry in (*fields(Options), *fields(Request)):
+        if entry.metadata:
+            group = exclusive if entry.name in ("name", "resume") else parser
+            group.add_argument(flag(entry.name), **_argument(entry))
+    typed = vars(parser.parse(arguments))
+    given = {entry.name: typed.pop(entry.name) for entry in fields(Options) if entry.name in typed}
+    recipe = asdict(RECIPES[given.get("network", "documented")])
+    request = Request(Options(**(recipe | given)), given, **typed)
+    if fault := _contradiction(request):
+        parser.error(fault)
+    return request
+
+
+def _argument(entry: Field[Any]) -> dict[str, Any]:
+    """Return the keyword arguments for `add_argument`."""
+    convert, help = entry.metadata["convert"], entry.metadata["help"]
+    if convert is None:
+        return {"help": help, "action": "store_true"}
+    if entry.default is not None:
+        help += f" (default: {entry.default}{_other_defaults(entry)})"
+    return {"help": help, "type": convert, "metavar": entry.metadata["metavar"]}
+
+
+def _other_defaults(entry: Field[Any]) -> str:
+    """Return the networks whose recipe has another default, with these defaults."""
+    defaults = {
+        network: getattr(recipe, entry.name, entry.default) for network, recipe in RECIPES.items()
+    }
+    return "".join(
+        f", {value} for {network}" for network, value in defaults.items() if value != entry.default
+    )
+
+
+def _contradiction(request: Request) -> str:
+    """Return what is wrong if two options contradict each other, else an empty string."""
+    resume, output_dir, limit = request.resume, request.output_dir, request.options.limit
+    if isinstance(resume, Path) and output_dir not in (None, resume.parent):
+        return (
+            f"--output-dir: '{output_dir}' cannot be combined with --resume {resume}, which stays "
+            "where it is; use it only with --resume latest"
+        )
+    # The size of other data sets is known only after loading.
+    known = {**TRAINING_IMAGES, "auto": max(TRAINING_IMAGES.values())}
+    largest = known.get(request.options.dataset)
+    if limit is not None and largest is not None and resume is None and limit > largest:
+        return f"--limit: {limit} is more than the {largest:,} training images"
+    return ""
+
+
+def saved_options(saved: Mapping[str, object]) -> Options:
+    """Return the options saved in a checkpoint.
+
+    Raises:
+        ValueError: train.py would not accept them.
+    """
+    saved = MISSING_IN_0_1 | dict(saved)
+    if saved.get("average") == 0:  # no average of the weights, which was an option once
+        del saved["average"]
+    if saved.keys() != {entry.name for entry in fields(Options)}:
+        raise ValueError("its options are not those of train.py")
+    for entry in fields(Options):
+        if not _is_valid(saved[entry.name], entry):
+            raise ValueError(f"its {flag(entry.name)} is not a valid value")
+    return Options(**dict[str, Any](saved))
+
+
+def _is_valid(value: object, entry: Field[Any]) -> bool:
+    if entry.metadata["is_path"]:
+        return isinstance(value, str)
+    try:
+        return bool(entry.metadata["convert"](str(value)) == value)
+    except argparse.ArgumentTypeError:
+        return value is None and entry.default is None
+
+
+def flag(name: str) -> str:
+    """Return an option as it is typed: `--batch-size` for `batch_size`."""
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,181 @@
+"""One run in training: its folder, data and options, and its state after the last epoch.
+
+After every epoch the whole state is saved, so a crash costs at most one epoch.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from app.console import Console, epoch_line
+from app.interrupts import Interrupts
+from app.options import Options, Request
+from data import Dataset, load_dataset
+from handcnn.commands.command_line import describe
+from handcnn.commands.hints import resume_command
+from handcnn.errors import HandcnnError
+from handcnn.kernels.threads import use_threads
+from handcnn.models import NETWORKS
+from handcnn.storage import runs
+from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
+from handcnn.text import one_line
+from handcnn.training import DivergedError, Epoch, Step, best_epoch, copies, evaluate, train
+
+EVALUATION_BATCH = 1000  # images
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run in training: its folder, data, options, and the state saved in its checkpoint."""
+
+    folder: Path
+    dataset: Dataset
+    options: Options
+    state: Checkpoint
+
+    @classmethod
+    def open(cls, folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Self:
+        """Return a session that continues from `state`, which will be saved with these options."""
+        # Save the data set that "auto" has found, so that resuming loads the same one.
+        options = replace(options, dataset=dataset.address)
+        state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
+        return cls(folder, dataset, options, state)
+
+    @property
+    def epochs_left(self) -> int:
+        """The number of epochs still to train."""
+        return self.options.epochs - len(self.state.history)
+
+    @property
+    def best_row(self) -> Mapping[str, float]:
+        """The history row of the epoch whose weights are saved."""
+        return best_epoch(self.state.history)
+
+    @contextmanager
+    def protected(self, interrupts: Interrupts) -> Iterator[None]:
+        """Save, then run the body with the run's threads; explain failures and how to resume."""
+        interrupts.check()
+        interrupts.folder = self.folder
+        # Overflow needs no warning: the loss is checked for it.
+        with self._explained_failures(interrupts), np.errstate(all="ignore"):
+            self.save()
+            with use_threads(self.options.threads):
+                yield
+
+    @contextmanager
+    def _explained_failures(self, interrupts: Interrupts) -> Iterator[None]:
+        go_on = f"resume with: {resume_command(self.folder)}"
+        try:
+            yield
+        except MemoryError:
+            raise HandcnnError(
+                f"out of memory; close other programs and {go_on}, or start a new run with a "
+                f"--batch-size below {self.options.batch_size}"
+            ) from None
+        except OSError as error:
+            interrupts.check()  # Ctrl-C also ends a program that reads our output through a pipe
+            if not self.folder.is_dir():
+                raise HandcnnError(
+                    f"{one_line(self.folder)} has disappeared, with everything saved in it; "
+                    "start a new run"
+                ) from error
+            has_begun = (self.folder / runs.CHECKPOINT).is_file()
+            saved = f"; what was saved before is intact; {go_on}" if has_begun else ""
+            raise HandcnnError(describe(error) + saved) from error
+
+    def train(self, interrupts: Interrupts, console: Console) -> None:
+        """Train the remaining epochs, and save each one before the next begins.
+
+        Raises:
+            HandcnnError: the loss or a parameter is no longer finite.
+            Stopped: a signal arrived; an unfinished epoch is lost.
+        """
+        options, state = self.options, self.state
+        batches = self.dataset.batches("train", options.batch_size, state.rng)
+        training = train(state.net, batches, options.recipe, state.rng, len(state.history))
+        try:
+            with console.progress(options.epochs) as show:
+                for event in training:
+                    if isinstance(event, Step):
+                        show(event)
+                    else:
+                        self._finish(event, console)
+                    interrupts.check()
+        except DivergedError as error:
+            done = len(state.history)
+            raise HandcnnError(
+                f"epoch {done + 1}: {error}; {one_line(self.folder)} holds the state after epoch "
+                f"{done}; resume with: {resume_command(self.folder)} "
+                f"--learning-rate {options.learning_rate / 10:g}"
+            ) from error
+
+    def _finish(self, epoch: Epoch, console: Console) -> None:
+        """Validate, save and print an epoch that was just trained."""
+        batches = self.dataset.batches("validation", EVALUATION_BATCH)
+        validation, _ = evaluate(self.state.net, batches)
+        if not math.isfinite(validation.loss):
+            raise DivergedError(
+                "the validation loss is not finite after the last step, most likely because the "
+                "learning rate is too large; try a tenth of it"
+            )
+        row = {
+            "epoch": epoch.number,
+            "learning_rate": epoch.learning_rate,
+            "loss": epoch.metrics.loss,
+            "accuracy": epoch.metrics.accuracy,
+            "val_loss": validation.loss,
+            "val_accuracy": validation.accuracy,
+            "seconds": round(epoch.seconds, 2),
+            "images_per_second": round(self.dataset.record["sizes"]["train"] / epoch.seconds),
+        }
+        self.state.history.append(row)
+        is_best = self.best_row is row
+        if is_best:
+            self.state.best = copies(self.state.net.parameters())
+        self.save()
+        console.print(epoch_line(row, self.options.epochs, is_best))
+
+    def save(self) -> None:
+        """Write weights, checkpoint and history.
+
+        If the program is killed between two of these, the weights are newer than the checkpoint, or
+        the history is older. Resuming saves first, which makes the three agree again.
+        """
+        folder, state = self.folder, self.state
+        if state.history:
+            row = self.best_row
+            state.net.with_parameters(state.best).save(
+                folder / runs.WEIGHTS,
+                dataset=self.dataset.name,
+                classes=self.dataset.class_names,
+                epoch=row["epoch"],
+                val_loss=row["val_loss"],
+                val_accuracy=row["val_accuracy"],
+            )
+        save_checkpoint(folder / runs.CHECKPOINT, state)
+        runs.write_history(folder, state.history)
+
+
+@contextmanager
+def new_session(request: Request) -> Iterator[Session]:
+    """Load the data, build the network, make a folder for the run; yield its session."""
+    options = request.options
+    dataset = load_data(options, request.data_home)
+    rng = np.random.default_rng(options.seed)
+    classes = len(dataset.class_names)
+    net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
+    with runs.new_run(request.outputs, dataset.name, request.name) as folder:
+        state = Checkpoint(net, copies(net.parameters()), rng, [], {})
+        yield Session.open(folder, dataset, options, state)
+
+
+def load_data(options: Options, data_home: Path | None) -> Dataset:
+    """Return the data set of a run."""
+    return load_dataset(
+        options.dataset, data_home=data_home, seed=options.seed, limit=options.limit
+    )

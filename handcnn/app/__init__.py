@@ -1,1 +1,0 @@
-"""Code shared by the programs: options, the session of a training, the console, interrupts."""

@@ -1,0 +1,127 @@
+"""Samples as in scikit-learn, with labels and weights, turned into the batches of a training.
+
+`Batches` is what `handcnn.training.train` takes, and `WeightedNetwork` applies the weights.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, isqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.loss import loss_gradient
+from handcnn.network import Network
+from handcnn.storage.classifiers import BYTES
+from handcnn.training import Batch
+from handcnn.types import Array, Shape
+
+PREDICTION_BATCH = 1000  # images that become floats together
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images with their labels and weights.
+
+    Attributes:
+        X: the images (n, features).
+        y: the index of the class of each (n,).
+        weights: how often each image counts (n,), or None if each counts once.
+    """
+
+    X: Array
+    y: Array
+    weights: Array | None = None
+
+    def at(self, places: Array) -> "Samples":
+        """Return the samples at these places."""
+        weights = None if self.weights is None else self.weights[places]
+        return Samples(self.X[places], self.y[places], weights)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How to turn X into the images of a network.
+
+    Attributes:
+        shape: (C, H, W) of an image.
+        largest: the number by which values are divided.
+        dtype: float32 or float64.
+    """
+
+    shape: Shape
+    largest: float
+    dtype: npt.DTypeLike
+
+    def images(self, X: Array) -> Array:
+        """Return images (n, C, H, W) for X (n, features)."""
+        largest: Array | float = self.largest
+        if largest == BYTES or (largest == 1 and X.dtype == np.uint8):  # bytes, or fractions
+            largest = np.where(X.max(axis=1, keepdims=True) > 1, BYTES, 1)
+        scaled: Array = np.divide(X, largest, dtype=self.dtype)
+        return scaled.reshape(-1, *self.shape)
+
+    def predict_proba(self, net: Network, X: Array) -> Array:
+        """Return the probabilities (n, K) for X."""
+        starts = range(0, len(X), PREDICTION_BATCH)
+        parts = [X[start : start + PREDICTION_BATCH] for start in starts]
+        return np.concatenate([net.predict_proba(self.images(part)) for part in parts])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of all samples, in a new order each time. Rows of y are one-hot, times the weight."""
+
+    samples: Samples
+    scale: Scale
+    size: int
+    classes: int
+    rng: np.random.Generator
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return ceil(len(self.samples.X) / self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        one_hot = np.eye(self.classes, dtype=self.scale.dtype)
+        order = self.rng.permutation(len(self.samples.X))
+        for start in range(0, len(order), self.size):
+            part = self.samples.at(order[start : start + self.size])
+            x, y = self.scale.images(part.X), one_hot[part.y]
+            yield x, y if part.weights is None else y * part.weights[:, None].astype(y.dtype)
+
+
+class WeightedNetwork(Network):
+    """A network whose training step weights the images.
+
+    A row of labels is a one-hot label times the weight, so its sum is the weight.
+    """
+
+    def __init__(self, net: Network) -> None:
+        super().__init__(net.layers, net.input_shape)
+
+    def train_step(self, x: Array, y: Array) -> Array:
+        """Take a step with three calls, with each row of the gradient multiplied by its weight."""
+        weights = y.sum(axis=1, keepdims=True)  # (N, 1)
+        step = self.with_parameters(self.parameters())  # so that nothing stays on the layers
+        y_pred = step.forward(x)
+        step.backward(weights * loss_gradient(y_pred, y / weights))
+        step.update_params()
+        return y_pred
+
+
+def largest_value(X: Array) -> float:
+    """Return the number, at least 1, by which to divide X so that grey values lie in [0, 1].
+
+    It is 255 for bytes, unless they are all 0 or 1. Otherwise it is the largest value or, if there
+    are negative values, which are not grey values, their standard deviation.
+    """
+    if X.dtype == np.uint8 and X.max() > 1:
+        return BYTES
+    return max(1.0, float(X.max() if X.min() >= 0 else X.std()))
+
+
+def guessed_shape(features: int) -> Shape:
+    """Return (C, H, W) for this number of features: a square if possible, else a single row."""
+    side = isqrt(features)
+    return (1, side, side) if side * side == features else (1, 1, features)
