@@ -3,35 +3,31 @@
     python -m benchmarks.torch_train --network lenet
 
 The network, its steps and its predictions are PyTorch's. Initial weights, data, augmentation,
-learning rates, the weight average and the loop over the batches are handcnn's. As in train.py, the
-best weights and a checkpoint are saved after every epoch. No plots are drawn.
+learning rates and the loop over the batches are handcnn's. As in train.py, the best weights and a
+checkpoint are saved after every epoch. No plots are drawn.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from app.options import Options, parse
-from app.session import EVALUATION_BATCH
+from app.session import EVALUATION_BATCH, load_data
 from benchmarks.pytorch import Baseline
-from data import TRAINING_IMAGES, Dataset, load_dataset
+from data import Dataset
 from handcnn import use_threads
-from handcnn.augmentation import AUGMENTATIONS
 from handcnn.models import NETWORKS
-from handcnn.schedule import learning_rates
 from handcnn.storage import runs
-from handcnn.training import WeightAverage, best_epoch, evaluate, train_epoch
+from handcnn.training import Epoch, best_epoch, evaluate
+from handcnn.training import train as training
 
 
 def main() -> None:
     """Train a new run."""
-    request = parse(None, __doc__, TRAINING_IMAGES)
+    request = parse(None, __doc__)
     options = request.options
-    dataset = load_dataset(
-        options.dataset, data_home=request.data_home, seed=options.seed, limit=options.limit
-    )
+    dataset = load_data(options, request.data_home)
     torch.set_num_threads(options.threads)
     # One thread for NumPy's BLAS; otherwise PyTorch's threads would have to wait for BLAS threads.
     with use_threads(1), runs.new_run(request.outputs, dataset.name, "pytorch") as folder:
@@ -47,34 +43,19 @@ def train(folder: Path, dataset: Dataset, options: Options) -> None:
     order = torch.contiguous_format if is_small else torch.channels_last
     net = Baseline(ours, order)
     batches = dataset.batches("train", options.batch_size, rng)
-    augment = AUGMENTATIONS[options.augment]
-    average = WeightAverage(net.parameters(), options.average)
-
-    def after_step(_: object) -> None:
-        if options.average:
-            average.update(net.parameters())
-
     history: list[dict[str, float]] = []
-    for epoch in range(1, options.epochs + 1):
-        start = time.perf_counter()
-        rates = learning_rates(
-            options.schedule, options.learning_rate, epoch, options.epochs, len(batches)
-        )
-        augmented = ((augment(x, rng), y) for x, y in batches)
-        training = train_epoch(net, augmented, after_step, rates)
-        seconds = time.perf_counter() - start
-        arrays = average.arrays if options.average else net.parameters()
-        trained = Baseline(ours.with_parameters(arrays), order)
-        validation, _ = evaluate(trained, dataset.batches("validation", EVALUATION_BATCH))
-        row = {"epoch": epoch, **training._asdict(), "seconds": seconds}
+    for event in training(net, batches, options.recipe, rng):
+        if not isinstance(event, Epoch):
+            continue
+        validation, _ = evaluate(net, dataset.batches("validation", EVALUATION_BATCH))
+        row = {"epoch": event.number, **event.metrics._asdict(), "seconds": event.seconds}
         row |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
         history.append(row)
         print(*(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
         if best_epoch(history) is row:
-            best = trained
+            best = Baseline(ours.with_parameters(net.parameters()), order)
             torch.save(best.model.state_dict(), folder / "weights.pt")
-        state = {"net": net.model.state_dict(), "average": average.arrays, "rng": rng}
-        torch.save(state, folder / "checkpoint.pt")
+        torch.save({"net": net.model.state_dict(), "rng": rng}, folder / "checkpoint.pt")
         runs.write_history(folder, history)
 
     test, _ = evaluate(best, dataset.batches("test", EVALUATION_BATCH))

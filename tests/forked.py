@@ -28,8 +28,8 @@ OPTIONS = [
     *("--dataset", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "4"),
     *("--learning-rate", "0.012", "--seed", "1"),
 ]
-PICTURES = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
-FILES = PICTURES | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
+PLOTS = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
+FILES = PLOTS | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
 
 
 class Result(NamedTuple):
@@ -76,11 +76,11 @@ def serve() -> None:
     # Import and compute now what the first training would.
     replace("data.dataset.load_digits_like_mnist", functools.cache)
     load_dataset("digits")
-    for name in PICTURES:
+    for name in PLOTS:
         replace(f"handcnn.plots.draw_{Path(name).stem}", lambda _: draw)
     draw().savefig(os.devnull, format="png")
     ticks = SimpleNamespace(perf_counter=itertools.count().__next__)
-    replace("app.session.time", lambda _: ticks)
+    replace("handcnn.training.time", lambda _: ticks)
     for line in sys.stdin:
         task = json.loads(line)
         start = time.perf_counter()

@@ -29,8 +29,8 @@ pytest.importorskip("waitress", reason="waitress, the server of the page, is not
 import draw
 from benchmarks.drawing import serve
 from handcnn import documented_network
-from handcnn.commands.weights import class_names
 from handcnn.page import server
+from handcnn.storage.classifiers import read_saved_network
 
 ROOT = Path(__file__).parents[1]
 SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
@@ -306,5 +306,8 @@ def test_without_its_server_library_it_says_so(tmp_path: Path) -> None:
         ({"classes": list(range(10))}, [str(k) for k in range(10)]),
     ],
 )
-def test_the_names_of_the_classes(metadata: dict[str, Any], names: list[str]) -> None:
-    assert class_names(documented_network(), metadata) == names
+def test_the_names_of_the_classes(
+    metadata: dict[str, Any], names: list[str], tmp_path: Path
+) -> None:
+    documented_network().save(tmp_path / "w.npz", **metadata)
+    assert read_saved_network(tmp_path / "w.npz").class_names == names

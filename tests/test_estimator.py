@@ -6,6 +6,7 @@ training written out with the network's three calls; predict.py and train.py for
 
 import io
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -44,7 +45,8 @@ from handcnn import (
     loss_gradient,
 )
 from handcnn.augmentation import distort
-from handcnn.estimator import FEWEST_STEPS, CNNClassifier
+from handcnn.estimator import CNNClassifier
+from handcnn.estimator.classifier import FEWEST_STEPS
 from handcnn.models import NETWORKS, RECIPES
 from handcnn.schedule import learning_rates
 from handcnn.types import Array, Shape
@@ -265,15 +267,15 @@ def test_what_mlpclassifier_does(use: Callable[..., object], tmp_path: Path) -> 
 
 
 def test_training_is_the_documented_loop() -> None:
-    """With scaled bytes, shuffled batches, a schedule and weight averaging."""
+    """With scaled bytes, shuffled batches, distortions and a schedule."""
     images, epochs = (X * 15).astype(np.uint8).reshape(-1, 1, 8, 8), 3
     one = CNNClassifier("lenet", epochs=epochs, batch_size=64, random_state=0, threads=1)
     one.set_params(network=small, learning_rate=0.01, schedule="cosine", augment="distort")
-    one.set_params(average=0.9).fit(images, y)
+    one.fit(images, y)
 
     rng = np.random.default_rng(SEED)
     net = small(0.01, input_shape=(1, 8, 8), classes=3, rng=rng, dtype=np.float32)
-    average, steps, losses = [array.copy() for array in net.parameters().values()], 0, []
+    losses = []
     for epoch in range(1, epochs + 1):
         order, loss = rng.permutation(len(X)), 0.0
         rates = learning_rates("cosine", 0.01, epoch, epochs, 4)
@@ -282,12 +284,8 @@ def test_training_is_the_documented_loop() -> None:
             x, y_true = images[batch] / np.float32(255), np.eye(3, dtype=np.float32)[y[batch]]
             net.set_learning_rate(rate)
             loss += loss_function(literal_step(net, distort(x, rng), y_true), y_true) * len(batch)
-            steps += 1
-            decay = min(0.9, (1 + steps) / (10 + steps))
-            for mean, array in zip(average, net.parameters().values(), strict=True):
-                mean[:] = decay * mean + (1 - decay) * array
         losses.append(loss / len(X))
-    compare(one.network_.parameters(), dict(zip(net.parameters(), average, strict=True)), 1e-5)
+    compare(one.network_.parameters(), net.parameters(), 1e-5)
     np.testing.assert_allclose(one.loss_curve_, losses, rtol=1e-5)
 
 
@@ -324,7 +322,7 @@ def test_each_network_brings_its_recipe(network: str) -> None:
     for images, batch in ((100, 64), (6400, recipe.batch_size)):
         few = np.zeros((images, 28, 28), np.uint8)
         labels = np.arange(images) % 2
-        with mock.patch("handcnn.estimator.learning_rates", rates):
+        with mock.patch("handcnn.training.learning_rates", rates):
             for one in (CNNClassifier(network), CNNClassifier(NETWORKS[network])):
                 with pytest.warns(UserWarning, match="interrupted"):
                     one.fit(few, labels)
@@ -370,14 +368,14 @@ def test_how_many_threads(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if allowed is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", allowed)
-    monkeypatch.setattr("handcnn.estimator.default_threads", lambda: 2)
+    monkeypatch.setattr("handcnn.estimator.classifier.default_threads", lambda: 2)
     opened: list[int] = []
 
     def use(count: int) -> Any:
         opened.append(count)
         return nullcontext()
 
-    monkeypatch.setattr("handcnn.estimator.use_threads", use)
+    monkeypatch.setattr("handcnn.estimator.classifier.use_threads", use)
     cnn(1, threads=given).fit(X, y).predict(X)
     assert opened == [threads, threads]
 
@@ -505,7 +503,6 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
         {"learning_rate": -0.1},
         "CNNClassifier expects learning_rate to be a finite number of at least 0, got -0.1",
     ),
-    ({"average": 1}, "CNNClassifier expects average to be at least 0 and less than 1, got 1"),
     (
         {"validation_fraction": 1.0},
         "CNNClassifier expects validation_fraction to be between 0 and 1, got 1.0",
@@ -694,10 +691,32 @@ def test_files_that_are_no_classifier(metadata: dict[str, Any], fault: str, tmp_
 
 def test_a_network_that_does_not_classify_images(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
-    for net in (Network([OutputLayer(4, 2)], (4,)), Network([HiddenLayer(4, 2)], (1, 2, 2))):
+    for net, fault in (
+        (
+            Network([OutputLayer(4, 2)], (4,)),
+            "its network takes inputs of shape (4,), not images (C, H, W)",
+        ),
+        (
+            Network([HiddenLayer(4, 2)], (1, 2, 2)),
+            "its network gives no probabilities: its last layer is HiddenLayer(4 -> 2), no "
+            "OutputLayer",
+        ),
+    ):
         net.save(path)
-        message = f"{path} cannot be used: its network does not turn images into classes"
+        message = f"{path} cannot be used: {fault}"
         assert refused(lambda: CNNClassifier.load(path), HandcnnError) == message
+
+
+def test_an_old_pickle_is_read(tmp_path: Path) -> None:
+    """Its class was in the module handcnn.estimator, and it had a parameter `average`."""
+    one = cnn(1).fit(X, y)
+    one.average = None
+    with mock.patch.object(CNNClassifier, "__module__", "handcnn.estimator"):
+        content = pickle.dumps(one)
+    assert b"handcnn.estimator\x94" in content
+    two = pickle.loads(content)
+    np.testing.assert_array_equal(two.predict_proba(X), one.predict_proba(X))
+    assert clone(two).get_params() == cnn(1).get_params()
 
 
 def test_an_unfitted_one_cannot_be_saved(tmp_path: Path) -> None:

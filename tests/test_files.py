@@ -94,7 +94,7 @@ def test_a_symlink_stays_and_its_target_is_replaced(former: Path) -> None:
 
 
 def test_of_writes_at_a_time_each_is_whole_and_the_last_to_end_wins(former: Path) -> None:
-    """Once failed: both wrote into one temporary file, and the second found none to rename."""
+    """Regression: both wrote into one temporary file, and the second found none to rename."""
     with atomic_write(former) as first:
         first.write(b"first, and longer")
         with atomic_write(former) as second:
@@ -105,7 +105,7 @@ def test_of_writes_at_a_time_each_is_whole_and_the_last_to_end_wins(former: Path
 
 
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
-    """Once failed at 250 letters, because the temporary name was longer."""
+    """Regression: it failed at 250 letters, because the temporary name was longer."""
     write(tmp_path / ("n" * 255))
     assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
 
@@ -132,7 +132,7 @@ def test_a_new_file_has_the_permissions_that_the_user_wants(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_opened_may_still_be_written_to(
     former: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mode 0333; root could open it. Once failed: the file was written, but an error reported."""
+    """Mode 0333; root could open it. Regression: the file was written, but an error reported."""
     original = os.open
 
     def no_folders(path: str | Path, *args: int, **kwargs: int) -> int:

@@ -90,7 +90,7 @@ def test_a_broken_layer_is_shown_and_fails(
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_without_a_screen_and_with_other_options(arguments: str, code: int, complaint: str) -> None:
-    """Once failed with tracebacks and with two lines from argparse."""
+    """Regression: tracebacks, and two lines from argparse."""
     command = ["sh", "-c", f'exec "$0" -m handcnn {arguments}', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", complaint)
@@ -115,7 +115,7 @@ sys.addaudithook(listen)
 def test_ctrl_c_while_a_program_loads_its_libraries(
     tmp_path: Path, program: str, module: str
 ) -> None:
-    """Once failed with 13 to 35 lines of traceback."""
+    """Regression: 13 to 35 lines of traceback."""
     (tmp_path / "sitecustomize.py").write_text(LISTENER)
     root = Path(__file__).parents[1]
     done = subprocess.run(

@@ -29,7 +29,8 @@ from handcnn import (
 from handcnn.gradient_check import check_gradients
 from handcnn.kernels.products import sgd_update
 from handcnn.layers import Layer, ParameterLayer
-from handcnn.training import train_epoch
+from handcnn.models import RECIPES
+from handcnn.training import train
 from handcnn.types import Array, Shape
 
 Call = Callable[[], object]
@@ -367,6 +368,6 @@ def test_gradient_checks_in_float32() -> None:
 
 
 def test_an_epoch_without_batches() -> None:
-    assert said(lambda: train_epoch(network(), [])) == (
-        "train_epoch expects at least one batch, got none"
-    )
+    assert said(
+        lambda: list(train(network(), [], RECIPES["documented"], np.random.default_rng()))
+    ) == ("train expects at least one batch, got none")

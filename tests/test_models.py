@@ -4,6 +4,8 @@ Oracles: shapes and parameters counted by hand; finite differences; the variance
 al., within the sampling error; the options of train.py.
 """
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from math import prod
 from pathlib import Path
@@ -15,9 +17,18 @@ from builders import close, compare, refused
 
 from app.options import Options, flag, parse
 from handcnn import Network, load_network, loss_gradient
+from handcnn.estimator import CNNClassifier
 from handcnn.gradient_check import check_gradients
-from handcnn.layers import ParameterLayer
-from handcnn.models import NETWORKS, RECIPES
+from handcnn.layers import (
+    Conv2D,
+    HiddenLayer,
+    Layer,
+    MaxPool2D,
+    OutputLayer,
+    ParameterLayer,
+    ReLU,
+)
+from handcnn.models import NETWORKS, RECIPES, network_name
 from handcnn.types import Array, Shape
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -210,7 +221,7 @@ def test_the_same_generator_gives_the_same_network(name: str) -> None:
 
 
 def options(*words: str) -> Options:
-    return parse(list(words), None, {"mnist": 55_000}).options
+    return parse(list(words), None).options
 
 
 @every_network
@@ -227,7 +238,7 @@ def test_every_network_has_a_recipe_and_the_default_is_the_documented_one() -> N
     assert options() == options("--network", "documented") == Options()
     documented = RECIPES["documented"]
     assert (documented.batch_size, documented.learning_rate) == (64, 0.001)
-    assert (documented.schedule, documented.augment, documented.average) == ("constant", "none", 0)
+    assert (documented.schedule, documented.augment) == ("constant", "none")
 
 
 @every_network
@@ -238,7 +249,6 @@ def test_an_option_overrides_its_part_of_the_recipe_and_no_other(name: str) -> N
         "learning_rate": 0.25,
         "schedule": "one-cycle" if RECIPES[name].schedule != "one-cycle" else "constant",
         "augment": "shift",
-        "average": 0.5,
     }
     assert others.keys() == {entry.name for entry in fields(RECIPES[name])}
     recipe = options("--network", name)
@@ -256,3 +266,67 @@ def test_the_learning_rate_of_a_network_is_that_of_its_recipe(name: str) -> None
     ):
         layers = [layer for layer in net.layers if isinstance(layer, ParameterLayer)]
         assert {layer.learning_rate for layer in layers} == {rate}
+
+
+# --- which network is this -----------------------------------------------------------------------
+
+
+def largest_allocation(action: Callable[[], object]) -> int:
+    """Return the most bytes that an action has allocated at once."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@every_network
+def test_a_network_is_recognised_whatever_its_images_and_classes(name: str) -> None:
+    for shape, classes in (((1, 28, 28), 10), ((3, 18, 21), 1), ((2, 40, 16), 4)):
+        for dtype in (np.float32, np.float64):
+            net = NETWORKS[name](0.5, input_shape=shape, classes=classes, dtype=dtype)
+            assert network_name(net) == name
+
+
+@every_network
+def test_another_network_has_no_name(name: str) -> None:
+    """Without one of its layers, or with one that is different in any one respect."""
+    original = made(name).layers
+    for position, layer in enumerate(original):
+        for change in CHANGES:
+            layers = [*original[:position], *change(layer), *original[position + 1 :]]
+            assert network_name(Loose(layers)) is None, (position, layers)
+
+
+CHANGES: list[Callable[[Layer], list[Layer]]] = [
+    lambda layer: [],
+    lambda layer: [layer, ReLU()],
+    lambda layer: [Conv2D(layer.in_channels, 8, 3)] if isinstance(layer, Conv2D) else [],
+    lambda layer: [Conv2D(layer.in_channels, 32, 4)] if isinstance(layer, Conv2D) else [],
+    lambda layer: [Conv2D(layer.in_channels, 32, 3, 2, 1)] if isinstance(layer, Conv2D) else [],
+    lambda layer: [Conv2D(layer.in_channels, 32, 3, 1, 2)] if isinstance(layer, Conv2D) else [],
+    lambda layer: [MaxPool2D(2, 1)] if isinstance(layer, MaxPool2D) else [],
+    lambda layer: [HiddenLayer(layer.input_size, 65)] if isinstance(layer, HiddenLayer) else [],
+]
+
+
+class Loose(Network):
+    """A network whose layers need not fit."""
+
+    def output_shapes(self) -> list[Shape | None]:
+        return [None] * len(self.layers)
+
+
+def test_a_network_for_large_images_is_recognised_without_its_like_being_built(
+    tmp_path: Path,
+) -> None:
+    """Regression: a file of 2 kB took 3.5 GB, because networks for its images were built.
+
+    One for 380x380 images has 296 million weights. Only those for 28x28 are built.
+    """
+    path = tmp_path / "weights.npz"
+    net = Network([MaxPool2D(380), HiddenLayer(1, 2), OutputLayer(2, 10)], (1, 380, 380))
+    net.save(path)
+    assert path.stat().st_size < 4000
+    assert largest_allocation(lambda: CNNClassifier.load(path)) < 50_000_000

@@ -40,9 +40,6 @@ BAD: dict[str, dict[str, list[str]]] = {
             *NO_NUMBERS,
         ]
     },
-    "--average": {
-        "is not a number of at least 0 and below 1": ["1", "-0.1", "1.0", "1e400", *NO_NUMBERS]
-    },
     "--target-accuracy": {
         "is not a number above 0 and at most 100": ["0", "-1", "100.01", "1e400", *NO_NUMBERS]
     },
@@ -81,6 +78,7 @@ COMMAND_LINES: dict[str, list[str]] = {
     "train.py: --epochs: '--' is not a value": ["--epochs=--"],  # argparse does not check it
     "train.py: --epochs: expected one argument": ["--epochs", "--epochs --", "--epochs --quiet"],
     "predict.py: the following arguments are required: picture": [""],
+    "predict.py: --show: '-x/s.png' is not in an existing folder": ["-a.png --show -x/s.png"],
     "predict.py: --weights: '.' is not a file": ["a.png --weights ."],
     "predict.py: --weights: '' is not a file": ["a.png --weights="],
     "predict.py: --weights: 'FILE/w.npz' cannot be used as a path: Not a directory": [

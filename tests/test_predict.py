@@ -127,17 +127,21 @@ def test_text_from_outside_does_not_reach_the_terminal_raw(
     [
         (
             Network([OutputLayer(5, 3)]),
-            "holds a network for inputs of shape None; pictures of digits need (1, 28, 28)",
+            "its network takes inputs of shape None, not images (C, H, W)",
+        ),
+        (
+            documented_network(input_shape=(1, 8, 8)),
+            "its network takes images of shape (1, 8, 8); prepared pictures have (1, 28, 28)",
         ),
         (
             Network([Conv2D(1, 2, 3)], (1, 28, 28)),
-            "holds a network that gives no probabilities: its last layer is Conv2D(1 -> 2, 3x3), "
-            "not an OutputLayer",
+            "its network gives no probabilities: its last layer is Conv2D(1 -> 2, 3x3), no "
+            "OutputLayer",
         ),
         (
             Network([Conv2D(1, 2, 3), HiddenLayer(2 * 26 * 26, 10)], (1, 28, 28)),
-            "holds a network that gives no probabilities: its last layer is "
-            "HiddenLayer(1352 -> 10), not an OutputLayer",
+            "its network gives no probabilities: its last layer is HiddenLayer(1352 -> 10), no "
+            "OutputLayer",
         ),
     ],
 )
@@ -149,7 +153,7 @@ def test_weights_that_read_no_pictures(
     assert predict.main(["picture.png", "--weights", str(path)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"predict.py: {path} {fault}\n"
+    assert err == f"predict.py: {path} cannot be used: {fault}\n"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +251,7 @@ def test_the_weights_that_are_found_are_not_overwritten(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Once failed: a PNG replaced them, and the exit code was 0."""
+    """Regression: a PNG replaced them, and the exit code was 0."""
     monkeypatch.chdir(tmp_path)
     found = Path("outputs", "20240101-000000-digits", "weights.npz")
     found.parent.mkdir(parents=True)
@@ -267,7 +271,7 @@ def test_the_weights_that_are_found_are_not_overwritten(
 def test_a_circle_of_links_is_a_picture_that_cannot_be_read(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once ended with a traceback from Path.resolve."""
+    """Regression: a traceback from Path.resolve."""
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
     options = ["--weights", str(weights), "--show", str(tmp_path / "seen.png")]
@@ -305,7 +309,7 @@ def test_a_file_whose_name_stands_for_standard_input(
 def test_standard_input_that_cannot_be_read(
     weights: Path, tmp_path: Path, redirection: str, fault: str
 ) -> None:
-    """The other picture is read. Once failed with tracebacks and with a wrong message."""
+    """The other picture is read. Regression: tracebacks and a wrong message."""
     program = [sys.executable, str(SEVEN.parents[1] / "predict.py")]
     arguments = [*program, "-", str(SEVEN), "--weights", str(weights)]
     reader, writer = os.pipe()

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from forked import FILES, OPTIONS, PICTURES, ROOT, Forks, Result
+from forked import FILES, OPTIONS, PLOTS, ROOT, Forks, Result
 from PIL import Image
 
 import train
@@ -44,10 +44,10 @@ from handcnn.storage.checkpoints import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
-# A training with a schedule, distortions and weight averaging, whose state changes at every step.
+# A training with a schedule and distortions, whose state changes at every step.
 LENET = [
     *("--network", "lenet", "--dataset", "digits", "--limit", "90", "--batch-size", "32"),
-    *("--epochs", "3", "--schedule", "one-cycle", "--augment", "distort", "--average", "0.9"),
+    *("--epochs", "3", "--schedule", "one-cycle", "--augment", "distort"),
 ]
 
 
@@ -150,7 +150,7 @@ def assert_all_complete(folder: Path) -> None:
             case "run.json":
                 assert json.loads(path.read_text())["parameters"] in (1_606_666, 80_202)
             case name:
-                assert name in PICTURES
+                assert name in PLOTS
                 with Image.open(path) as image:
                     image.load()
 
@@ -203,7 +203,7 @@ def test_killed_at_random_instants(
 def test_an_epoch_that_was_lost_is_trained_again_as_it_would_have_been(
     forks: Forks, lenet_oracle: tuple[Path, float], tmp_path: Path, name: str
 ) -> None:
-    """Rates, distortions and average continue from the end of the previous epoch, bit for bit.
+    """Rates and distortions continue from the end of the previous epoch, bit for bit.
 
     An epoch has three steps. The signals come in the middle of the second epoch; the third one
     comes in its validation.
@@ -240,7 +240,8 @@ class Fault(NamedTuple):
 
 
 LOAD = "data.dataset.load_digits_like_mnist"
-TRAIN, EVALUATE = "app.session.train_epoch", "app.session.evaluate"
+# The first is called at the start of each epoch, the second at its end.
+TRAIN, EVALUATE = "handcnn.training.learning_rates", "app.session.evaluate"
 CHECKPOINT = "app.session.save_checkpoint"
 HISTORY, RECORD = "handcnn.storage.runs.write_history", "handcnn.storage.runs.write_record"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -272,7 +273,7 @@ FAULTS = {
     "killed between the last epoch and the results": Fault(
         1, "train.write_results", KILL, -9, "", 4
     ),
-    "killed before the last picture": Fault(1, "handcnn.plots.draw_filters", KILL, -9, "", 4),
+    "killed before the last plot": Fault(1, "handcnn.plots.draw_filters", KILL, -9, "", 4),
     "killed before the record of the end": Fault(2, RECORD, KILL, -9, "", 4),
     "stopped in the first step": stopped("SIGINT", 1, TRAIN, 0),
     "stopped in a later step": stopped("SIGINT", 3, TRAIN, 2),
@@ -312,7 +313,7 @@ FAULTS = {
     # a checkpoint grows by a history row per epoch
     "no space for its end": full(3, TRAIN, SIZE_NOW, "checkpoint.npz", 2),
     "no space for the history": full(4, HISTORY, 100, "history.csv", 3),
-    "no space for a picture": full(1, "handcnn.plots.draw_loss", 100, "loss.png", 4),
+    "no space for a plot": full(1, "handcnn.plots.draw_loss", 100, "loss.png", 4),
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
         *(2, EVALUATE, "__import__('shutil').rmtree({outputs!r})", 1),
@@ -353,19 +354,40 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
 
 
 def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
-    """Its options lack network, schedule, augmentation and average."""
+    """Its options lack network, schedule and augmentation."""
     kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
     assert outputs.start(setup=kill).code == -9
     path = outputs.run / "checkpoint.npz"
     with np.load(path) as file:
         arrays = dict(file)
     metadata = json.loads(str(arrays["metadata"]))
-    assert metadata.pop("has_average") is False
-    for name in ("network", "schedule", "augment", "average"):
+    for name in ("network", "schedule", "augment"):
         del metadata["options"][name]
     arrays["metadata"] = np.array(json.dumps(metadata))
     np.savez(path, **arrays)
     assert outputs.epochs == 2
+    outputs.assert_resumes()
+
+
+def test_a_checkpoint_of_the_time_of_weight_averages(outputs: Outputs) -> None:
+    """It is resumed if there was no average, and refused in a sentence if there was one."""
+    kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
+    assert outputs.start(setup=kill).code == -9
+    path = outputs.run / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    averages = {
+        f"average.{name}": array for name, array in arrays.items() if name.startswith("layer")
+    }
+    metadata = json.loads(str(arrays["metadata"]))
+    for decay in (0.999, 0.0):
+        metadata |= {"has_average": decay > 0}
+        metadata["options"]["average"] = decay
+        arrays["metadata"] = np.array(json.dumps(metadata))
+        np.savez(path, **arrays | (averages if decay else {}))
+        if decay:
+            fault = "it was trained with --average, which handcnn no longer has; start a new run"
+            assert_says(outputs.resume(), 1, f"{path} cannot be used: {fault}")
     outputs.assert_resumes()
 
 
@@ -464,7 +486,7 @@ def test_python_itself_makes_no_noise(tmp_path: Path, screen: str) -> None:
 
 
 def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_path: Path) -> None:
-    """Once ended with a traceback after the whole training, and again at each resume."""
+    """Regression: a traceback after the whole training, and again at each resume."""
     result = subprocess.run(
         command(*OPTIONS, "--output-dir", tmp_path),
         env=os.environ | {"MPLBACKEND": "bogus"},
@@ -482,12 +504,12 @@ def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_
     assert json.loads((folder / "run.json").read_text())["test"]
     assert not list(folder.glob("*.png"))
     assert train.main(["--resume", str(folder)]) == 0
-    for name in PICTURES:
+    for name in PLOTS:
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_progress_bar_that_cannot_be_loaded() -> None:
-    """Once ended with a traceback from tqdm, which reads its settings when it is imported."""
+    """Regression: a traceback from tqdm, which reads its settings when it is imported."""
     program = """
 import sys
 from handcnn.commands.command_line import run
@@ -496,7 +518,7 @@ from app.console import Console
 def main():
     console = Console(quiet=False)
     console.shows_bars = True
-    with console.progress([], "epoch 1/1"):
+    with console.progress(1):
         return 0
 
 sys.exit(run("train.py", main))
@@ -565,7 +587,7 @@ def test_more_epochs_on_resuming_are_as_good_as_from_the_start(outputs: Outputs)
     outputs.assert_resumes("--dataset", "auto")
 
 
-def test_pictures_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
+def test_plots_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
     """Otherwise a run killed before drawing would look finished."""
     assert outputs.start("--epochs", "2").code == 0
     kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
@@ -685,15 +707,12 @@ BAD_OPTIONS: dict[str, list[object]] = {
     "learning_rate": [-1.0, 1e9, [0.1]],
     **{"seed": [-1, {}], "dataset": [7], "limit": [0], "threads": [10**6]},
     **{"network": ["vgg", None], "schedule": ["linear"], "augment": [0]},
-    "average": [1.0, -0.1, None],
 }
 UNUSABLE = "{folder}/checkpoint.npz cannot be used: "
 FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
     UNUSABLE + "it does not hold the network that train.py trains": [
         other_network,
         option("network", "lenet"),
-        option("average", 0.9),  # but there is no average
-        lambda state: state.average.update(state.net.parameters()),  # but averaging is off
     ],
     UNUSABLE + "its network does not fit the data, images of shape (28, 28) in 10 classes": [
         other_data(classes=3),
@@ -701,6 +720,7 @@ FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
     ],
     UNUSABLE + "its options are not those of train.py": [
         option("shell", "rm"),
+        option("average", 0.9),
         lambda state: state.options.pop("seed"),
         lambda state: state.options.pop("sha256"),
     ],
@@ -794,7 +814,7 @@ def test_trainings_started_in_the_same_second_get_folders_of_their_own(tmp_path:
 def test_the_newest_run_is_the_last_one_on_any_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once failed: local time in Tokyo is ahead, so the earlier run had the later name."""
+    """Regression: local time in Tokyo is ahead, so the earlier run had the later name."""
     for zone in ("Asia/Tokyo", "America/New_York"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()

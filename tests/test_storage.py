@@ -59,7 +59,7 @@ def row(epoch: int, /, **changes: object) -> dict[str, Any]:
     return {**dict(zip(HISTORY_COLUMNS, values, strict=True)), **changes}
 
 
-def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Checkpoint:
+def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
     rng = np.random.default_rng(seed)
     rng.integers(10, size=3, dtype=np.int32)  # leaves half of a 64-bit number in the generator
     return Checkpoint(
@@ -68,7 +68,6 @@ def checkpoint(seed: int = 0, epochs: int = 2, has_average: bool = True) -> Chec
         rng=rng,
         history=[row(epoch) for epoch in range(1, epochs + 1)],
         options={"epochs": 3, "dataset": "digits", "limit": None},
-        average=network(seed + 200).parameters() if has_average else {},
     )
 
 
@@ -113,24 +112,18 @@ def test_as_many_layers_as_are_allowed(tmp_path: Path) -> None:
 
 @every_dtype
 @pytest.mark.parametrize("epochs", [0, 2, 10_000])  # 0: before the first epoch
-@pytest.mark.parametrize("has_average", [False, True])
-def test_a_checkpoint_comes_back_whole(
-    tmp_path: Path, dtype: type, epochs: int, has_average: bool
-) -> None:
+def test_a_checkpoint_comes_back_whole(tmp_path: Path, dtype: type, epochs: int) -> None:
     """With any finite number; overflow in a product is not the concern of storage."""
-    saved = checkpoint(epochs=epochs, has_average=has_average)
+    saved = checkpoint(epochs=epochs)
     saved.net = network(dtype=dtype)
     trained(saved.net)[1].weights[:] = -np.finfo(dtype).max
     saved.best = network(100, dtype).parameters()
-    saved.average = network(200, dtype).parameters() if has_average else {}
     saved.net.save(tmp_path / "w.npz")
     save_checkpoint(tmp_path / "c.npz", saved)
     loaded = load_checkpoint(tmp_path / "c.npz")
     for net in (loaded.net, load_network(tmp_path / "w.npz")):
         assert_same_network(net, saved.net)
     compare(loaded.best, saved.best, rounding=0)
-    compare(loaded.average, saved.average, rounding=0)
-    assert bool(loaded.average) == has_average
     (x, y), best = builders.batch(GEOMETRY), loaded.net.with_parameters(loaded.best)
     with_best = saved.net.with_parameters(saved.best)
     np.testing.assert_array_equal(literal_step(best, x, y), literal_step(with_best, x, y))
@@ -165,7 +158,6 @@ def test_a_checkpoint_of_handcnn_0_1() -> None:
     state = load_checkpoint(FIXTURES / "checkpoint-0.1.npz")
     assert_same_network(state.net, network_of_0_1(scale=1))
     compare(state.best, network_of_0_1(scale=2).parameters(), rounding=0)
-    assert state.average == {}
     values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
     assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
     assert state.options == {"epochs": 3, "dataset": "digits", "limit": None}
@@ -472,23 +464,15 @@ def with_row(**changes: object) -> Forge:
     return with_metadata(history=[row(1, **changes)])
 
 
-NO_AVERAGE: tuple[Any, ...] = (False, 1, "true", None, [], ...)
 CHECKPOINT_DAMAGES: Damages = {
     CANNOT + "the array 'best.layer3.weights' is missing": [
         without_entry("best.layer3.weights.npy")
     ],
-    CANNOT + "the array 'average.layer3.bias' is missing": [
-        without_entry("average.layer3.bias.npy")
+    CANNOT + "it was trained with --average, which handcnn no longer has; start a new run": [
+        with_metadata(has_average=True)
     ],
     CANNOT + "it has an unexpected entry 'average.layer1.bias.npy'": [
-        *(with_metadata(has_average=value) for value in NO_AVERAGE)
-    ],
-    CANNOT + "the array 'average.layer1.bias' holds values that are not finite (NaN or infinity)": [
-        with_entry("average.layer1.bias.npy", npy(np.array([[1], [np.nan]], np.float32)))
-    ],
-    CANNOT + "the array 'average.layer1.bias' has shape (1, 2) of float32, "
-    "but (2, 1) of float32 is needed": [
-        with_entry("average.layer1.bias.npy", npy(np.zeros((1, 2), np.float32)))
+        with_entry("average.layer1.bias.npy", npy(np.zeros((2, 1), np.float32)))
     ],
     PROGRESS + "(there is no 'rng')": [with_metadata(rng=...)],
     PROGRESS + "(there is no 'state')": [with_metadata(rng={"bit_generator": "PCG64"})],
@@ -667,10 +651,7 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
         return None
     if isinstance(loaded, Network):
         return loaded.parameters()
-    others = {"best": loaded.best, "average": loaded.average}
-    return loaded.net.parameters() | {
-        f"{kind}.{name}": array for kind, arrays in others.items() for name, array in arrays.items()
-    }
+    return loaded.net.parameters() | {f"best.{name}": array for name, array in loaded.best.items()}
 
 
 @every_kind
@@ -756,7 +737,7 @@ def test_no_bomb_takes_memory(tmp_path: Path, valid: dict[str, list[bytes]]) -> 
 
 
 def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
-    """Once failed: an intact file was called damaged, and the data cache was quarantined."""
+    """Regression: an intact file was called damaged, and the data cache was quarantined."""
     Network([HiddenLayer(4096, 4096), OutputLayer(4096, 2)]).save(tmp_path / "w.npz")
     program = """
 import resource, sys

@@ -1,25 +1,33 @@
-"""The training loop, evaluation and the confusion matrix.
+"""The training loop, step by step and taken up again, evaluation and the confusion matrix.
 
 Oracles: the loop written out with the network's own three calls; counting by hand.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from math import inf, isclose, log, nan
+from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from builders import compare, literal_step, refused
 
-from handcnn import HandcnnError, HiddenLayer, Network, OutputLayer, loss_function
+from handcnn import HiddenLayer, Network, OutputLayer, loss_function
+from handcnn.augmentation import shift
 from handcnn.layers import ParameterLayer
+from handcnn.models import Recipe
+from handcnn.schedule import SCHEDULES
 from handcnn.training import (
     Batch,
-    Metrics,
-    WeightAverage,
+    Batches,
+    DivergedError,
+    Epoch,
+    Step,
     best_epoch,
     confusion_matrix,
+    copies,
     evaluate,
-    train_epoch,
+    train,
 )
 from handcnn.types import Array
 
@@ -34,42 +42,106 @@ def batches(*sizes: int) -> list[Batch]:
     return [(rng.standard_normal((n, 6)), np.eye(3)[rng.integers(3, size=n)]) for n in sizes]
 
 
+def recipe(rate: float = 0.05, epochs: int = 1, schedule: str = "constant") -> Recipe:
+    return Recipe(epochs, 4, rate, schedule, "none")
+
+
+class Shuffled:
+    """Batches of 4, 4 and 3 images that are drawn anew in every epoch."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> Iterator[Batch]:
+        for n in (4, 4, 3):
+            yield self.rng.standard_normal((n, 6)), np.eye(3)[self.rng.integers(3, size=n)]
+
+
+def trained(net: Network, data: Batches, by: Recipe, done: int = 0) -> list[Step | Epoch]:
+    return list(train(net, data, by, np.random.default_rng(0), done))
+
+
 def test_an_epoch_is_one_step_on_every_batch() -> None:
-    """The metrics so far are reported after each. The short last batch counts by its images."""
+    """The metrics so far come with each. The short last batch counts by its images."""
     net, by_hand = network(), network()
-    told: list[Metrics] = []
-    metrics = train_epoch(net, iter(batches(4, 4, 3)), told.append)
+    *steps, epoch = trained(net, batches(4, 4, 3), recipe())
     loss = correct = images = 0.0
-    for (x, y), so_far in zip(batches(4, 4, 3), told, strict=True):
+    for number, (x, y) in enumerate(batches(4, 4, 3), start=1):
         y_pred = literal_step(by_hand, x, y)
         loss += len(x) * loss_function(y_pred, y)
         correct += sum(y_pred[i].argmax() == y[i].argmax() for i in range(len(x)))
         images += len(x)
-        np.testing.assert_allclose(so_far, (loss / images, correct / images), rtol=1e-12)
-    assert metrics == told[-1]
+        step = steps[number - 1]
+        assert isinstance(step, Step)
+        assert (step.epoch, step.number, step.steps) == (1, number, 3)
+        assert isclose(step.loss, loss_function(y_pred, y), rel_tol=1e-12)
+        np.testing.assert_allclose(step.metrics, (loss / images, correct / images), rtol=1e-12)
+    assert isinstance(epoch, Epoch)
+    assert (epoch.number, epoch.learning_rate, epoch.metrics) == (1, 0.05, steps[-1].metrics)
+    assert epoch.seconds > 0
     compare(net.parameters(), by_hand.parameters(), 1e-12)
 
 
-def test_what_after_step_raises_ends_the_epoch_between_two_steps() -> None:
+def test_nothing_happens_until_the_next_item_is_asked_for() -> None:
+    """Whoever stops asking has ended the training between two steps."""
     net, two_steps = network(), network()
-    train_epoch(two_steps, batches(4, 4))
-    seen = []
-
-    def stop(metrics: Metrics) -> None:
-        seen.append(metrics)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_epoch(net, batches(4, 4, 3), stop)
+    events = train(net, batches(4, 4, 3), recipe(), np.random.default_rng(0))
+    compare(net.parameters(), network().parameters(), rounding=0)
+    assert [next(events)[:2], next(events)[:2]] == [(1, 1), (1, 2)]
+    trained(two_steps, batches(4, 4), recipe())
+    compare(net.parameters(), two_steps.parameters(), rounding=0)
+    events.close()  # type: ignore[attr-defined]
     compare(net.parameters(), two_steps.parameters(), rounding=0)
 
 
+def test_what_happens_between_two_steps_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances by an hour at each pause, otherwise by a second for each look at it."""
+    clock = [0.0]
+
+    def look() -> float:
+        clock[0] += 1
+        return clock[0]
+
+    monkeypatch.setattr("time.perf_counter", look)
+    events: list[Step | Epoch] = []
+    for event in train(network(), batches(4, 4, 3), recipe(), np.random.default_rng(0)):
+        events.append(event)
+        clock[0] += 3600
+    assert isinstance(events[-1], Epoch)
+    assert events[-1].seconds == 3
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_after_each_epoch_the_training_can_go_on_elsewhere(schedule: str) -> None:
+    """The parameters and the state of the generator are all that it depends on, bit for bit."""
+    by = recipe(epochs=3, schedule=schedule)
+    net, rng = network(), np.random.default_rng(7)
+    uninterrupted = list(train(net, Shuffled(rng), by, rng))
+    for stop in (1, 2):
+        first, rng = network(), np.random.default_rng(7)
+        for event in train(first, Shuffled(rng), by, rng):
+            if isinstance(event, Epoch) and event.number == stop:
+                break
+        state, arrays = rng.bit_generator.state, copies(first.parameters())
+        second, rng = network().with_parameters(arrays), np.random.default_rng(0)
+        rng.bit_generator.state = state
+        rest = list(train(second, Shuffled(rng), by, rng, done=stop))
+        assert [event[:2] for event in rest] == [event[:2] for event in uninterrupted[4 * stop :]]
+        compare(second.parameters(), net.parameters(), rounding=0)
+
+
+def test_all_epochs_done_are_no_more_epochs() -> None:
+    assert trained(network(), batches(4), recipe(epochs=2), done=2) == []
+
+
 def test_training_learns() -> None:
-    net = network(0.5)
-    first, *_, last = [train_epoch(net, batches(8, 8)) for _ in range(60)]
-    assert last.loss < first.loss / 3
-    assert last.accuracy == 1
+    events = trained(network(), batches(8, 8), recipe(0.5, epochs=60))
+    first, *_, last = [event for event in events if isinstance(event, Epoch)]
+    assert last.metrics.loss < first.metrics.loss / 3
+    assert last.metrics.accuracy == 1
 
 
 @pytest.mark.parametrize(
@@ -85,22 +157,20 @@ def test_a_training_that_diverges(
     rate: float, value: float | None, name: str, steps_before: list[int]
 ) -> None:
     rng = np.random.default_rng(0)  # if all weights of x[0] were negative, ReLU would hide inf
-    net = Network([HiddenLayer(6, 4, rate, rng=rng), OutputLayer(4, 3, rate, rng=rng)])
+    net = Network([HiddenLayer(6, 4, rng=rng), OutputLayer(4, 3, rng=rng)])
     data = batches(4) if value is None else batches(*[4] * 20)
     if value is not None:
         data[1][0][0, 0] = value
-    told: list[Metrics] = []
+    events: list[Step | Epoch] = []
     step = int(name == "loss")
-    message = refused(lambda: train_epoch(net, data, told.append), HandcnnError)
+    training = train(net, data, recipe(rate), rng)
+    message = refused(lambda: events.extend(training), DivergedError)
     assert message == (
-        f"{name} is no longer finite at step {len(told) + step}, most likely because the learning "
-        "rate is too large (the gradient is a sum over the batch, so larger batches need smaller "
-        "rates); try a tenth of it"
+        f"{name} is no longer finite at step {len(events) + step}, most likely because the "
+        "learning rate is too large (the gradient is a sum over the batch, so larger batches need "
+        "smaller rates); try a tenth of it"
     )
-    assert len(told) in steps_before
-
-
-# --- learning rates step by step -----------------------------------------------------------------
+    assert len(events) in steps_before
 
 
 class Watched(Network):
@@ -113,91 +183,42 @@ class Watched(Network):
         return super().train_step(x, y)
 
 
-def two_layers(kind: type[Network] = Network) -> Network:
+def test_every_layer_gets_the_rate_of_the_step_and_afterwards_that_of_the_recipe() -> None:
     rng = np.random.default_rng(0)
-    layers = HiddenLayer(6, 4, rng=rng, dtype=np.float64), OutputLayer(4, 3, 0.5, rng=rng)
-    return kind(layers, (6,))
+    layers = HiddenLayer(6, 4, rng=rng), OutputLayer(4, 3, 0.5, rng=rng)
+    net = Watched(layers, (6,))
+    events = trained(net, batches(4, 4, 3), recipe(0.1, epochs=2, schedule="one-cycle"))
+    rates = [0.1 * share for share in (5 / 12, 0.9375, 0.7291667, 0.5208333, 0.3125, 0.1041667)]
+    np.testing.assert_allclose(net.rates, [[rate, rate] for rate in rates], rtol=1e-6)
+    last = [event.learning_rate for event in events if isinstance(event, Epoch)]
+    np.testing.assert_allclose(last, [rates[2], rates[5]], rtol=1e-6)
+    assert [layer.learning_rate for layer in layers] == [0.1, 0.1]
 
 
-def test_every_layer_gets_the_rate_of_the_step() -> None:
-    net, by_hand, rates = two_layers(Watched), two_layers(), [0.3, 0.01, 0.07]
-    train_epoch(net, batches(4, 4, 3), learning_rates=iter(rates))
-    for (x, y), rate in zip(batches(4, 4, 3), rates, strict=True):
-        by_hand.set_learning_rate(rate)
-        literal_step(by_hand, x, y)
-    assert isinstance(net, Watched)
-    assert net.rates == [[0.3, 0.3], [0.01, 0.01], [0.07, 0.07]]
-    compare(net.parameters(), by_hand.parameters(), 1e-12)
-
-
-def test_without_rates_the_layers_keep_theirs() -> None:
-    net = two_layers(Watched)
-    train_epoch(net, batches(4, 4))
-    assert isinstance(net, Watched)
-    assert net.rates == [[0.001, 0.5], [0.001, 0.5]]
-
-
-@pytest.mark.parametrize("rates", [[], [0.1], [0.1, 0.1, 0.1]])
-def test_a_rate_too_many_or_too_few_is_a_mistake(rates: list[float]) -> None:
-    """Once failed: images without a rate were silently left out."""
+@pytest.mark.parametrize("steps", [1, 3])
+def test_more_or_fewer_batches_than_announced_are_a_mistake(steps: int) -> None:
+    """Regression: images without a learning rate were silently left out."""
+    data = mock.MagicMock()
+    data.__len__.return_value, data.__iter__.return_value = steps, iter(batches(4, 4))
     with pytest.raises(
         ValueError, match=r"^zip\(\) argument 2 is (shorter|longer) than argument 1$"
     ):
-        train_epoch(network(), batches(4, 4), learning_rates=rates)
+        trained(network(), data, recipe())
 
 
-# --- the weight average --------------------------------------------------------------------------
-
-
-def test_the_average_by_hand() -> None:
-    """The first steps have weights 9/11 and 9/12; the decay applies once it is smaller."""
-    start = {"a": np.array([11.0, 0.0]), "b": np.array([[2.0]])}
-    average = WeightAverage(start, decay=0.25)
-    average.update({"a": np.array([0.0, 22.0]), "b": np.array([[2.0]])})
-    np.testing.assert_allclose(average.arrays["a"], [2, 18], rtol=1e-12)  # 2/11 is below 1/4
-    np.testing.assert_allclose(average.arrays["b"], [[2]], rtol=1e-12)
-    average.update({"a": np.array([6.0, 2.0]), "b": np.array([[6.0]])})
-    np.testing.assert_allclose(average.arrays["a"], [5, 6], rtol=1e-12)  # 3/12 is not
-    np.testing.assert_allclose(average.arrays["b"], [[5]], rtol=1e-12)
-    average.update({"a": np.array([9.0, 6.0]), "b": np.array([[5.0]])})
-    np.testing.assert_allclose(average.arrays["a"], [8, 6], rtol=1e-12)  # nor is 4/13
-    assert average.steps == 3
-    assert start["a"].tolist() == [11, 0]  # the initial arrays are not changed
-
-
-@pytest.mark.parametrize(("decay", "steps"), [(0.9, 80), (0.99, 890), (0.999, 8990)])
-def test_after_a_while_the_decay_is_the_one_asked_for(decay: float, steps: int) -> None:
-    """(1 + step) / (10 + step) reaches 0.9 at step 80."""
-    for before, expected in ((steps, decay), (steps - 2, steps / (9 + steps))):
-        average = WeightAverage({"a": np.ones(1)}, decay, before)
-        average.update({"a": np.zeros(1)})
-        assert average.arrays["a"][0] == pytest.approx(expected, rel=1e-12)
-        assert average.steps == before + 1
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_average_taken_up_again_goes_on_as_if_nothing_had_been(dtype: npt.DTypeLike) -> None:
-    """With the same number of steps, bit for bit, and in the dtype of the parameters."""
-    rng = np.random.default_rng(0)
-    walk = [{"a": rng.standard_normal(5).astype(dtype)} for _ in range(30)]
-    whole = WeightAverage(walk[0], 0.9)
-    for parameters in walk[1:]:
-        whole.update(parameters)
-    first = WeightAverage(walk[0], 0.9)
-    for parameters in walk[1:12]:
-        first.update(parameters)
-    second = WeightAverage(first.arrays, 0.9, steps=11)
-    for parameters in walk[12:]:
-        second.update(parameters)
-    np.testing.assert_array_equal(second.arrays["a"], whole.arrays["a"])
-    assert whole.arrays["a"].dtype == dtype
-
-
-def test_the_average_of_what_does_not_move_does_not_move() -> None:
-    average = WeightAverage({"a": np.full(3, 0.1, np.float32)}, 0.999)
-    for _ in range(20):
-        average.update({"a": np.full(3, 0.1, np.float32)})
-    np.testing.assert_array_equal(average.arrays["a"], np.float32(0.1))
+def test_images_are_augmented_after_their_order_is_drawn() -> None:
+    """Both by one generator, in this order, so that a seed means the same training."""
+    net, by_hand = (
+        Network([OutputLayer(16, 3, 0.05, rng=np.random.default_rng(0))], (1, 4, 4)) for _ in "ab"
+    )
+    x, y = np.random.default_rng(1).random((5, 1, 4, 4), np.float32), np.eye(3)[[0, 1, 2, 0, 1]]
+    rng = np.random.default_rng(2)
+    by = replace(recipe(), augment="shift")
+    list(train(net, [(x, y), (x, y)], by, rng))
+    rng = np.random.default_rng(2)
+    for _ in range(2):
+        literal_step(by_hand, shift(x, rng), y)
+    compare(net.parameters(), by_hand.parameters(), 1e-6)
 
 
 def test_evaluation_by_hand() -> None:

@@ -85,7 +85,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
-    if metadata.get("has_average", False) is not False:  # of a version that could average weights
+    if metadata.get("has_average") is True:  # written by 0.1, or soon after
         raise HandcnnError(
             "it was trained with --average, which handcnn no longer has; start a new run"
         )
