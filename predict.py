@@ -39,7 +39,7 @@ except KeyboardInterrupt:
 
 STDIN = "-"  # not Path("-"), which is a file of that name
 MOST_BYTES = 100_000_000  # read from standard input, which may never end
-NAMED = 3  # classes in an answer: the digit and two runners-up
+NAMED_CLASSES = 3  # in an answer: the digit and two runners-up
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,7 +166,7 @@ def probabilities(saved: SavedNetwork, image: Array) -> Array:
 
 def answer(probabilities: Array, names: Sequence[str]) -> str:
     """Return the most probable class with its probability, and the runners-up."""
-    best, *others = np.argsort(-probabilities)[:NAMED]
+    best, *others = np.argsort(-probabilities)[:NAMED_CLASSES]
     runners_up = ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
     width = max(map(len, names))
     return f"{names[best]:{width}}  {percent(probabilities[best]):>9}   then {runners_up}"

@@ -72,7 +72,7 @@ class Interrupts:
     def _leave(self, number: int) -> None:
         """End the process now. An exception might be delayed by the code that is running."""
         if self.folder is not None:
-            remove_temporary_files(self.folder, own=True)
+            remove_temporary_files(self.folder, ours=True)
         _write("\n")
         os._exit(128 + number)
 

@@ -205,15 +205,15 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(former: Path) ->
 
 
 @posix
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("ours", [False, True])
 def test_the_temporary_file_of_a_living_process_stays_unless_that_is_about_to_end(
-    former: Path, own: bool
+    former: Path, ours: bool
 ) -> None:
     try:
         with atomic_write(former) as file:
             file.write(b"new")
-            remove_temporary_files(former.parent, own=own)
-            assert len(listing(former.parent)) == 2 - own
+            remove_temporary_files(former.parent, ours=ours)
+            assert len(listing(former.parent)) == 2 - ours
     except FileNotFoundError:
-        assert own
-    assert former.read_bytes() == (b"former" if own else b"new")
+        assert ours
+    assert former.read_bytes() == (b"former" if ours else b"new")

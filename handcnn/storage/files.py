@@ -29,7 +29,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     permissions = _permissions(Path(path))
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f"{_own_names()}{os.urandom(8).hex()}.tmp")
+    temporary = target.with_name(f"{_our_prefix()}{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             with suppress(OSError):  # not every file system has locks
@@ -50,7 +50,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def _own_names() -> str:
+def _our_prefix() -> str:
     """Return the prefix of the names of this process's temporary files."""
     return f".handcnn-{os.getpid()}-"
 
@@ -74,16 +74,16 @@ def _permissions(path: Path) -> int | None:
     raise HandcnnError(f"{one_line(path)} cannot be written: {fault}")
 
 
-def remove_temporary_files(folder: Path, *, own: bool = False) -> None:
+def remove_temporary_files(folder: Path, *, ours: bool = False) -> None:
     """Remove temporary files in `folder` whose process was killed.
 
     Args:
         folder: the folder.
-        own: also remove those of this process, because it is about to end.
+        ours: also remove those of this process, because it is about to end.
     """
     for temporary in folder.glob(".handcnn-*.tmp"):
-        is_own = own and temporary.name.startswith(_own_names())
-        if is_own or not _is_locked(temporary):
+        is_ours = ours and temporary.name.startswith(_our_prefix())
+        if is_ours or not _is_locked(temporary):
             with suppress(OSError):
                 temporary.unlink()
 
