@@ -20,8 +20,8 @@ from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
 
 DOCUMENTED = RECIPES["documented"]
-# Options that checkpoints of version 0.1 do not contain.
-MISSING_IN_0_1 = {"network": "documented", "schedule": "constant", "augment": "none"}
+# What a checkpoint without an option means by that: version 0.1 had none of these.
+WHERE_MISSING = {"network": "documented", "schedule": "constant", "augment": "none"}
 COUNT = cli.whole_number(1, 1_000_000)
 
 
@@ -206,7 +206,7 @@ def saved_options(saved: Mapping[str, object]) -> Options:
     Raises:
         ValueError: train.py would not accept them.
     """
-    saved = MISSING_IN_0_1 | dict(saved)
+    saved = WHERE_MISSING | dict(saved)
     if saved.get("average") == 0:  # no average of the weights, which was an option once
         del saved["average"]
     if saved.keys() != {entry.name for entry in fields(Options)}:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from math import cos, inf, nan, pi
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from forked import FILES, OPTIONS, ROOT
 
 import predict
 import train
+from app.console import Console
 from data import load_dataset
 from data.digits import load_digits_like_mnist
 from handcnn import documented_network, load_network, loss_function
@@ -39,6 +40,7 @@ from handcnn.models import deep, lenet
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import load_checkpoint
 from handcnn.storage.networks import read_weights
+from handcnn.training import Metrics, Step
 
 SEVEN = ROOT / "docs" / "seven.jpg"
 
@@ -317,6 +319,22 @@ def test_a_schedule_cannot_be_stretched_afterwards(
             "option or start a new run\n"
         )
     assert (pooled / "checkpoint.npz").read_bytes() == before
+
+
+def test_each_epoch_has_a_progress_bar_which_is_erased(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also when the training is interrupted."""
+    console = Console(quiet=False)
+    console.shows_bars = True
+    with suppress(KeyboardInterrupt), console.progress(3) as show:
+        for epoch, number in ((2, 1), (2, 2), (3, 1)):
+            show(Step(epoch, number, 2, loss=0.5, metrics=Metrics(0.25, 0.125)))
+        raise KeyboardInterrupt
+    *drawn, erased, rest = capsys.readouterr().err.split("\r")
+    assert [title for title in ("epoch 1/3", "epoch 2/3", "epoch 3/3") if title in str(drawn)] == [
+        "epoch 2/3",
+        "epoch 3/3",
+    ]
+    assert (erased.strip(), rest) == ("", "")
 
 
 def test_help_is_quick_to_load() -> None:

@@ -395,12 +395,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             HandcnnError: the file cannot be used.
         """
-        net, image_shape, classes, scale, epochs = read_classifier(path)
-        name = network_name(net) or "documented"
+        saved, classes, scale = read_classifier(path)
+        name, epochs = network_name(saved.net) or "documented", saved.metadata.get("epoch")
         loaded = cls(**{"network": name} | parameters)
-        loaded.network_, loaded.classes_, loaded.scale_ = net, classes, scale
-        loaded.image_shape_, loaded.n_features_in_ = image_shape, prod(image_shape)
-        loaded.n_iter_, loaded.loss_curve_ = epochs, []
+        loaded.network_, loaded.classes_, loaded.scale_ = saved.net, classes, scale
+        loaded.image_shape_, loaded.n_features_in_ = saved.image_shape, prod(saved.image_shape)
+        loaded.n_iter_, loaded.loss_curve_ = epochs if type(epochs) is int else 0, []
         loaded.validation_scores_, loaded.best_validation_score_ = None, None
         loaded._rng = loaded._generator()
         return loaded

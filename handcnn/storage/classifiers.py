@@ -5,10 +5,10 @@ the labels that it was fitted with (`labels`) and the divisor of the images (`sc
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -79,24 +79,6 @@ def _class_names(saved: Any, count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-class Classifier(NamedTuple):
-    """What CNNClassifier needs of a file.
-
-    Attributes:
-        net: a network for images.
-        image_shape: (C, H, W) of an image.
-        labels: the label of each output, sorted.
-        scale: the divisor of the images.
-        epochs: number of epochs trained.
-    """
-
-    net: Network
-    image_shape: Shape
-    labels: Array
-    scale: float
-    epochs: int
-
-
 def write_classifier(
     path: str | os.PathLike[str], net: Network, labels: Array, scale: float, epochs: int
 ) -> None:
@@ -105,10 +87,10 @@ def write_classifier(
     net.save(path, classes=names, labels=labels.tolist(), scale=scale, epoch=epochs)
 
 
-def read_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Return the classifier that `write_classifier` or train.py wrote to `path`.
+def read_classifier(path: str | os.PathLike[str]) -> tuple[SavedNetwork, Array, float]:
+    """Return what `write_classifier` or train.py wrote to `path`: network, labels and scale.
 
-    If the outputs are not in the order of the sorted labels, they are reordered.
+    The labels (K,) are sorted. If the outputs of the network were not, they are reordered.
 
     Raises:
         HandcnnError: the file cannot be used.
@@ -116,7 +98,7 @@ def read_classifier(path: str | os.PathLike[str]) -> Classifier:
     saved = read_saved_network(path)
     metadata, count = saved.metadata, len(saved.class_names)
     labels = metadata.get("labels", metadata.get("classes", list(range(count))))
-    scale, epochs = metadata.get("scale", BYTES), metadata.get("epoch")
+    scale = metadata.get("scale", BYTES)
     if not _are_labels(labels) or len(set(labels)) != count or len(labels) != count:
         raise unusable(path, "it does not hold a label for each class")
     if type(scale) is not float or not isfinite(scale) or scale < 1:
@@ -126,8 +108,8 @@ def read_classifier(path: str | os.PathLike[str]) -> Classifier:
         assert isinstance(output, OutputLayer)  # read_saved_network has checked
         output.weights = np.take(output.weights, order, axis=1)
         output.bias = np.take(output.bias, order, axis=1)
-    epochs = epochs if type(epochs) is int else 0
-    return Classifier(saved.net, saved.image_shape, np.array(labels)[order], scale, epochs)
+    names = [saved.class_names[k] for k in order]
+    return replace(saved, class_names=names), np.array(labels)[order], scale
 
 
 def _are_labels(labels: Any) -> bool:
