@@ -7,6 +7,11 @@ The letters used for shapes, everywhere in this package and its documentation:
     H  height, W  width         OH, OW  height and width of its output, (H + 2p - k)//s + 1
     K  classes                  D, M    inputs and units of a dense layer
 
+A small letter counts what its capital holds: n is an image, c a channel, h, w a pixel, f a filter,
+d an input, m a unit (of the output layer: a class). i, j is a position of the output, u, v a place
+in the kernel. x is the input of a layer, z = x weights + bias, and a the output. A is the matrix of
+all kernels; G, g are the weights and the bias of two layers fused into one.
+
 Importing the package loads no library but NumPy.
 """
 

@@ -32,11 +32,10 @@ def show_step(arguments: list[str] | None) -> int:
     print(net)
 
     print(f"\n1. Forward: two random images, labels {labels[0]} and {labels[1]}\n")
-    a = x
-    for layer in net.layers:
-        a = layer.forward(a)
-        print(f"   {layer!s:26} -> {a.shape}")
-    y_pred = net.forward(x)
+    outputs = net.outputs(x)
+    for layer, output in zip(net.layers, outputs, strict=True):
+        print(f"   {layer!s:32} -> {output.shape}")
+    y_pred = outputs[-1]
     loss = loss_function(y_pred, y_true)
     for i, label in enumerate(labels):
         guess = y_pred[i].argmax()

@@ -6,22 +6,18 @@ thread runs copies of the layers on its part of the images. Without this file, t
 slower and `layers/` would be the same.
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
 from handcnn.kernels.products import matmul, slices
 from handcnn.kernels.threads import share
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_own
+from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_registered
 from handcnn.layers.dense import flatten
+from handcnn.layers.sequence import backward, backward_parameters, copied, forward, outputs
 from handcnn.loss import loss_gradient
 from handcnn.types import Array
-
-if TYPE_CHECKING:
-    from handcnn.network import Network
 
 # Images per batch of a prediction. Without fusing, their windows must fit the L2 cache.
 FUSED_BATCH, LITERAL_BATCH = 1000, 64
@@ -29,31 +25,33 @@ FUSED_BATCH, LITERAL_BATCH = 1000, 64
 Fusable = tuple[Conv2D, HiddenLayer, list[Layer]]  # the two to fuse, and the rest
 
 
-def train_step(net: "Network", x: Array, y: Array) -> Array:
-    """Take one SGD step on a batch; return y_pred (N, K), computed before the update."""
-    net.check_writable()
-    if layers := fusable(net.layers, x):
-        return fused_step(x, y, *layers)
-    if is_own(*net.layers):
-        return shared_step(net, x, y)
-    y_pred = net.forward(x)  # custom layers may not allow splitting a batch
-    net.backward(loss_gradient(y_pred, y))
-    net.update_params()
+def train_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
+    """Take one SGD step on a batch; return y_pred (N, K), computed before the update.
+
+    The parameters must be writable.
+    """
+    if found := fusable(layers, x):
+        return fused_step(x, y, *found)
+    if is_registered(*layers):
+        return shared_step(layers, x, y)
+    y_pred = forward(layers, x)  # custom layers may not allow splitting a batch
+    backward_parameters(layers, loss_gradient(y_pred, y))
+    for layer in layers:
+        layer.update_params()
     return y_pred
 
 
-def predict_proba(net: "Network", x: Array) -> Array:
+def predict_proba(layers: Sequence[Layer], x: Array) -> Array:
     """Return the probabilities (N, K) for any number of inputs."""
-    net.parameters()  # converts all to one dtype, as `copied` requires
-    if layers := fusable(copied(net).layers, x):
-        return in_batches(fused_forward(x, *layers), x, slice(0, len(x)), FUSED_BATCH)
+    if found := fusable(copied(layers), x):
+        return in_batches(fused_forward(x, *found), x, slice(0, len(x)), FUSED_BATCH)
 
-    def work(images: slice) -> Array:
-        return in_batches(copied(net).forward, x, images, LITERAL_BATCH)
+    def predict(images: slice) -> Array:
+        return in_batches(lambda few: outputs(layers, few)[-1], x, images, LITERAL_BATCH)
 
-    if not is_own(*net.layers):
-        return work(slice(0, len(x)))
-    return np.concatenate(share(work, len(x), multiplications(net.layers, x)))
+    if not is_registered(*layers):
+        return predict(slice(0, len(x)))
+    return np.concatenate(share(predict, len(x), multiplications(layers, x)))
 
 
 def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size: int) -> Array:
@@ -63,20 +61,10 @@ def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size:
     return np.concatenate([forward(x[few]) for few in slices(images, size)])
 
 
-def copied(net: "Network") -> "Network":
-    """Return a network that shares the parameters of `net`, but keeps its own x and gradients.
-
-    Call `net.parameters()` first, so that all have one dtype before they are shared.
-    """
-    other = copy.copy(net)
-    other.layers = [copy.copy(layer) for layer in net.layers]
-    return other
-
-
 # Shared between threads --------------------------------------------------------------------------
 
 
-def shared_step(net: "Network", x: Array, y: Array) -> Array:
+def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
     """Take an SGD step with the images split between threads; return y_pred (N, K).
 
     Gradients are sums over the images, so the threads' gradients are added up.
@@ -87,33 +75,34 @@ def shared_step(net: "Network", x: Array, y: Array) -> Array:
             f"{len(y)} rows"
         )
 
-    def work(images: slice) -> tuple[Array, "Network"]:
-        part = copied(net)
-        y_pred = part.forward(x[images])
-        part.backward(loss_gradient(y_pred, y[images]))
-        return y_pred, part
+    def compute(images: slice) -> tuple[Array, list[Layer]]:
+        copies = copied(layers)
+        y_pred = forward(copies, x[images])
+        backward_parameters(copies, loss_gradient(y_pred, y[images]))
+        return y_pred, copies
 
-    parts = share(work, len(x), 3 * multiplications(net.layers, x))  # z, dweights and dx
+    parts = share(compute, len(x), 3 * multiplications(layers, x))  # z, dweights and dx
     _, first = parts[0]
-    gradients = first.gradients()
-    for _, other in parts[1:]:
-        for name, gradient in other.gradients().items():
-            gradients[name] += gradient
-    for layer in first.layers:  # train_step has checked that the parameters are writable
+    for _, others in parts[1:]:
+        for layer, other in zip(first, others, strict=True):
+            gradients = layer.gradients()
+            for name, gradient in other.gradients().items():
+                gradients[name] += gradient
+    for layer in first:
         layer.update_params()
     return np.concatenate([y_pred for y_pred, _ in parts])
 
 
 def multiplications(layers: Sequence[Layer], x: Array) -> int:
     """Return roughly how many multiplications the forward pass of a batch takes."""
-    shape, each = x.shape[1:], 0
+    shape, of_one_image = x.shape[1:], 0
     try:
         for layer in layers:
             shape = layer.output_shape(shape)
-            each += layer.work(shape)
+            of_one_image += layer.multiplications(shape)
     except ValueError:
         return 0  # the batch does not fit: the forward pass raises the error, with the whole shape
-    return len(x) * each
+    return len(x) * of_one_image
 
 
 # Fused -------------------------------------------------------------------------------------------
@@ -122,13 +111,14 @@ def multiplications(layers: Sequence[Layer], x: Array) -> int:
 def fusable(layers: Sequence[Layer], x: Array) -> Fusable | None:
     """Return the convolution, the hidden layer and the rest if fusing is cheaper, else None.
 
-    A subclass may compute something else, so only handcnn's own classes are fused. W is reshaped
-    without a copy, so it must be C-contiguous.
+    A subclass may compute something else, so it is never fused. The dense weights are reshaped
+    without a copy, so they must be C-contiguous.
     """
     match [layer for layer in layers if type(layer) is not InputLayer]:
-        case [Conv2D() as conv, HiddenLayer() as hidden, *rest] if is_own(conv, hidden):
-            K, W = conv.parameters()["weights"], hidden.parameters()["weights"]
-            if is_cheaper(len(x), K) and W.dtype == K.dtype and W.flags.c_contiguous:
+        case [Conv2D() as conv, HiddenLayer() as hidden, *rest] if is_registered(conv, hidden):
+            kernels, weights = (layer.parameters()["weights"] for layer in (conv, hidden))
+            has_one_dtype, in_order = weights.dtype == kernels.dtype, weights.flags.c_contiguous
+            if is_cheaper(len(x), kernels) and has_one_dtype and in_order:
                 return conv, hidden, rest
     return None
 
@@ -138,23 +128,19 @@ def fused_step(
 ) -> Array:
     """Take an SGD step with the convolution and the hidden layer fused; return y_pred (N, K)."""
     x, geometry = fused_input(conv, hidden, x)  # (N, C*H*W)
-    M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
-    z = matmul(x, M) + (m + hidden.bias)  # (N, M)
-    y_pred: Array = np.maximum(0, z)
-    for layer in rest:
-        y_pred = layer.forward(y_pred)
+    G, g = fuse(conv.weights, conv.bias, hidden.weights, geometry)
+    z = matmul(x, G) + (g + hidden.bias)  # (N, M)
+    y_pred = forward(rest, np.maximum(0, z))
 
-    dout = loss_gradient(y_pred, y)
-    for layer in reversed(rest):
-        dout = layer.backward(dout)
+    dout = backward(rest, loss_gradient(y_pred, y))
     dz = np.asarray(dout, z.dtype) * (z > 0)
-    dM, dm = matmul(x.T, dz), dz.sum(axis=0)
+    dG, dg = matmul(x.T, dz), dz.sum(axis=0)
 
     for layer in rest:
         layer.update_params()
-    hidden.bias -= hidden.learning_rate * dm
+    hidden.bias -= hidden.learning_rate * dg
     rates = conv.learning_rate, hidden.learning_rate
-    update_fused(conv.weights, conv.bias, hidden.weights, dM, dm, geometry, rates)
+    update_fused(conv.weights, conv.bias, hidden.weights, dG, dg, geometry, rates)
     return y_pred
 
 
@@ -163,16 +149,13 @@ def fused_forward(
 ) -> Callable[[Array], Array]:
     """Return a forward pass for batches of images like `x`; the layers are fused only once."""
     _, geometry = fused_input(conv, hidden, x)
-    M, m = fuse(conv.weights, conv.bias, hidden.weights, geometry)
+    G, g = fuse(conv.weights, conv.bias, hidden.weights, geometry)
 
-    def forward(batch: Array) -> Array:
-        z = matmul(fused_input(conv, hidden, batch)[0], M) + (m + hidden.bias)
-        a: Array = np.maximum(0, z)
-        for layer in rest:
-            a = layer.forward(a)
-        return a
+    def fused(batch: Array) -> Array:
+        z = matmul(fused_input(conv, hidden, batch)[0], G) + (g + hidden.bias)
+        return forward(rest, np.maximum(0, z))
 
-    return forward
+    return fused
 
 
 def fused_input(conv: Conv2D, hidden: HiddenLayer, x: Array) -> tuple[Array, Geometry]:

@@ -1,6 +1,5 @@
 """The network: a list of layers, run forward, then backward, then updated."""
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn import fast
-from handcnn.layers import Layer, ParameterLayer, is_own
+from handcnn.layers import Layer, ParameterLayer, sequence
 from handcnn.layers.checks import check_size, show_shape
 from handcnn.types import Array, Shape
 
@@ -41,9 +40,7 @@ class Network:
 
     def forward(self, x: Array) -> Array:
         """Return the output of the last layer for the batch `x`: probabilities (N, K)."""
-        for layer in self.layers:
-            x = layer.forward(x)
-        return x
+        return sequence.forward(self.layers, x)
 
     def backward(self, dout: Array) -> None:
         """Compute the gradient of every parameter and store it on its layer.
@@ -57,13 +54,7 @@ class Network:
         Raises:
             RuntimeError: there was no forward pass yet.
         """
-        first = next(i for i, layer in enumerate(self.layers) if layer.parameters())
-        for layer in reversed(self.layers[first + 1 :]):
-            dout = layer.backward(dout)
-        if is_own(self.layers[first]):
-            self.layers[first].backward_parameters(dout)
-        else:  # a subclass may do more in its backward
-            self.layers[first].backward(dout)
+        sequence.backward_parameters(self.layers, dout)
 
     def update_params(self) -> None:
         """Take one SGD step in every layer.
@@ -94,7 +85,16 @@ class Network:
         Returns:
             y_pred (N, K), computed before the update.
         """
-        return fast.train_step(self, x, y)
+        self.check_writable()
+        return fast.train_step(self.layers, x, y)
+
+    def outputs(self, x: Array) -> list[Array]:
+        """Return the output of every layer for the batch `x`.
+
+        The layers keep nothing of it. So it may be called between `forward` and `backward` without
+        disturbing them, and by several threads at once.
+        """
+        return sequence.outputs(self.layers, x)
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, K) for any number of inputs, computed in batches.
@@ -102,7 +102,7 @@ class Network:
         It may be called between `forward` and `backward` without disturbing them. If an input
         contains NaN, its probabilities are NaN.
         """
-        return fast.predict_proba(self, x)
+        return fast.predict_proba(self.layers, x)
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
         """Return the most probable class of every input, (N,), for any number of inputs.
@@ -154,7 +154,7 @@ class Network:
                 f"with_parameters expects exactly {', '.join(self.parameters())}; "
                 f"missing or unexpected: {', '.join(sorted(unknown))}"
             )
-        layers = [copy.copy(layer) for layer in self.layers]
+        layers = sequence.copied(self.layers)
         for full_name, array in arrays.items():
             layer, name = full_name.split(".")
             setattr(layers[int(layer.removeprefix("layer"))], name, array)
@@ -190,18 +190,18 @@ class Network:
 
     def __repr__(self) -> str:
         """Return a table: every layer with its output shape and number of parameters."""
-        rows = [("layer", "output", "parameters")]
+        lines = [("layer", "output", "parameters")]
         total = 0
         for layer, shape in zip(self.layers, self.output_shapes(), strict=True):
             output = "?" if shape is None else show_shape(("N", *shape))
             count = sum(array.size for array in layer.parameters().values())
-            rows.append((str(layer), output, f"{count:,}"))
+            lines.append((str(layer), output, f"{count:,}"))
             total += count
-        rows.append(("total", "", f"{total:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines.append(("total", "", f"{total:,}"))
+        widths = [max(len(line[column]) for line in lines) for column in range(3)]
         return "\n".join(
             f"{name:{widths[0]}}  {output:{widths[1]}}  {count:>{widths[2]}}"
-            for name, output, count in rows
+            for name, output, count in lines
         )
 
     def check_writable(self) -> None:

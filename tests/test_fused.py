@@ -62,9 +62,9 @@ def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by one at every call of `fuse`."""
     calls: list[int] = []
 
-    def counting(kernels: Array, bias: Array, W: Array, geometry: Map) -> tuple[Array, Array]:
+    def counting(kernels: Array, bias: Array, weights: Array, geometry: Map) -> tuple[Array, Array]:
         calls.append(1)
-        return fuse(kernels, bias, W, geometry)
+        return fuse(kernels, bias, weights, geometry)
 
     monkeypatch.setattr(handcnn.fast, "fuse", counting)
     return calls
@@ -292,13 +292,13 @@ def test_it_is_fused_where_there_are_more_images_than_kernel_entries(
     assert len(fusings) == 1
 
 
-def own(right: type[Any]) -> Any:
+def doubled(right: type[Any]) -> Any:
     """Return a layer that computes something else."""
 
     def forward(layer: Any, x: Array) -> Any:
         return 2 * right.forward(layer, x)
 
-    return type("Own", (right,), {"forward": forward})
+    return type("Doubled", (right,), {"forward": forward})
 
 
 def in_fortran_order() -> Network:
@@ -308,8 +308,8 @@ def in_fortran_order() -> Network:
 
 
 OTHERS: dict[str, Callable[[], Network]] = {
-    "a subclass first": lambda: network(conv=own(Conv2D)),
-    "a subclass second": lambda: network(hidden=own(HiddenLayer)),
+    "a subclass first": lambda: network(conv=doubled(Conv2D)),
+    "a subclass second": lambda: network(hidden=doubled(HiddenLayer)),
     "a convolution second": lambda: filled_network(
         [
             Conv2D(1, 2, 3, padding=1, dtype=F64),
@@ -349,13 +349,13 @@ def test_input_layers_are_passed_over(fusings: list[int]) -> None:
 @pytest.mark.parametrize(
     "geometry",
     [Geometry(n=12, h=20, w=20, f=64, p=1, m=16), Geometry(n=1000, h=20, w=20, f=2, p=1)],
-    ids=["large W", "large batch"],
+    ids=["many weights", "large batch"],
 )
 def test_a_step_in_float32_needs_half_the_memory_of_one_in_float64(geometry: Geometry) -> None:
     """So no large array becomes float64, whether computed by `matmul` or by `@`.
 
-    Once failed when a learning rate of type np.float64 made the step of W a float64 array, and when
-    x M was computed in float64 with `@`.
+    Regression: a learning rate of type np.float64 made the step of the dense weights a float64
+    array, and x G was computed in float64 with `@`.
     """
     peaks = []
     for dtype in (np.float32, np.float64):

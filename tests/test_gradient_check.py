@@ -111,7 +111,7 @@ def test_exactly_the_wrong_gradients_are_found(
 def test_the_parameters_are_kept_whatever_happens(
     monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]
 ) -> None:
-    """Once failed: the parameter being checked was not restored."""
+    """Regression: the parameter being checked was not restored."""
     net, original, calls = network({}), Network.forward, itertools.count(1)
 
     def interrupted(self: Network, x: Array) -> Array:

@@ -18,7 +18,7 @@ from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
 from handcnn.kernels.im2col import im2col
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
-from handcnn.kernels.products import equal_parts, matmul, sgd_update, slices
+from handcnn.kernels.products import even, matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
 from handcnn.types import Shape
 
@@ -27,18 +27,17 @@ from handcnn.types import Shape
 def cuts(draw: st.DrawFn) -> dict[str, Any]:
     """Draw block sizes for a convolution, so small that arrays are cut."""
     return {
-        "BLOCK": draw(st.integers(0, 5000)),  # bytes
-        "SMALL": draw(st.integers(0, 1000)),
-        "MANY_ENTRIES": draw(st.sampled_from([0, 1000])),
+        "BLOCK_BYTES": draw(st.integers(0, 5000)),  # bytes
+        "LARGE_KERNEL": draw(st.sampled_from([0, 1000])),
         "FEW_ZEROS": draw(st.sampled_from([0, 4 / 3, 1000])),
-        "MOST": draw(st.sampled_from([0, 100, 10**6])),
+        "PRODUCT_SIZE": draw(st.sampled_from([0, 100, 10**6])),
     }
 
 
 @settings(max_examples=150)
-@given(geometries(), cuts(), st.integers(1, 3))
+@given(geometries(), cuts(), st.integers(0, 1000), st.integers(1, 4), st.integers(1, 3))
 def test_convolutions_agree_with_the_loops(
-    geometry: Geometry, sizes: dict[str, Any], count: int
+    geometry: Geometry, sizes: dict[str, Any], small: int, step: int, count: int
 ) -> None:
     n, c, h, w, f, k, s, p, *_ = geometry
     x, weights, bias = random((n, c, h, w), 1), random((f, c, k, k), 2), random((f, 1), 3)
@@ -47,7 +46,7 @@ def test_convolutions_agree_with_the_loops(
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
         mock.patch.multiple(convolution, **sizes),
-        mock.patch.object(products, "SHORTEST", 1),
+        mock.patch.multiple(products, SMALL_PRODUCT=small, PIECE_STEP=step),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
@@ -106,7 +105,7 @@ SIZES = st.integers(0, 40) | st.integers(1, 4)
     st.tuples(*[st.sampled_from("CF")] * 2),
 )
 def test_products_are_products(
-    shape: Shape, small: int, fewest: int, count: int, orders: tuple[str, str]
+    shape: Shape, small: int, step: int, count: int, orders: tuple[str, str]
 ) -> None:
     n, k, m = shape
     a, b = (
@@ -115,7 +114,7 @@ def test_products_are_products(
     )
     updated, gradient = a.copy(order="K"), random((n, k), 1)
     with (
-        mock.patch.multiple(products, SMALL=small, FEWEST_ROWS=fewest, SHORTEST=1, UPDATED=small),
+        mock.patch.multiple(products, SMALL_PRODUCT=small, PIECE_STEP=step, UPDATE_SIZE=small),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
@@ -132,12 +131,16 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
     assert all(part.stop - part.start <= count for part in parts)
 
 
-@given(st.integers(0, 200), st.integers(1, 60))
-def test_equal_parts_are_the_fewest_that_fit(length: int, longest: int) -> None:
-    """The oracle tries every number of parts. If those that fit are too short, nothing is cut."""
-    fitting = [n for n in range(1, length + 1) if length % n == 0 and length // n <= longest]
-    is_cut = bool(fitting) and fitting[0] <= min(8 * math.ceil(length / longest), length // 8)
-    assert equal_parts(length, longest) == (fitting[0] if is_cut else 1)
+@given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5))
+def test_even_parts_are_the_fewest_that_fit(length: int, steps: int, step: int) -> None:
+    """The oracle tries every length."""
+    longest = steps * step
+    fitting = list(range(step, longest + 1, step))
+    fewest = min(math.ceil(length / part) for part in fitting)
+    part = even(length, longest, step)
+    assert part in fitting
+    assert math.ceil(length / part) == fewest
+    assert all(math.ceil(length / shorter) > fewest for shorter in fitting if shorter < part)
 
 
 @given(
@@ -153,13 +156,13 @@ def test_blocks_cover_the_output(
     start: int, oh: int, ow: int, bytes_each: int, k: int, stride: int, block: int
 ) -> None:
     """Each position exactly once; no block but the smallest is larger than the cache."""
-    with mock.patch.object(convolution, "BLOCK", block):
-        parts = list(convolution._blocks(slice(start, start + oh), ow, bytes_each, k, stride))
+    with mock.patch.object(convolution, "BLOCK_BYTES", block):
+        parts = list(convolution.blocks(slice(start, start + oh), ow, bytes_each, k, stride))
     covered = np.zeros((start + oh, ow), int)
     for rows, columns in parts:
         covered[rows, columns] += 1
         oh_part, ow_part = rows.stop - rows.start, columns.stop - columns.start
         size = (stride * (oh_part - 1) + k) * ow_part * bytes_each
-        assert size <= block or (oh_part == 1 and ow_part <= convolution.NARROWEST)
+        assert size <= block or (oh_part == 1 and ow_part <= convolution.FEWEST_COLUMNS)
     assert (covered[:start] == 0).all()
     assert (covered[start:] == 1).all()

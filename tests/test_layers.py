@@ -220,7 +220,7 @@ def test_layers_without_parameters_compute_in_the_dtype_of_x(
 ) -> None:
     """Dtypes other than float32 and float64 become float32, as in layers with parameters.
 
-    Once failed when bytes stayed bytes: the gradient 0.5 became 0.
+    Regression: bytes stayed bytes, so the gradient 0.5 became 0.
     """
     layer, x = make(), np.round(3 * np.abs(X)).astype(given_dtype)
     out = layer.forward(x)
@@ -237,7 +237,7 @@ def test_layers_without_parameters_compute_in_the_dtype_of_x(
 def test_passes_leave_everything_else_alone(make: MakeAny, dtype: npt.DTypeLike) -> None:
     """They do not change the input or earlier results. Gradients are assigned, not accumulated.
 
-    The caller may change the results. Once failed when MaxPool2D returned the z that its backward
+    The caller may change the results. Regression: MaxPool2D returned the z that its backward
     needs.
     """
     layer, x = make(dtype=dtype), X.astype(dtype)
@@ -333,6 +333,41 @@ def test_nan_in_x_shows_in_the_output(make: MakeAny, dtype: npt.DTypeLike, place
     x[place] = np.nan
     found = np.isnan(layer.forward(x)).reshape(len(x), -1).any(axis=1)
     assert found.tolist() == [n == place[0] for n in range(len(x))]
+
+
+@every_layer
+@every_dtype
+def test_no_images(make: MakeAny, dtype: npt.DTypeLike) -> None:
+    """Shapes and dtypes as always, gradients 0. Regression: Conv2D.backward divided by zero."""
+    layer = make(dtype=dtype)
+    some = passed(layer, X.astype(dtype))
+    none = passed(layer, X[:0].astype(dtype))
+    gradients = [f"d{name}" for name in layer.parameters()]
+    for name, array in none.items():
+        shape = some[name].shape if name in gradients else (0, *some[name].shape[1:])
+        assert (array.shape, array.dtype) == (shape, dtype), name
+        assert not array.any()
+    layer.update_params()
+
+
+REPRS: dict[str, Layer] = {
+    "InputLayer()": InputLayer(),
+    "Conv2D(1 -> 4, 3x3)": Conv2D(1, 4, 3),
+    "Conv2D(1 -> 4, 3x3, stride 2)": Conv2D(1, 4, 3, 2),
+    "Conv2D(1 -> 4, 3x3, padding 1)": Conv2D(1, 4, 3, padding=1),
+    "Conv2D(1 -> 4, 3x3, stride 2, padding 1)": Conv2D(1, 4, 3, 2, 1),
+    "MaxPool2D(2x2)": MaxPool2D(2, 2),
+    "MaxPool2D(3x3, stride 2)": MaxPool2D(3, 2),
+    "ReLU()": ReLU(),
+    "HiddenLayer(6 -> 5)": HiddenLayer(6, 5),
+    "OutputLayer(6 -> 5)": OutputLayer(6, 5),
+}
+
+
+@pytest.mark.parametrize("text", REPRS)
+def test_a_layer_prints_what_it_is(text: str) -> None:
+    """Regression: convolutions of different stride and padding printed alike."""
+    assert repr(REPRS[text]) == text
 
 
 # --- construction --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 SHAPES = {
     "InputLayer()": "(2, 1, 28, 28)",
-    "Conv2D(1 -> 32, 3x3)": "(2, 32, 28, 28)",
+    "Conv2D(1 -> 32, 3x3, padding 1)": "(2, 32, 28, 28)",
     "HiddenLayer(25088 -> 64)": "(2, 64)",
     "OutputLayer(64 -> 10)": "(2, 10)",
 }

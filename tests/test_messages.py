@@ -96,7 +96,7 @@ def test_x_of_a_wrong_shape_for_layers_that_are_fused() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 9, 2), (1, 1, 2, 9)])
 def test_images_smaller_than_a_kernel(shape: Shape) -> None:
     assert said(lambda: Conv2D(1, 2, 5, padding=1).forward(np.zeros(shape))) == (
-        "Conv2D(1 -> 2, 5x5) with padding 1 expects images of at least 3 x 3 pixels, "
+        "Conv2D(1 -> 2, 5x5, padding 1) expects images of at least 3 x 3 pixels, "
         f"got {shape}; use a smaller kernel or more padding"
     )
 
@@ -176,7 +176,7 @@ def test_images_of_other_than_real_numbers(dtype: str) -> None:
     net, (x, y) = network(), batch(SMALL.fusable)
     calls = [partial(call, x.astype(dtype)) for call in (net.forward, net.predict)]
     assert said(*calls, partial(net.train_step, x.astype(dtype), y)) == (
-        f"Conv2D(1 -> 3, 3x3) expects x of real numbers, got {dtype}; "
+        f"Conv2D(1 -> 3, 3x3, padding 1) expects x of real numbers, got {dtype}; "
         "convert the array with .astype(numpy.float32)"
     )
 
@@ -293,7 +293,7 @@ NO_PARAMETERS = "Network expects at least one layer with parameters, got "
         (
             [TWICE, InputLayer(), TWICE],
             None,
-            "Network expects distinct layer objects, got Conv2D(1 -> 1, 3x3) twice; "
+            "Network expects distinct layer objects, got Conv2D(1 -> 1, 3x3, padding 1) twice; "
             "create a second one",
         ),
         (

@@ -152,7 +152,7 @@ def test_a_network_descends_the_sum_of_the_losses() -> None:
 
 
 def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
-    """It counts calls, not seconds. Once failed: every pair of layers was compared."""
+    """It counts calls, not seconds. Regression: every pair of layers was compared."""
 
     def calls(count: int) -> int:
         layers = [*(InputLayer() for _ in range(count)), OutputLayer(4, 3)]
@@ -172,7 +172,7 @@ def test_a_network_of_thousands_of_layers_is_made_in_linear_time() -> None:
 def test_a_read_only_parameter_is_refused_before_anything_changes(
     name: str, is_fused: bool
 ) -> None:
-    """Once failed: the fused step had already updated half of the parameters."""
+    """Regression: the fused step had already updated half of the parameters."""
     net, (x, y) = network(), batch(SMALL.fusable if is_fused else SMALL)
     net.backward(loss_gradient(net.forward(x), y))
     array = net.parameters()[name]
@@ -198,12 +198,12 @@ def test_documented_network() -> None:
     np.testing.assert_allclose(y_pred, 0.1, atol=1e-3)  # untrained
     # 32*1*3*3 + 32 = 320; 25088*64 + 64 = 1,605,696; 64*10 + 10 = 650
     assert str(net) == (
-        "layer                     output           parameters\n"
-        "InputLayer()              (N, 1, 28, 28)            0\n"
-        "Conv2D(1 -> 32, 3x3)      (N, 32, 28, 28)         320\n"
-        "HiddenLayer(25088 -> 64)  (N, 64)           1,605,696\n"
-        "OutputLayer(64 -> 10)     (N, 10)                 650\n"
-        "total                                       1,606,666"
+        "layer                            output           parameters\n"
+        "InputLayer()                     (N, 1, 28, 28)            0\n"
+        "Conv2D(1 -> 32, 3x3, padding 1)  (N, 32, 28, 28)         320\n"
+        "HiddenLayer(25088 -> 64)         (N, 64)           1,605,696\n"
+        "OutputLayer(64 -> 10)            (N, 10)                 650\n"
+        "total                                              1,606,666"
     )
 
 
@@ -242,6 +242,23 @@ def test_an_input_with_nan_has_no_class() -> None:
         "predict finds no class for input 1: its probabilities are NaN; "
         "check it and the parameters for NaN and very large numbers"
     )
+
+
+def test_the_output_of_every_layer_disturbs_nothing() -> None:
+    """Oracle: the layers of an equal network, called one by one."""
+    net, other, (x, y), (more, _) = network(), network(), batch(), batch(seed=2)
+    y_pred = net.forward(x)
+    before = [dict(vars(layer)) for layer in net.layers]
+    found = net.outputs(more)
+    for layer, output in zip(other.layers, found, strict=True):
+        more = layer.forward(more)
+        np.testing.assert_array_equal(output, more)
+    for layer, attributes in zip(net.layers, before, strict=True):
+        assert vars(layer).keys() == attributes.keys()
+        assert all(vars(layer)[name] is value for name, value in attributes.items())
+    net.backward(loss_gradient(y_pred, y))
+    literal_step(other, x, y)
+    compare(net.gradients(), other.gradients(), rounding=0)
 
 
 # --- parameters by name --------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_what_is_known_before_anything_is_drawn() -> None:
         ("Conv2D(1 → 4, 3x3)", (4, 26, 26)),
         (str(net.layers[2]), (4, 13, 13)),
         ("ReLU()", (4, 13, 13)),
-        ("Conv2D(4 → 2, 3x3)", (2, 13, 13)),
+        ("Conv2D(4 → 2, 3x3, padding 1)", (2, 13, 13)),
         ("HiddenLayer(338 → 5)", (5,)),
         ("OutputLayer(5 → 3)", (3,)),
     ]

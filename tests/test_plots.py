@@ -107,7 +107,7 @@ def all_figures() -> dict[str, Figure]:
         "loss": plots.draw_loss(history_of(10), TITLE, 0.1),
         "confusion matrix": plots.draw_confusion_matrix(counts, TITLE),
         "worst mistakes": plots.draw_mistakes(images, labels, probabilities, TITLE),
-        "filters of Conv2D(1 -> 32, 3x3)": plots.draw_filters(net, digit(), TITLE),
+        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.draw_filters(net, digit(), TITLE),
     }
 
 

@@ -18,102 +18,92 @@ neighbours in memory, and those of the next row overlap them: a view, not a copy
     7 8       |
     8 9      /
 
-All arrays here have the batch last: images (C, H, W, B), outputs (F, OH, OW, B). Each number above
-is then B numbers side by side, for B images, and a row of output is one large matrix product. The
+All arrays here have the batch last: images (C, H, W, N), outputs (F, OH, OW, N). Each number above
+is then N numbers side by side, for N images, and a row of output is one large matrix product. The
 entries of a kernel are ordered by kernel row u, then column v, then channel c, so the kernel matrix
-is (F, k*R) with R = k*C.
+is (F, k*k*C).
 """
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from handcnn.types import Array, Shape
 
 
+def positions(size: int, k: int, s: int, p: int = 0) -> int:
+    """Return how many positions a window has along one side: OH for H, OW for W."""
+    return (size + 2 * p - k) // s + 1
+
+
 def kernel_matrix(weights: Array) -> Array:
-    """Return kernels (F, C, k, k) as a matrix (F, k*R)."""
-    f, c, k, _ = weights.shape
-    return weights.transpose(0, 2, 3, 1).reshape(f, k * k * c)
+    """Return kernels (F, C, k, k) as a matrix (F, k*k*C)."""
+    return weights.transpose(0, 2, 3, 1).reshape(len(weights), -1)
 
 
 def kernels_of(A: Array, shape: Shape) -> Array:
     """Undo `kernel_matrix`: return kernels of `shape` (F, C, k, k)."""
-    f, c, k, _ = shape
-    return np.ascontiguousarray(A.reshape(f, k, k, c).transpose(0, 3, 1, 2))
+    F, C, k, _ = shape
+    return np.ascontiguousarray(A.reshape(F, k, k, C).transpose(0, 3, 1, 2))
 
 
 def im2col(
     x: Array,
     k: int,
-    stride: int,
-    padding: int,
+    s: int,
+    p: int,
     rows: slice | None = None,
     columns: slice | None = None,
     constant: Array | None = None,
 ) -> Array:
-    """Return the windows of each row of output as columns: (OH, k*R, OW*B), a view.
+    """Return the windows of each row of output as columns: (OH, k*k*C, OW*N), a view.
 
     Args:
-        x: images (C, H, W, B), C-contiguous.
+        x: images (C, H, W, N).
         k: height and width of the kernels.
-        stride: between windows.
-        padding: rows and columns of zeros around the images.
+        s: the stride between windows.
+        p: the padding, rows and columns of zeros around the images.
         rows: rows of the output, by default all. OH is their number.
         columns: columns of the output, by default all. OW is their number.
-        constant: (B,), one more entry at the end of each kernel row; then R is k*C + 1.
+        constant: (N,), one more entry at the end of each kernel row: (OH, k*(k*C + 1), OW*N).
     """
-    c, h, w, b = x.shape
-    top, oh = _first_and_count(rows, output_size(h, k, stride, padding))
-    left, ow = _first_and_count(columns, output_size(w, k, stride, padding))
-    r = k * c + (constant is not None)
-    shape = stride * (oh - 1) + k, r, ow, b
-    shifted = np.zeros(shape, x.dtype) if padding else np.empty(shape, x.dtype)
-    by_shift = shifted[:, : k * c].reshape(len(shifted), k, c, ow, b)
-    if padding:
-        inside, below = overlap(stride * top - padding, 1, len(shifted), h)
-        for v in range(k):
-            places, pixels = overlap(stride * left + v - padding, stride, ow, w)
-            by_shift[inside, v, :, places] = x[:, below, pixels].swapaxes(0, 1)
-    else:  # all shifts are inside the image, so one call copies them
-        of_channel, of_row, of_column, of_image = x.strides
-        first = stride * (top * of_row + left * of_column)
-        shifts = of_row, of_column, of_channel, stride * of_column, of_image
-        by_shift[...] = np.ndarray(by_shift.shape, x.dtype, x, first, shifts)
+    C, H, W, N = x.shape
+    rows = rows or slice(0, positions(H, k, s, p))
+    columns = columns or slice(0, positions(W, k, s, p))
+    OH, OW = rows.stop - rows.start, columns.stop - columns.start
+    image_rows, entries = s * (OH - 1) + k, k * C + (constant is not None)
+    make = np.zeros if p else np.empty
+    shifted = make((image_rows, entries, OW, N), x.dtype)
+    i, h = overlap(s * rows.start - p, 1, image_rows, H)
+    for v in range(k):
+        j, w = overlap(s * columns.start + v - p, s, OW, W)
+        shifted[i, v * C : (v + 1) * C, j] = x[:, h, w].swapaxes(0, 1)
     if constant is not None:
         shifted[:, -1] = constant
-    _, of_entry, _, of_number = shifted.strides
-    strides = stride * r * of_entry, of_entry, of_number
-    return np.ndarray((oh, k * r, ow * b), x.dtype, shifted, strides=strides)
+    of_row, of_entry, _, of_number = shifted.strides
+    shape, strides = (OH, k * entries, OW * N), (s * of_row, of_entry, of_number)
+    return as_strided(shifted, shape, strides)
 
 
-def output_size(size: int, k: int, stride: int, padding: int) -> int:
-    """Return OH for H, or OW for W."""
-    return (size + 2 * padding - k) // stride + 1
-
-
-def _first_and_count(part: slice | None, size: int) -> tuple[int, int]:
-    return (0, size) if part is None else (part.start, part.stop - part.start)
-
-
-def col2im(products: list[Array], size: int, stride: int, padding: int) -> Array:
+def col2im(products: list[Array], size: int, s: int, p: int) -> Array:
     """Add up overlapping windows along the first axis: the reverse of im2col.
 
     Args:
         products: for each of the k places in a window, (windows, ...): what to add to its pixel.
         size: of the image along this axis, without padding.
-        stride: between windows.
-        padding: of the image; what falls on it is dropped.
+        s: the stride between windows.
+        p: the padding of the image; what falls on it is dropped.
 
     Returns:
         (size, ...). The arrays in `products` may be overwritten.
     """
     k, count = len(products), len(products[0])
-    if stride == 1 and padding < k and count == size:  # one place covers the whole image
-        image = products[padding]
+    if s == 1 and p < k and count == size:  # one place covers the whole image
+        image = products[p]
     else:
         image = np.zeros((size, *products[0].shape[1:]), products[0].dtype)
     for v in range(k):
         if products[v] is not image:
-            windows, pixels = overlap(v - padding, stride, count, size)
+            windows, pixels = overlap(v - p, s, count, size)
             image[pixels] += products[v][windows]
     return image
 

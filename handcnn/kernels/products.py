@@ -2,7 +2,10 @@
 
 OpenBLAS first copies the operands of a large product into another order. If two of the three sides
 are as short as a batch, that takes as long as the multiplication. For small products it copies
-nothing.
+nothing. So long matrices are cut into pieces here:
+
+                       B                         out
+    A   times   | 1 | 2 | 3 | 4 |   =   | A1 | A2 | A3 | A4 |
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,51 +17,108 @@ import numpy as np
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array
 
-SMALL = 1_000_000  # multiplications up to which OpenBLAS copies nothing
-FEWEST_ROWS = 64  # in a piece; shorter pieces are not faster
-SHORTEST = 8  # of equal parts; shorter ones are slower than one long part
-UPDATED = 1 << 17  # numbers per update, few enough to stay in cache
+SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS copies nothing
+PIECE_STEP = 16  # the length of a piece is a multiple of this: numbers in a vector register
+UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """Return the product a b (N, M) of a (N, K) and b (K, M), cut along the longest side.
+    """Return the product a b of two matrices, cut along the longest of its three sides.
 
-              N longest                K longest               M longest
+            rows longest           inner side longest          columns longest
                _                                                   ____|____
     a b  =    |_| [ b ]         [____|____] |_|            [ a ] [____|____]
               |_|                           |_|
             pieces of a         pieces of both, added        pieces of b
     """
-    (n, k), m = a.shape, b.shape[1]
-    if n * k * m <= SMALL:
+    (rows, inner), columns = a.shape, b.shape[1]
+    if rows * inner * columns <= SMALL_PRODUCT:
         return a @ b
-    if m > max(n, k):
-        return matmul(b.T, a.T).T
-    return _sum_of_pieces(a.T, b) if k > n else _row_by_row(a, b)
+    if inner > max(rows, columns):
+        return _sum_of_pieces(a, b)
+    return _side_by_side(a, b) if columns > rows else _side_by_side(b.T, a.T).T
 
 
-def _row_by_row(a: Array, b: Array) -> Array:
-    """Return a b for a (N, K) and b (K, M), where N is the long side."""
-    b = np.ascontiguousarray(b)
-    out = np.empty((len(a), b.shape[1]), np.result_type(a, b))
+def _side_by_side(a: Array, b: Array) -> Array:
+    """Return a b, where b has many columns."""
+    a = np.asfortranarray(a)
+    out = np.empty((b.shape[1], len(a)), np.result_type(a, b)).T
 
-    def work(rows: slice) -> None:
-        for a_pieces, out_pieces in _pieces(rows, b.size, a, out):
-            np.matmul(a_pieces, b, out=out_pieces)
+    def multiply(columns: slice) -> None:
+        multiply_pieces(a, b[:, columns], out[:, columns])
 
-    share(work, len(a), a.size * b.shape[1])
+    share(multiply, b.shape[1], a.size * b.shape[1])
     return out
 
 
 def _sum_of_pieces(a: Array, b: Array) -> Array:
-    """Return a^T b for a (K, N) and b (K, M), where K is the long side."""
-    each = a.shape[1] * b.shape[1]
+    """Return a b, where the inner side is long."""
+    of_one = len(a) * b.shape[1]  # multiplications
 
-    def work(rows: slice) -> Array:
-        pieces = _pieces(rows, each, a, b)
-        return total((left.swapaxes(1, 2) @ right).sum(axis=0) for left, right in pieces)
+    def multiply(inner: slice) -> Array:
+        pieces = zip(*(cut(side[:, inner], of_one, step=1) for side in (a, b.T)), strict=True)
+        return added((left @ right.swapaxes(1, 2)).sum(axis=0) for left, right in pieces)
 
-    return total(share(work, len(a), len(a) * each))
+    return added(share(multiply, len(b), len(b) * of_one))
+
+
+def multiply_pieces(A: Array, B: Array, out: Array) -> None:
+    """Do out = A B in small products, for matrices or for stacks of them.
+
+    Args:
+        A: (..., rows, inner).
+        B: (..., inner, columns), cut into pieces of some columns each.
+        out: (..., rows, columns).
+    """
+    of_one = A.shape[-2] * A.shape[-1]  # multiplications for one column
+    if of_one * B.shape[-1] <= SMALL_PRODUCT:
+        np.matmul(A, B, out=out)
+        return
+    for B_pieces, out_pieces in zip(cut(B, of_one), cut(out, of_one), strict=True):
+        np.matmul(A[..., None, :, :], B_pieces, out=out_pieces)
+
+
+def cut(matrix: Array, of_one: int, step: int = PIECE_STEP) -> Iterator[Array]:
+    """Cut the columns of a matrix into pieces whose products are small.
+
+    Args:
+        matrix: (..., rows, columns).
+        of_one: how many multiplications one column takes.
+        step: the length of the pieces is a multiple of this.
+
+    Yields:
+        Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the
+        rest, if any.
+    """
+    columns = matrix.shape[-1]
+    longest = SMALL_PRODUCT // max(1, of_one) // step * step
+    piece = even(columns, longest, step) if 0 < longest < columns else max(1, columns)
+    end = columns // piece * piece
+    whole = matrix[..., :end]
+    yield whole.reshape(*whole.shape[:-1], end // piece, piece).swapaxes(-3, -2)
+    if end < columns:
+        yield matrix[..., None, :, end:]
+
+
+def even(length: int, longest: int, step: int = 1) -> int:
+    """Return the length, a multiple of `step`, of the fewest parts not longer than `longest`.
+
+    All parts but the last have this length, and the last one is not much shorter. `longest` is a
+    multiple of `step`, too.
+    """
+    parts = -(-length // longest)
+    return -(-length // (parts * step)) * step
+
+
+def slices(whole: slice, count: int) -> Iterator[slice]:
+    """Cut a slice into slices of length `count`; the last one has the rest."""
+    for start in range(whole.start, whole.stop, count):
+        yield slice(start, min(start + count, whole.stop))
+
+
+def added(parts: Iterable[Array]) -> Array:
+    """Return the sum of arrays of one shape. The first may be overwritten."""
+    return reduce(iadd, parts)
 
 
 def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
@@ -68,55 +128,10 @@ def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
             f"sgd_update expects a gradient of the parameter's shape {parameter.shape}, "
             f"got {gradient.shape}"
         )
-    count = max(1, UPDATED // max(1, parameter[:1].size))
+    count = max(1, UPDATE_SIZE // max(1, parameter[:1].size))
 
-    def work(rows: slice) -> None:
-        for few in slices(rows, count):
+    def update(entries: slice) -> None:
+        for few in slices(entries, count):
             parameter[few] -= learning_rate * gradient[few]
 
-    share(work, len(parameter), MOVED * parameter.size)
-
-
-def slices(rows: slice, count: int) -> Iterator[slice]:
-    """Cut a slice into slices of `count` rows; the last one has the rest."""
-    for start in range(rows.start, rows.stop, count):
-        yield slice(start, min(start + count, rows.stop))
-
-
-def equal_parts(length: int, longest: int) -> int:
-    """Return the smallest number of equal parts of `length` that are not longer than `longest`.
-
-    Return 1 if they would be much shorter than that, or very short: one long part is then faster.
-    """
-    fewest = max(1, -(-length // max(1, longest)))
-    most = min(8 * fewest, length // SHORTEST)
-    return next((n for n in range(fewest, most + 1) if length % n == 0), 1)
-
-
-def total(parts: Iterable[Array]) -> Array:
-    """Return the sum of arrays of one shape. The first may be overwritten."""
-    return reduce(iadd, parts)
-
-
-def _pieces(rows: slice, multiplications: int, *arrays: Array) -> Iterator[list[Array]]:
-    """Cut rows of arrays (L, K) into pieces whose products are small.
-
-    Args:
-        rows: the rows to cut.
-        multiplications: for one row.
-        arrays: each (L, K); K may differ.
-
-    Yields:
-        A view (pieces, rows of a piece, K) of each array: first all pieces of equal length, then
-        the shorter rest, if any.
-    """
-    length, small = rows.stop - rows.start, SMALL // max(1, multiplications)
-    if length <= small or small < FEWEST_ROWS:
-        small = max(1, length)
-    elif (pieces := equal_parts(length, small)) > 1:
-        small = length // pieces  # leaves no rest
-    rest = length % small
-    whole, left_over = slice(rows.start, rows.stop - rest), slice(rows.stop - rest, rows.stop)
-    yield [array[whole].reshape(length // small, small, array.shape[1]) for array in arrays]
-    if rest:
-        yield [array[None, left_over] for array in arrays]
+    share(update, len(parameter), MOVED * parameter.size)

@@ -113,7 +113,7 @@ class OneBlasThread:
 
     def _after_fork(self) -> None:
         """Forget the blocks of other threads, which do not exist in the new process."""
-        self.users = len(_own.pools)
+        self.users = len(_this_thread.pools)
         self.lock.release()
 
     def _hold(self) -> None:
@@ -129,15 +129,15 @@ class OneBlasThread:
             self.is_set.set()
 
 
-class Own(local):
-    """Data of each thread: its open pools, of which it uses the last."""
+class OfThisThread(local):
+    """What each thread has for itself: its open pools, of which it uses the last."""
 
     def __init__(self) -> None:
         self.pools: list[Pool] = []
         self.is_sharing = False
 
 
-_own = Own()
+_this_thread = OfThisThread()
 _one_blas_thread = OneBlasThread()
 
 
@@ -170,7 +170,7 @@ def use_threads(count: int) -> Iterator[None]:
     if not is_whole or count < 1:
         raise ValueError(f"use_threads expects a whole number of at least 1, got {count!r}")
     keep_freed_memory()
-    pools, pool = _own.pools, Pool(int(count))
+    pools, pool = _this_thread.pools, Pool(int(count))
     pools.append(pool)
     try:
         with _one_blas_thread:
@@ -191,7 +191,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         length: of the range.
         multiplications: roughly how many there are in total; if few, there are fewer parts.
     """
-    pool = _own.pools[-1] if _own.pools and not _own.is_sharing else None
+    pool = _this_thread.pools[-1] if _this_thread.pools and not _this_thread.is_sharing else None
     count = 1
     if pool is not None and pool.process == os.getpid():
         count = min(pool.threads, length, multiplications // WAKING)
@@ -212,14 +212,14 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         wake.put(None)
 
     handed_over = 0
-    _own.is_sharing = True
+    _this_thread.is_sharing = True
     try:
         for number in range(1, count):  # in a copy of this context, which includes numpy.errstate
             pool.tasks.put(partial(copy_context().run, do, number))
             handed_over += 1
         results[0] = work(parts[0])
     finally:
-        _own.is_sharing = False
+        _this_thread.is_sharing = False
         _wait_for(handed_over, ended, wake)
     if errors:
         raise errors[0]

@@ -17,8 +17,8 @@ LAYERS: dict[str, type[Layer]] = {
 }
 
 
-def is_own(*layers: Layer) -> bool:
-    """Return whether all these classes are in LAYERS; a subclass may compute something else."""
+def is_registered(*layers: Layer) -> bool:
+    """Return whether the classes of all these are in LAYERS; a subclass may compute otherwise."""
     return all(type(layer) in LAYERS.values() for layer in layers)
 
 
@@ -33,5 +33,5 @@ __all__ = [
     "OutputLayer",
     "ParameterLayer",
     "ReLU",
-    "is_own",
+    "is_registered",
 ]

@@ -75,25 +75,25 @@ def show_shape(shape: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
-def channel_hint(shape: tuple[int | str, ...], c: int) -> str:
+def channel_hint(shape: tuple[int | str, ...], C: int) -> str:
     """Return advice on how to turn an array of this shape into (N, C, H, W)."""
-    if len(shape) == 2 and c == 1:
+    if len(shape) == 2 and C == 1:
         return "one image becomes x[None, None], flat images x.reshape(-1, 1, H, W)"
     if len(shape) == 2:
-        return f"reshape flat images with x.reshape(-1, {c}, H, W)"
-    if len(shape) == 3 and c == 1:
+        return f"reshape flat images with x.reshape(-1, {C}, H, W)"
+    if len(shape) == 3 and C == 1:
         return "add the channel axis with x[:, None]"
-    if len(shape) == 3 and shape[0] == c:
+    if len(shape) == 3 and shape[0] == C:
         return "add the batch axis with x[None]"
-    if len(shape) == 4 and shape[3] == c:
+    if len(shape) == 4 and shape[3] == C:
         return "move the channels to the front with x.transpose(0, 3, 1, 2)"
-    return f"the second axis, the channels, must have size {c}"
+    return f"the second axis, the channels, must have size {C}"
 
 
-def dense_hint(shape: tuple[int | str, ...], d: int) -> str:
+def dense_hint(shape: tuple[int | str, ...], D: int) -> str:
     """Return advice on how to turn an array of this shape into (N, D)."""
-    if shape == (d,):
+    if shape == (D,):
         return "add the batch axis with x[None]"
-    if len(shape) > 1 and prod(cast(Shape, shape[1:])) == d:
-        return f"flatten it with x.reshape(len(x), {d})"
+    if len(shape) > 1 and prod(cast(Shape, shape[1:])) == D:
+        return f"flatten it with x.reshape(len(x), {D})"
     return "set input_size to the size of one input, or change the input"

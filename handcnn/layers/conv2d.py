@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
+from handcnn.kernels.im2col import positions
 from handcnn.layers.checks import channel_hint, check_size, show_shape
 from handcnn.layers.layer import ParameterLayer
 from handcnn.types import Array, Shape
@@ -87,30 +88,32 @@ class Conv2D(ParameterLayer):
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError unless the shape is (N, C, H, W) and a kernel fits into the image."""
-        c, k, p = self.in_channels, self.kernel_size, self.padding
-        if len(x_shape) != 4 or x_shape[1] != c:
+        C, k, p = self.in_channels, self.kernel_size, self.padding
+        if len(x_shape) != 4 or x_shape[1] != C:
             raise ValueError(
-                f"{self} expects x of shape (N, {c}, H, W), got {show_shape(x_shape)}; "
-                f"{channel_hint(x_shape, c)}"
+                f"{self} expects x of shape (N, {C}, H, W), got {show_shape(x_shape)}; "
+                f"{channel_hint(x_shape, C)}"
             )
         if min(self._positions(cast(Shape, x_shape))) < 1:
             raise ValueError(
-                f"{self} with padding {p} expects images of at least {k - 2 * p} x {k - 2 * p} "
-                f"pixels, got {show_shape(x_shape)}; use a smaller kernel or more padding"
+                f"{self} expects images of at least {k - 2 * p} x {k - 2 * p} pixels, "
+                f"got {show_shape(x_shape)}; use a smaller kernel or more padding"
             )
 
     def _positions(self, shape: Shape) -> Shape:
         """Return (OH, OW) for images whose last two axes are H and W."""
+        H, W = shape[-2:]
         k, s, p = self.kernel_size, self.stride, self.padding
-        h, w = shape[-2:]
-        return (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1
+        return positions(H, k, s, p), positions(W, k, s, p)
 
     @staticmethod
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
         """Return the shapes of `weights` (F, C, k, k) and `bias` (F, 1)."""
-        f, c, k = config["out_channels"], config["in_channels"], config["kernel_size"]
-        return {"weights": (f, c, k, k), "bias": (f, 1)}
+        F, C, k = config["out_channels"], config["in_channels"], config["kernel_size"]
+        return {"weights": (F, C, k, k), "bias": (F, 1)}
 
     def __repr__(self) -> str:
         k = self.kernel_size
-        return f"Conv2D({self.in_channels} -> {self.out_channels}, {k}x{k})"
+        stride = "" if self.stride == 1 else f", stride {self.stride}"
+        padding = "" if self.padding == 0 else f", padding {self.padding}"
+        return f"Conv2D({self.in_channels} -> {self.out_channels}, {k}x{k}{stride}{padding})"

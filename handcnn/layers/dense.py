@@ -14,7 +14,7 @@ from handcnn.types import Array, Shape
 
 
 class DenseLayer(ParameterLayer):
-    """The common part of the hidden and the output layer: `z = x W + b` and its backward pass.
+    """What the hidden and the output layer share: `z = x weights + bias` and its backward pass.
 
     Args:
         input_size: D. A 4-D input (N, C, H, W) is flattened to (N, D) with D = C*H*W.
@@ -24,8 +24,8 @@ class DenseLayer(ParameterLayer):
         dtype: of the parameters and of everything computed from them.
 
     Attributes:
-        weights: W (D, M), gradient in `dweights`.
-        bias: b (1, M), gradient in `dbias`.
+        weights: (D, M), gradient in `dweights`.
+        bias: (1, M), gradient in `dbias`.
     """
 
     arguments = ("input_size", "output_size", "learning_rate")
@@ -61,25 +61,25 @@ class DenseLayer(ParameterLayer):
 
     def check_shape(self, x_shape: tuple[int | str, ...]) -> None:
         """Raise a ValueError unless the shape is (N, D), or (N, C, H, W) with C*H*W = D."""
-        d = self.input_size
-        if len(x_shape) not in (2, 4) or prod(cast(Shape, x_shape[1:])) != d:
+        D = self.input_size
+        if len(x_shape) not in (2, 4) or prod(cast(Shape, x_shape[1:])) != D:
             raise ValueError(
-                f"{self} expects x of shape (N, {d}) or (N, C, H, W) with C*H*W = {d}, "
-                f"got {show_shape(x_shape)}; {dense_hint(x_shape, d)}"
+                f"{self} expects x of shape (N, {D}) or (N, C, H, W) with C*H*W = {D}, "
+                f"got {show_shape(x_shape)}; {dense_hint(x_shape, D)}"
             )
 
     @staticmethod
     def parameter_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
         """Return the shapes of `weights` (D, M) and `bias` (1, M)."""
-        d, m = config["input_size"], config["output_size"]
-        return {"weights": (d, m), "bias": (1, m)}
+        D, M = config["input_size"], config["output_size"]
+        return {"weights": (D, M), "bias": (1, M)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.input_size} -> {self.output_size})"
 
 
 class HiddenLayer(DenseLayer):
-    """Dense layer with ReLU: `z = x W + b`, `a = max(0, z)`. Arguments as in `DenseLayer`."""
+    """Dense layer with ReLU: `a = max(0, x weights + bias)`. Arguments as in `DenseLayer`."""
 
     def forward(self, x: Array) -> Array:
         """Return a = max(0, z) (N, M) for `x` (N, D) or (N, C, H, W)."""
@@ -92,7 +92,7 @@ class HiddenLayer(DenseLayer):
 
 
 class OutputLayer(DenseLayer):
-    """Dense layer with softmax: `z = x W + b`, `a = softmax(z)`. Arguments as in `DenseLayer`.
+    """Dense layer with softmax: `a = softmax(x weights + bias)`. Arguments as in `DenseLayer`.
 
     `backward` takes the gradient with respect to *z*, which is what `loss_gradient` returns. So
     the softmax needs no backward pass.

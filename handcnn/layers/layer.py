@@ -62,10 +62,10 @@ class Layer:
         """Return the shape of one output, without N, for one input; by default the same shape."""
         return input_shape
 
-    def work(self, output_shape: Shape) -> int:
+    def multiplications(self, output_shape: Shape) -> int:
         """Return roughly how many multiplications one output of this shape takes."""
-        places = prod(output_shape[1:])  # each parameter is used at each of them
-        return places * sum(array.size for array in self.parameters().values())
+        positions = prod(output_shape[1:])  # each parameter is used at each of them
+        return positions * sum(array.size for array in self.parameters().values())
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain Python values, to build an equal layer."""

@@ -3,6 +3,7 @@
 from math import prod
 from typing import cast
 
+from handcnn.kernels.im2col import positions
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.layers.checks import check_size, show_shape
 from handcnn.layers.layer import Layer
@@ -43,10 +44,10 @@ class MaxPool2D(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (C, OH, OW) for one image of shape (C, H, W)."""
         self.check_shape(("N", *input_shape))
-        c, h, w = input_shape
-        return c, (h - self.size) // self.stride + 1, (w - self.size) // self.stride + 1
+        C, H, W = input_shape
+        return C, positions(H, self.size, self.stride), positions(W, self.size, self.stride)
 
-    def work(self, output_shape: Shape) -> int:
+    def multiplications(self, output_shape: Shape) -> int:
         """Return how many comparisons one output of this shape takes."""
         return self.size**2 * prod(output_shape)
 

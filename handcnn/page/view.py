@@ -8,7 +8,6 @@ Signed values are scaled to whole numbers from -127 to 127; 0 stays 0, so that i
 """
 
 import base64
-import copy
 import io
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,6 +19,7 @@ from handcnn.classes import are_digits
 from handcnn.errors import HandcnnError
 from handcnn.formatting import percent
 from handcnn.layers import Conv2D, InputLayer, Layer
+from handcnn.layers.sequence import backward, copied, forward
 from handcnn.network import Network
 from handcnn.page.words import describe_layer
 from handcnn.pictures import examine_picture, load_picture, to_batch
@@ -95,8 +95,8 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
 def look(net: Network, image: Array) -> tuple[list[Array], Array]:
     """Return the output of each layer, and the gradient of every logit with respect to the image.
 
-    The image goes through the network K times, as a batch. In the backward pass, row k belongs to
-    class k: `dout` is 1 for its logit and 0 for the others, so `dx[k]` is the gradient of logit k.
+    For the gradients, the image goes through the network K times, as a batch, and each row belongs
+    to a class: its `dout` is 1 for the logit of this class and 0 for the others.
 
     Args:
         net: a network with outputs (N, K).
@@ -105,18 +105,12 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
     Returns:
         The output of every layer, without N; and the gradients (K, 1, H, W).
     """
-    layers = [copy.copy(layer) for layer in net.layers]  # copies, so that each thread has its own x
-    shape = net.output_shapes()[-1]
-    assert shape is not None
-    x = np.repeat(to_batch([image]), shape[0], axis=0)  # (K, 1, H, W)
-    outputs = []
-    for layer in layers:
-        x = layer.forward(x)
-        outputs.append(x[0])
-    dx = np.eye(shape[0])  # (K, K)
-    for layer in reversed(layers):
-        dx = layer.backward(dx)
-    return outputs, dx
+    x = to_batch([image])
+    outputs = [output[0] for output in net.outputs(x)]
+    K = len(outputs[-1])
+    layers = copied(net.layers)  # so that each thread has its own x
+    forward(layers, np.repeat(x, K, axis=0))
+    return outputs, backward(layers, np.eye(K))
 
 
 def _first_convolution(net: Network) -> int | None:

@@ -1,13 +1,12 @@
 """What does the network look for? The kernels of the first convolution and their responses."""
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from handcnn.layers import Conv2D, Layer
+from handcnn.layers import Conv2D
 from handcnn.network import Network
 from handcnn.plots.bands import MAP, MAP_PITCH, bands_of, put_band
 from handcnn.plots.page import (
@@ -57,7 +56,7 @@ def draw_filters(
     weights = net.layers[index].parameters()["weights"]  # (F, C, k, k)
     check_range("weights", weights, -LARGEST, LARGEST)
     kernels = weights.mean(axis=1)[:MOST]  # (f, k, k)
-    outputs = _outputs(net.layers, weights.shape[1], image)
+    outputs = _outputs(net, weights.shape[1], image)
     bands = bands_of(net.layers[index + 1 :], outputs[index + 1 :])
     has_maps = any(band.output.ndim == 3 for band in bands)
     pitch = 2 * MAP_PITCH if has_maps else PITCH  # a pair above two maps
@@ -77,16 +76,14 @@ def draw_filters(
     return figure
 
 
-def _outputs(layers: Sequence[Layer], channels: int, image: Array) -> list[Array]:
+def _outputs(net: Network, channels: int, image: Array) -> list[Array]:
     """Return the output of each layer for one image, without N."""
     x = np.broadcast_to(ink(image), (1, channels, *image.shape[-2:]))
-    outputs = []
     with np.errstate(all="ignore"):  # overflow shows in the result
-        for layer in layers:
-            x = copy.copy(layer).forward(x)  # a copy, so that the layer keeps its own x
-            check_range("responses", x, -LARGEST, LARGEST)
-            outputs.append(x[0])
-    return outputs
+        outputs = net.outputs(x)
+    for output in outputs:
+        check_range("responses", output, -LARGEST, LARGEST)
+    return [output[0] for output in outputs]
 
 
 def _remark(weights: Array, has_bands: bool) -> str:

@@ -165,7 +165,7 @@ def _check_cost(net: Network) -> None:
         if isinstance(layer, Conv2D):  # it copies the windows of its input
             c, h, _ = shape
             numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
-        multiplications += layer.work(output)
+        multiplications += layer.multiplications(output)
         shape = output
     for cost, most, what in (
         (numbers, MOST_NUMBERS, "numbers"),
