@@ -161,7 +161,8 @@ def windows_times_dz(windows: Array, dz: Array) -> Array:
     def multiply(rows: slice) -> Array:
         products = np.empty((rows.stop - rows.start, entries, F), dz.dtype).swapaxes(1, 2)
         multiply_pieces(by_row[rows], windows[rows].swapaxes(1, 2), products)
-        return products.sum(axis=0)
+        summed: Array = products.sum(axis=0)
+        return summed
 
     count = max(1, PRODUCT_SIZE // (entries * F))
     return added(multiply(rows) for rows in slices(slice(0, OH), count))
