@@ -1,7 +1,7 @@
 """Gradient check: compare the gradients of `backward` with finite differences.
 
-The central difference (f(a + e) - f(a - e)) / 2e needs no derivation, and its error is O(e^2). In
-float64 it agrees with a correct gradient to about 8 digits.
+The central difference (L(b + e) - L(b - e)) / 2e, for a number b of a parameter, needs no
+derivation, and its error is O(e^2). In float64 it agrees with a correct gradient to about 8 digits.
 """
 
 from collections.abc import Callable

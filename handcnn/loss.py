@@ -14,7 +14,7 @@ SMALLEST_PROBABILITY = 1e-15
 
 
 def loss_function(y_pred: Array, y_true: Array) -> float:
-    """Return the mean cross-entropy of a batch, `-1/N sum over n,k of y_true log(y_pred)`.
+    """Return the mean cross-entropy of a batch, -1/N sum over n,m of y_true[n,m] log y_pred[n,m].
 
     Args:
         y_pred: probabilities (N, K), the output of the last layer. They are clipped to

@@ -45,7 +45,7 @@ def test_convolutions_agree_with_the_loops(
     dz = random(z.shape, 4)
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
-        mock.patch.multiple(convolution, **sizes),
+        mock.patch.multiple(convolution, PIECE_STEP=step, **sizes),
         mock.patch.multiple(products, SMALL_PRODUCT=small, PIECE_STEP=step),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from handcnn.kernels.im2col import im2col, kernel_matrix, kernels_of, overlap, positions
-from handcnn.kernels.products import added, cut, even, multiply_pieces, slices
+from handcnn.kernels.products import PIECE_STEP, added, cut, even, multiply_pieces, slices
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
@@ -127,8 +127,8 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
 
     def multiply(rows: slice) -> None:
         product = np.empty((k, C, OW, N), dz.dtype)
-        dz_pieces = list(cut(dz_rows, A.size))
-        out_pieces = list(cut(product.reshape(k * C, OW * N), A.size))
+        dz_pieces = list(cut(dz_rows, A.size, PIECE_STEP))
+        out_pieces = list(cut(product.reshape(k * C, OW * N), A.size, PIECE_STEP))
         for h in range(rows.start, rows.stop):
             i, u = overlap(k - 1 - p - h, s, OH, k)
             kernel_rows = A[:, :, u].reshape(k * C, -1)

@@ -4,8 +4,8 @@ OpenBLAS first copies the operands of a large product into another order. If two
 are as short as a batch, that takes as long as the multiplication. For small products it copies
 nothing. So long matrices are cut into pieces here:
 
-                       B                         out
-    A   times   | 1 | 2 | 3 | 4 |   =   | A1 | A2 | A3 | A4 |
+                       right                     out
+    left  times  | 1 | 2 | 3 | 4 |   =   left times each of 1, 2, 3, 4
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,69 +22,70 @@ PIECE_STEP = 16  # the length of a piece is a multiple of this: numbers in a vec
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """Return the product a b of two matrices, cut along the longest of its three sides.
+def matmul(left: Array, right: Array) -> Array:
+    """Return the product of two matrices, cut along the longest of its three sides.
 
-            rows longest           inner side longest          columns longest
-               _                                                   ____|____
-    a b  =    |_| [ b ]         [____|____] |_|            [ a ] [____|____]
-              |_|                           |_|
-            pieces of a         pieces of both, added        pieces of b
+    rows longest                inner side longest           columns longest
+     _                                                               _____|_____
+    |_| [ right ]               [____|____] |_|             [ left ] [____|____]
+    |_|                                     |_|
+    pieces of left              pieces of both, added        pieces of right
     """
-    (rows, inner), columns = a.shape, b.shape[1]
+    (rows, inner), columns = left.shape, right.shape[1]
     if rows * inner * columns <= SMALL_PRODUCT:
-        return a @ b
+        return left @ right
     if inner > max(rows, columns):
-        return _sum_of_pieces(a, b)
-    return _side_by_side(a, b) if columns > rows else _side_by_side(b.T, a.T).T
+        return _sum_of_pieces(left, right)
+    return _side_by_side(left, right) if columns > rows else _side_by_side(right.T, left.T).T
 
 
-def _side_by_side(a: Array, b: Array) -> Array:
-    """Return a b, where b has many columns."""
-    a = np.asfortranarray(a)
-    out = np.empty((b.shape[1], len(a)), np.result_type(a, b)).T
+def _side_by_side(left: Array, right: Array) -> Array:
+    """Return left times right, where right has many columns."""
+    left, columns = np.asfortranarray(left), right.shape[1]
+    out = np.empty((columns, len(left)), np.result_type(left, right)).T
 
-    def multiply(columns: slice) -> None:
-        multiply_pieces(a, b[:, columns], out[:, columns])
+    def multiply(part: slice) -> None:
+        multiply_pieces(left, right[:, part], out[:, part])
 
-    share(multiply, b.shape[1], a.size * b.shape[1])
+    share(multiply, columns, left.size * columns)
     return out
 
 
-def _sum_of_pieces(a: Array, b: Array) -> Array:
-    """Return a b, where the inner side is long."""
-    of_one = len(a) * b.shape[1]  # multiplications
+def _sum_of_pieces(left: Array, right: Array) -> Array:
+    """Return left times right, where the inner side is long."""
+    of_one = len(left) * right.shape[1]  # multiplications
 
-    def multiply(inner: slice) -> Array:
-        pieces = zip(*(cut(side[:, inner], of_one, step=1) for side in (a, b.T)), strict=True)
-        return added((left @ right.swapaxes(1, 2)).sum(axis=0) for left, right in pieces)
+    def multiply(part: slice) -> Array:
+        pieces = zip(*(cut(side[:, part], of_one, 1) for side in (left, right.T)), strict=True)
+        return added((a @ b.swapaxes(1, 2)).sum(axis=0) for a, b in pieces)
 
-    return added(share(multiply, len(b), len(b) * of_one))
+    return added(share(multiply, len(right), len(right) * of_one))
 
 
-def multiply_pieces(A: Array, B: Array, out: Array) -> None:
-    """Do out = A B in small products, for matrices or for stacks of them.
+def multiply_pieces(left: Array, right: Array, out: Array) -> None:
+    """Do out = left times right in small products, for matrices or for stacks of them.
 
     Args:
-        A: (..., rows, inner).
-        B: (..., inner, columns), cut into pieces of some columns each.
+        left: (..., rows, inner).
+        right: (..., inner, columns), cut into pieces of some columns each.
         out: (..., rows, columns).
     """
-    of_one = A.shape[-2] * A.shape[-1]  # multiplications for one column
-    if of_one * B.shape[-1] <= SMALL_PRODUCT:
-        np.matmul(A, B, out=out)
+    of_one = left.shape[-2] * left.shape[-1]  # multiplications for one column
+    if of_one * right.shape[-1] <= SMALL_PRODUCT:
+        np.matmul(left, right, out=out)
         return
-    for B_pieces, out_pieces in zip(cut(B, of_one), cut(out, of_one), strict=True):
-        np.matmul(A[..., None, :, :], B_pieces, out=out_pieces)
+    pieces = zip(cut(right, of_one, PIECE_STEP), cut(out, of_one, PIECE_STEP), strict=True)
+    for right_pieces, out_pieces in pieces:
+        np.matmul(left[..., None, :, :], right_pieces, out=out_pieces)
 
 
-def cut(matrix: Array, of_one: int, step: int = PIECE_STEP) -> Iterator[Array]:
+def cut(matrix: Array, of_one: int, step: int) -> Iterator[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
         of_one: how many multiplications one column takes.
-        step: the length of the pieces is a multiple of this.
+        step: the length of a piece is a multiple of this.
 
     Yields:
         Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the

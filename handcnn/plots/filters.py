@@ -26,7 +26,7 @@ from handcnn.plots.page import (
 )
 from handcnn.types import Array
 
-LEFT = MARGIN + 190  # left edge of the pairs, right of the image and the colour bars
+LEFT = MARGIN + 240  # left edge of the pairs, right of the image and of the longest labels
 COLUMNS, MOST = 8, 32  # pairs per row; the most pairs
 KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and their gap, in pixels
 PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, in pixels
