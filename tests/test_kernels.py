@@ -18,7 +18,7 @@ from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
 from handcnn.kernels.im2col import im2col
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
-from handcnn.kernels.products import even, matmul, sgd_update, slices
+from handcnn.kernels.products import cut, even, matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
 from handcnn.types import Shape
 
@@ -35,9 +35,9 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=150)
-@given(geometries(), cuts(), st.integers(0, 1000), st.integers(1, 4), st.integers(1, 3))
+@given(geometries(), cuts(), st.integers(0, 1000), st.integers(1, 3))
 def test_convolutions_agree_with_the_loops(
-    geometry: Geometry, sizes: dict[str, Any], small: int, step: int, count: int
+    geometry: Geometry, sizes: dict[str, Any], small: int, count: int
 ) -> None:
     n, c, h, w, f, k, s, p, *_ = geometry
     x, weights, bias = random((n, c, h, w), 1), random((f, c, k, k), 2), random((f, 1), 3)
@@ -45,8 +45,8 @@ def test_convolutions_agree_with_the_loops(
     dz = random(z.shape, 4)
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
-        mock.patch.multiple(convolution, PIECE_STEP=step, **sizes),
-        mock.patch.multiple(products, SMALL_PRODUCT=small, PIECE_STEP=step),
+        mock.patch.multiple(convolution, **sizes),
+        mock.patch.object(products, "SMALL_PRODUCT", small),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
@@ -100,12 +100,11 @@ SIZES = st.integers(0, 40) | st.integers(1, 4)
 @given(
     st.tuples(SIZES, SIZES, SIZES),
     st.integers(1, 200),
-    st.integers(1, 9),
     st.integers(1, 3),
     st.tuples(*[st.sampled_from("CF")] * 2),
 )
 def test_products_are_products(
-    shape: Shape, small: int, step: int, count: int, orders: tuple[str, str]
+    shape: Shape, small: int, count: int, orders: tuple[str, str]
 ) -> None:
     n, k, m = shape
     a, b = (
@@ -114,7 +113,7 @@ def test_products_are_products(
     )
     updated, gradient = a.copy(order="K"), random((n, k), 1)
     with (
-        mock.patch.multiple(products, SMALL_PRODUCT=small, PIECE_STEP=step, UPDATE_SIZE=small),
+        mock.patch.multiple(products, SMALL_PRODUCT=small, UPDATE_SIZE=small),
         mock.patch.object(threads, "WAKING", 1),
         use_threads(count),
     ):
@@ -131,16 +130,25 @@ def test_slices_cover_the_range_in_order(start: int, length: int, count: int) ->
     assert all(part.stop - part.start <= count for part in parts)
 
 
-@given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5))
-def test_even_parts_are_the_fewest_that_fit(length: int, steps: int, step: int) -> None:
+@given(st.integers(1, 200), st.integers(1, 60))
+def test_even_parts_are_the_fewest_that_fit(length: int, longest: int) -> None:
     """The oracle tries every length."""
-    longest = steps * step
-    fitting = list(range(step, longest + 1, step))
-    fewest = min(math.ceil(length / part) for part in fitting)
-    part = even(length, longest, step)
-    assert part in fitting
-    assert math.ceil(length / part) == fewest
-    assert all(math.ceil(length / shorter) > fewest for shorter in fitting if shorter < part)
+    fewest = math.ceil(length / longest)
+    assert even(length, longest) == min(
+        part for part in range(1, longest + 1) if math.ceil(length / part) == fewest
+    )
+
+
+@given(st.integers(0, 300), st.integers(0, 50), st.integers(0, 1000))
+def test_pieces_are_small_and_cover_the_columns_in_order(
+    columns: int, of_one: int, small: int
+) -> None:
+    matrix = np.arange(2 * columns).reshape(2, columns)
+    with mock.patch.object(products, "SMALL_PRODUCT", small):
+        pieces = [piece for stack in cut(matrix, of_one) for piece in stack]
+    np.testing.assert_array_equal(np.concatenate([matrix[:, :0], *pieces], axis=1), matrix)
+    if of_one <= small:  # otherwise not even a single column is small, and nothing is cut
+        assert all(piece.shape[1] * of_one <= small for piece in pieces)
 
 
 @given(

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from handcnn.kernels.im2col import im2col, kernel_matrix, kernels_of, overlap, positions
-from handcnn.kernels.products import PIECE_STEP, added, cut, even, multiply_pieces, slices
+from handcnn.kernels.products import added, cut, even, multiply_pieces, slices
 from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array, Shape
 
@@ -123,19 +123,21 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     A = np.ascontiguousarray(weights.transpose(3, 1, 2, 0)[:, :, ::-1])
     dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(OH * F, OW * N)
     dx = np.zeros((C, H, W, N), dz.dtype)
-    columns = [overlap(v - p, s, OW, W) for v in range(k)]
+    dz_pieces = list(cut(dz_rows, A.size))
 
     def multiply(rows: slice) -> None:
-        product = np.empty((k, C, OW, N), dz.dtype)
-        dz_pieces = list(cut(dz_rows, A.size, PIECE_STEP))
-        out_pieces = list(cut(product.reshape(k * C, OW * N), A.size, PIECE_STEP))
-        for h in range(rows.start, rows.stop):
-            i, u = overlap(k - 1 - p - h, s, OH, k)
-            kernel_rows = A[:, :, u].reshape(k * C, -1)
-            for dz_piece, out in zip(dz_pieces, out_pieces, strict=True):
-                np.matmul(kernel_rows, dz_piece[:, i.start * F : i.stop * F], out=out)
-            for v, (j, w) in enumerate(columns):
-                dx[:, h, w] += product[v, :, j]
+        for few in slices(rows, max(1, PRODUCT_SIZE // max(1, k * C * OW * N))):
+            products = np.empty((few.stop - few.start, k * C, OW * N), dz.dtype)
+            pieces = list(zip(dz_pieces, cut(products, A.size), strict=True))
+            for row, h in enumerate(range(few.start, few.stop)):
+                i, u = overlap(k - 1 - p - h, s, OH, k)
+                kernel_rows = A[:, :, u].reshape(k * C, -1)
+                for dz_piece, out in pieces:
+                    np.matmul(kernel_rows, dz_piece[:, i.start * F : i.stop * F], out=out[row])
+            by_column = products.reshape(len(products), k, C, OW, N).transpose(1, 2, 0, 3, 4)
+            for v in range(k):
+                j, w = overlap(v - p, s, OW, W)
+                dx[:, few, w] += by_column[v, :, :, j]
 
     share(multiply, H, _cost((k * C, k * F), OH * OW * N, k))
     return batch_first(dx)

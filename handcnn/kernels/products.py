@@ -18,7 +18,6 @@ from handcnn.kernels.threads import MOVED, share
 from handcnn.types import Array
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS copies nothing
-PIECE_STEP = 16  # the length of a piece is a multiple of this: numbers in a vector register
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -56,7 +55,7 @@ def _sum_of_pieces(left: Array, right: Array) -> Array:
     of_one = len(left) * right.shape[1]  # multiplications
 
     def multiply(part: slice) -> Array:
-        pieces = zip(*(cut(side[:, part], of_one, 1) for side in (left, right.T)), strict=True)
+        pieces = zip(*(cut(side[:, part], of_one) for side in (left, right.T)), strict=True)
         return added((a @ b.swapaxes(1, 2)).sum(axis=0) for a, b in pieces)
 
     return added(share(multiply, len(right), len(right) * of_one))
@@ -74,26 +73,29 @@ def multiply_pieces(left: Array, right: Array, out: Array) -> None:
     if of_one * right.shape[-1] <= SMALL_PRODUCT:
         np.matmul(left, right, out=out)
         return
-    pieces = zip(cut(right, of_one, PIECE_STEP), cut(out, of_one, PIECE_STEP), strict=True)
+    pieces = zip(cut(right, of_one), cut(out, of_one), strict=True)
     for right_pieces, out_pieces in pieces:
         np.matmul(left[..., None, :, :], right_pieces, out=out_pieces)
 
 
-def cut(matrix: Array, of_one: int, step: int) -> Iterator[Array]:
+def cut(matrix: Array, of_one: int) -> Iterator[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
         of_one: how many multiplications one column takes.
-        step: the length of a piece is a multiple of this.
 
     Yields:
         Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the
         rest, if any.
     """
     columns = matrix.shape[-1]
-    longest = SMALL_PRODUCT // max(1, of_one) // step * step
-    piece = even(columns, longest, step) if 0 < longest < columns else max(1, columns)
+    longest, piece = SMALL_PRODUCT // max(1, of_one), max(1, columns)
+    if 0 < longest < columns:
+        piece = even(columns, longest)
+        fewest = -(-columns // piece)
+        exact = (columns // n for n in range(fewest, 2 * fewest) if columns % n == 0)
+        piece = next(exact, piece)  # without a rest if possible
     end = columns // piece * piece
     whole = matrix[..., :end]
     yield whole.reshape(*whole.shape[:-1], end // piece, piece).swapaxes(-3, -2)
@@ -101,14 +103,13 @@ def cut(matrix: Array, of_one: int, step: int) -> Iterator[Array]:
         yield matrix[..., None, :, end:]
 
 
-def even(length: int, longest: int, step: int = 1) -> int:
-    """Return the length, a multiple of `step`, of the fewest parts not longer than `longest`.
+def even(length: int, longest: int) -> int:
+    """Return the length of the fewest parts of about equal length, none longer than `longest`.
 
-    All parts but the last have this length, and the last one is not much shorter. `longest` is a
-    multiple of `step`, too.
+    All parts but the last have this length, and the last one is not much shorter.
     """
     parts = -(-length // longest)
-    return -(-length // (parts * step)) * step
+    return -(-length // parts)
 
 
 def slices(whole: slice, count: int) -> Iterator[slice]:
