@@ -483,7 +483,7 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     (
         {"network": "lenet"},
         "'lenet' cannot make a network for images of shape (1, 8, 8) in 3 classes: Conv2D(16 -> "
-        "32, 5x5) with padding 0 expects images of at least 5 x 5 pixels, got (N, 16, 2, 2); use a "
+        "32, 5x5) expects images of at least 5 x 5 pixels, got (N, 16, 2, 2); use a "
         "smaller kernel or more padding",
     ),
     (
