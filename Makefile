@@ -1,4 +1,4 @@
-# Every target sets up what it needs. `make` alone lists the targets; README.md has the plain commands.
+# Every target sets up what it needs. `make` alone lists the targets; docs/running.md has the plain commands.
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -101,6 +101,32 @@ def test_good_links_pass(tmp_path: Path) -> None:
     check_links(write_example(tmp_path, line))
 
 
+def check_named_tests(page: Path) -> None:
+    """Refuse a page that names a test, or a case of `FAULTS`, which does not exist."""
+    text = page.read_text(encoding="utf-8")
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
+    names = set(re.findall(r"`(test_\w+)`", text)) | set(re.findall(r" (\".+?\")[,; |]", text))
+    defined = re.findall(r"^def (test_\w+)|^    (\".+\"): ", sources, re.MULTILINE)
+    missing = names - {name for pair in defined for name in pair}
+    assert not missing, f"{page.name} names {', '.join(sorted(missing))}, which is no test"
+
+
+def test_the_tests_behind_each_promise_exist() -> None:
+    page = ROOT / "docs" / "reliability.md"
+    check_named_tests(page)
+    promises = page.read_text(encoding="utf-8").split("## Promises")[1].split("\n## ")[0]
+    for row in table_rows(promises):
+        assert row.startswith("| if |") or re.search(r'`test_\w+`|"[^"]+"', row), f"no test: {row}"
+
+
+@pytest.mark.parametrize("name", ["`test_nothing`", '"killed by nobody"'])
+def test_a_promise_without_its_test_is_refused(tmp_path: Path, name: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"| if | then | {name} |")
+    with pytest.raises(AssertionError, match=r"^page\.md names .*, which is no test"):
+        check_named_tests(page)
+
+
 def write_example(folder: Path, text: str) -> Path:
     (folder / "code.py").write_text(
         "def f():\n    return 1\nclass C:\n    def f():\n        return 2\n"
