@@ -15,7 +15,16 @@ import reference
 from hypothesis import strategies as st
 from threadpoolctl import OpenBLASController, threadpool_limits
 
-from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer, loss_gradient
+from handcnn import (
+    Conv2D,
+    HiddenLayer,
+    InputLayer,
+    MaxPool2D,
+    Network,
+    OutputLayer,
+    ReLU,
+    loss_gradient,
+)
 from handcnn.layers import Layer, ParameterLayer
 from handcnn.types import Array, Shape
 
@@ -84,6 +93,43 @@ GEOMETRIES = {
     "5x5, stride 2": Geometry(n=1, c=2, h=7, w=7, f=2, k=5, s=2, p=2),
 }
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
+
+POOLINGS: dict[str, tuple[Shape, int, int]] = {  # the shape of x, the size and the stride
+    "usual": ((2, 3, 6, 4), 2, 2),
+    "N=1, H < W": ((1, 2, 4, 8), 2, 2),
+    "remainders 1 and 1": ((2, 1, 7, 5), 2, 2),
+    "remainders 2 and 0": ((2, 2, 8, 6), 3, 3),
+    "overlapping": ((2, 2, 5, 6), 3, 1),
+    "overlapping, remainder": ((1, 3, 7, 8), 3, 2),
+    "gaps": ((2, 1, 7, 9), 2, 3),
+    "stride beyond the image": ((2, 1, 4, 5), 3, 7),
+    "as large as the image": ((2, 3, 4, 4), 4, 4),
+    "as high as the image": ((1, 2, 3, 7), 3, 3),
+    "size 1": ((2, 2, 3, 4), 1, 1),
+    "size 1, stride 2": ((2, 2, 5, 4), 1, 2),
+    "one pixel": ((1, 1, 1, 1), 1, 1),
+    "no images": ((0, 2, 4, 6), 2, 2),
+}
+
+# Layers for inputs of this shape, on which tests/test_layers.py tests what holds for every layer.
+# Add an example of each new layer here.
+EXAMPLE_SHAPE = (2, 2, 4, 5)
+EXAMPLES: dict[str, Layer] = {
+    "Conv2D": Conv2D(2, 3, 3, 2, 1),
+    "Conv2D 1x1": Conv2D(2, 3, 1),
+    "HiddenLayer": HiddenLayer(40, 3),
+    "OutputLayer": OutputLayer(40, 3),
+    "ReLU": ReLU(),
+    "MaxPool2D": MaxPool2D(2),
+    "MaxPool2D, overlapping": MaxPool2D(3, 1),
+    "MaxPool2D, with gaps": MaxPool2D(1, 3),
+}
+
+
+def remade(layer: Layer, **extras: Any) -> Layer:
+    """Return a new layer with the same arguments; one with parameters takes rng= and dtype=."""
+    extras = extras if isinstance(layer, ParameterLayer) else {}
+    return type(layer)(**layer.config(), **extras)
 
 
 @st.composite

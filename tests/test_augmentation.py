@@ -31,6 +31,8 @@ from handcnn.types import Array, Shape
 
 SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8), (2, 1, 1, 9)]
 every_shape = pytest.mark.parametrize("shape", SHAPES)
+RANDOM = {name: augment for name, augment in AUGMENTATIONS.items() if name != "none"}
+every_augmentation = pytest.mark.parametrize("augment", RANDOM.values(), ids=RANDOM)
 moving = pytest.mark.parametrize("augment", [shift, distort])
 
 
@@ -230,7 +232,7 @@ def test_a_dot_goes_no_farther_than_declared() -> None:
 # --- one draw for each image, again and again ----------------------------------------------------
 
 
-@moving
+@every_augmentation
 def test_equal_images_come_out_differently(augment: augmentation.Augmentation) -> None:
     x = np.repeat(images((1, 1, 12, 12)), 6, axis=0)
     out = augment(x, rng(0))
@@ -259,7 +261,7 @@ def test_how_many_are_read_at_a_time_changes_nothing(
         close(augment(x, rng()), expected, 1e-6)
 
 
-@moving
+@every_augmentation
 def test_the_images_are_never_written_into(augment: augmentation.Augmentation) -> None:
     x = images((20, 1, 12, 12))
     kept = x.copy()

@@ -247,8 +247,7 @@ def test_unknown_name() -> None:
     with pytest.raises(HandcnnError) as caught:
         load_dataset("minst")
     assert str(caught.value) == (
-        "unknown dataset 'minst'; choose one of auto, mnist, digits, fashion-mnist, "
-        "kuzushiji-mnist, or give a path"
+        f"unknown dataset 'minst'; choose one of auto, {', '.join(CATALOGUE)}, or give a path"
     )
 
 

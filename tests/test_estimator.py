@@ -44,11 +44,11 @@ from handcnn import (
     loss_function,
     loss_gradient,
 )
-from handcnn.augmentation import distort
+from handcnn.augmentation import AUGMENTATIONS, distort
 from handcnn.estimator import CNNClassifier
 from handcnn.estimator.classifier import FEWEST_STEPS
 from handcnn.models import NETWORKS, RECIPES
-from handcnn.schedule import learning_rates
+from handcnn.schedule import SCHEDULES, learning_rates
 from handcnn.types import Array, Shape
 
 ROOT = Path(__file__).parents[1]
@@ -309,7 +309,7 @@ def test_weights_scale_the_rows_of_the_gradient() -> None:
     np.testing.assert_allclose(one.loss_curve_, losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("network", ["documented", "lenet", "deep"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_each_network_brings_its_recipe(network: str) -> None:
     """Including its epochs, but at least 2,000 steps. The function of that name does the same."""
     recipe = RECIPES[network]
@@ -439,7 +439,7 @@ def test_images_that_do_not_count_have_no_say_in_the_scale() -> None:
         ((3, 5, 7), (3, 5, 7), (3, 5, 7)),
     ],
 )
-@pytest.mark.parametrize("augment", ["none", "shift", "distort"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_the_shape_of_an_image(shape: Shape, given: Any, expected: Shape, augment: str) -> None:
     images = np.random.default_rng(0).random((8, *shape))
     one = CNNClassifier(epochs=1, image_shape=given, augment=augment, threads=1)
@@ -477,9 +477,9 @@ SIZE = "CNNClassifier expects {} to be a whole number of at least 1, got {}"
 PARAMETERS: list[tuple[dict[str, Any], str]] = [
     (
         {"network": "resnet"},
-        "CNNClassifier expects network to be one of documented, lenet, deep, got 'resnet'",
+        f"CNNClassifier expects network to be one of {', '.join(NETWORKS)}, got 'resnet'",
     ),
-    ({"network": 3}, "CNNClassifier expects network to be one of documented, lenet, deep, got 3"),
+    ({"network": 3}, f"CNNClassifier expects network to be one of {', '.join(NETWORKS)}, got 3"),
     (
         {"network": "lenet"},
         "'lenet' cannot make a network for images of shape (1, 8, 8) in 3 classes: Conv2D(16 -> "
@@ -488,11 +488,11 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"schedule": "fast"},
-        "CNNClassifier expects schedule to be one of constant, one-cycle, cosine, got 'fast'",
+        f"CNNClassifier expects schedule to be one of {', '.join(SCHEDULES)}, got 'fast'",
     ),
     (
         {"augment": True},
-        "CNNClassifier expects augment to be one of none, shift, distort, got True",
+        f"CNNClassifier expects augment to be one of {', '.join(AUGMENTATIONS)}, got True",
     ),
     ({"epochs": 0}, SIZE.format("epochs", 0)),
     ({"epochs": 2.0}, SIZE.format("epochs", 2.0)),

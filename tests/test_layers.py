@@ -7,6 +7,7 @@ documented training loop.
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -15,7 +16,10 @@ import numpy.typing as npt
 import pytest
 import reference
 from builders import (
+    EXAMPLE_SHAPE,
+    EXAMPLES,
     GEOMETRIES,
+    POOLINGS,
     close,
     compare,
     copies,
@@ -23,6 +27,7 @@ from builders import (
     filled_network,
     random,
     refused,
+    remade,
     slopes_agree,
 )
 
@@ -36,7 +41,7 @@ from handcnn import (
     loss_function,
 )
 from handcnn.gradient_check import check_gradients
-from handcnn.layers import Layer, ParameterLayer
+from handcnn.layers import LAYERS, Layer, ParameterLayer
 from handcnn.types import Array, Shape
 
 F64 = np.float64
@@ -61,48 +66,73 @@ DENSE = {  # the shape of x, and M
     "4-D, N=1": ((1, 3, 1, 2), 2),
     "4-D, more units than inputs": ((2, 1, 2, 2), 9),
 }
-CASES: dict[str, tuple[ParameterLayer, Shape]] = {
-    f"Conv2D, {name}": (Conv2D(g.c, g.f, g.k, g.s, g.p, dtype=F64), (g.n, *g.image_shape))
-    for name, g in GEOMETRIES.items()
-} | {
-    f"{dense.__name__}, {name}": (dense(prod(shape[1:]), units, dtype=F64), shape)
-    for name, (shape, units) in DENSE.items()
-    for dense in (HiddenLayer, OutputLayer)
+SHAPES = [(1,), (7,), (4, 5), (0, 5), (3, 2, 4), (2, 3, 4, 5), (1, 1, 1, 1)]  # of x, for ReLU
+CASES: dict[str, tuple[Layer, Shape]] = {
+    **{
+        f"Conv2D, {name}": (Conv2D(g.c, g.f, g.k, g.s, g.p, dtype=F64), (g.n, *g.image_shape))
+        for name, g in GEOMETRIES.items()
+    },
+    **{
+        f"{dense.__name__}, {name}": (dense(prod(shape[1:]), units, dtype=F64), shape)
+        for name, (shape, units) in DENSE.items()
+        for dense in (HiddenLayer, OutputLayer)
+    },
+    **{f"ReLU, {shape}": (ReLU(), shape) for shape in SHAPES},
+    **{
+        f"MaxPool2D, {name}": (MaxPool2D(size, stride), shape)
+        for name, (shape, size, stride) in POOLINGS.items()
+    },
+    **{name: (remade(layer, dtype=F64), EXAMPLE_SHAPE) for name, layer in EXAMPLES.items()},
 }
 
 
-def by_loops(layer: ParameterLayer, x: Array, dout: Array) -> dict[str, Array]:
-    """Return the results of the loops for x and dout."""
-    W, b = layer.weights, layer.bias
-    if isinstance(layer, Conv2D):
-        out = reference.conv_forward(x, W, b, layer.stride, layer.padding)
-        dx, dweights, dbias = reference.conv_backward(x, W, layer.stride, layer.padding, dout)
-    else:
-        flat, dz = reference.flatten(x), dout
-        z = reference.dense_forward(flat, W, b)
-        out = reference.softmax(z)
-        if isinstance(layer, HiddenLayer):
-            out, dz = reference.relu(z), reference.relu_backward(z, dout)
-        dx, dweights, dbias = reference.dense_backward(flat, W, dz)
-        dx = reference.unflatten(dx, x.shape)
-    return {"out": out, "dx": dx, "dweights": dweights, "dbias": dbias}
+def by_loops(layer: Layer, x: Array, dout: Array) -> dict[str, Array]:
+    """Return the results of the loops for x and dout; empty for a layer without any loops."""
+    match layer:
+        case Conv2D(weights=W, bias=b, stride=s, padding=p):
+            dx, dweights, dbias = reference.conv_backward(x, W, s, p, dout)
+            out = reference.conv_forward(x, W, b, s, p)
+            return {"out": out, "dx": dx, "dweights": dweights, "dbias": dbias}
+        case HiddenLayer(weights=W, bias=b) | OutputLayer(weights=W, bias=b):
+            flat, dz = reference.flatten(x), dout
+            z = reference.dense_forward(flat, W, b)
+            out = reference.softmax(z)
+            if isinstance(layer, HiddenLayer):
+                out, dz = reference.relu(z), reference.relu_backward(z, dout)
+            dx, dweights, dbias = reference.dense_backward(flat, W, dz)
+            dx = reference.unflatten(dx, x.shape)
+            return {"out": out, "dx": dx, "dweights": dweights, "dbias": dbias}
+        case ReLU():
+            return {"out": reference.relu(x), "dx": reference.relu_backward(x, dout)}
+        case MaxPool2D(size=size, stride=s):
+            dx = reference.max_pool_backward(x, size, s, dout)
+            return {"out": reference.max_pool_forward(x, size, s), "dx": dx}
+    return {}
+
+
+def test_every_layer_has_a_test_of_its_gradient() -> None:
+    """An InputLayer has no gradient: it returns dout itself."""
+    examples = {type(layer) for layer in EXAMPLES.values()} | {InputLayer}
+    missing = [name for name, layer in LAYERS.items() if layer not in examples]
+    assert not missing, (
+        f"the gradient of {', '.join(missing)} is not tested: add an example to EXAMPLES in "
+        "tests/builders.py, and loops for it to by_loops in tests/test_layers.py"
+    )
 
 
 @pytest.mark.parametrize(("layer", "x_shape"), CASES.values(), ids=CASES.keys())
-def test_layers_agree_with_loops_and_central_differences(
-    layer: ParameterLayer, x_shape: Shape
-) -> None:
+def test_layers_agree_with_loops_and_central_differences(layer: Layer, x_shape: Shape) -> None:
     """The checked function is sum(output * dout). With dout = 1, many mistakes would pass.
 
     The output layer takes the gradient with respect to z, so its softmax is left out here.
     """
     filled(layer)
-    layer.learning_rate = 0.3
     x = random(x_shape, 3)
     found = passed(layer, x, seed=4)
+    assert found["out"].shape[1:] == layer.output_shape(x_shape[1:])
     dout = random(found["out"].shape, 4)
-    expected = by_loops(layer, x, dout)
-    compare(found, expected)
+    if expected := by_loops(layer, x, dout):
+        compare(found, expected)
 
     def sum_of_products() -> float:
         if isinstance(layer, OutputLayer):
@@ -113,10 +143,11 @@ def test_layers_agree_with_loops_and_central_differences(
     for name, parameter in layer.parameters().items():
         slopes_agree(found[f"d{name}"], sum_of_products, parameter)
 
-    before = copies(layer.parameters())
-    layer.update_params()
-    for name, parameter in layer.parameters().items():
-        close(parameter, reference.updated(before[name], expected[f"d{name}"], 0.3))
+    if isinstance(layer, ParameterLayer):
+        before, layer.learning_rate = copies(layer.parameters()), 0.3
+        layer.update_params()
+        for name, parameter in layer.parameters().items():
+            close(parameter, reference.updated(before[name], found[f"d{name}"], 0.3))
 
 
 def test_convolution_worked_by_hand() -> None:
@@ -173,24 +204,18 @@ def test_input_layer_passes_everything_on() -> None:
 # --- the contract of every layer -----------------------------------------------------------------
 
 Make = Callable[..., ParameterLayer]  # a constructor that takes rng= and dtype=
-LAYERS: dict[str, Make] = {
-    "Conv2D": lambda **extras: Conv2D(2, 3, 3, 2, 1, **extras),
-    "Conv2D 1x1": lambda **extras: Conv2D(2, 3, 1, **extras),
-    "HiddenLayer": lambda **extras: HiddenLayer(40, 3, **extras),
-    "OutputLayer": lambda **extras: OutputLayer(40, 3, **extras),
-}
 MakeAny = Callable[..., Layer]
-PLAIN: dict[str, MakeAny] = {  # without parameters, so x determines the dtype
-    "ReLU": lambda **_: ReLU(),
-    "MaxPool2D": lambda **_: MaxPool2D(2),
-    "MaxPool2D, overlapping": lambda **_: MaxPool2D(3, 1),
-    "MaxPool2D, with gaps": lambda **_: MaxPool2D(1, 3),
+ALL: dict[str, MakeAny] = {name: partial(remade, layer) for name, layer in EXAMPLES.items()}
+WITH_PARAMETERS = {
+    name: make for name, make in ALL.items() if isinstance(EXAMPLES[name], ParameterLayer)
 }
-ALL: dict[str, MakeAny] = {**LAYERS, **PLAIN}
-X = random((2, 2, 4, 5), 1)
-every_layer = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
-every_plain_layer = pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN.keys())
-every_parameter_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
+PLAIN = {name: make for name, make in ALL.items() if name not in WITH_PARAMETERS}  # dtype of x
+X = random(EXAMPLE_SHAPE, 1)
+every_layer = pytest.mark.parametrize("make", ALL.values(), ids=ALL)
+every_plain_layer = pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
+every_parameter_layer = pytest.mark.parametrize(
+    "make", WITH_PARAMETERS.values(), ids=WITH_PARAMETERS
+)
 
 
 @every_parameter_layer
@@ -206,7 +231,7 @@ def test_everything_has_the_dtype_of_the_layer(
     dx = layer.backward(np.abs(random(out.shape, 2)).astype(given_dtype))
     layer.learning_rate = np.float64(0.1)
     layer.update_params()
-    arrays = (out, dx, *layer.gradients().values(), layer.weights, layer.bias)
+    arrays = (out, dx, *layer.gradients().values(), *layer.parameters().values())
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
@@ -249,7 +274,7 @@ def test_passes_leave_everything_else_alone(make: MakeAny, dtype: npt.DTypeLike)
     compare(first, kept, rounding=0)  # no buffer is handed out twice
     layer.forward(x)[...] = 9
     assert layer.x is x
-    if not isinstance(layer, ReLU):  # ReLU takes any shape
+    if type(layer).check_shape is not Layer.check_shape:  # ReLU, for one, takes any shape
         refused(lambda: layer.forward(x[0]))
     for backward in (layer.backward, layer.backward, layer.backward_parameters):
         dx = backward(dout)
@@ -274,8 +299,8 @@ def test_arrays_may_lie_in_memory_as_they_like(
 ) -> None:
     layer = filled(make(dtype=F64))
     expected = passed(layer, X)
-    if isinstance(layer, ParameterLayer):
-        layer.weights = rearrange(layer.weights)
+    for name, array in layer.parameters().items():
+        setattr(layer, name, rearrange(array))
     out = layer.forward(rearrange(X))
     dx = layer.backward(rearrange(random(out.shape, 2)))
     gradients = layer.gradients()
@@ -312,16 +337,19 @@ def test_edited_and_assigned_parameters_are_seen(
 @every_parameter_layer
 def test_the_first_parameter_decides_the_dtype_of_all(make: Make) -> None:
     layer = make()
-    layer.bias = layer.bias.astype(F64)
-    assert layer.forward(X).dtype == layer.parameters()["bias"].dtype == np.float32
+    _, *others = layer.parameters()
+    for name in others:
+        setattr(layer, name, getattr(layer, name).astype(F64))
+    found = {layer.forward(X).dtype, *(array.dtype for array in layer.parameters().values())}
+    assert found == {np.dtype(np.float32)}
 
 
 @every_parameter_layer
-@pytest.mark.parametrize("name", ["weights", "bias"])
-def test_nan_in_a_parameter_shows_in_the_output(make: Make, name: str) -> None:
-    layer = filled(make(dtype=F64))
-    getattr(layer, name).flat[-1] = np.nan
-    assert np.isnan(layer.forward(X)).any()
+def test_nan_in_a_parameter_shows_in_the_output(make: Make) -> None:
+    for name in make().parameters():
+        layer = filled(make(dtype=F64))
+        getattr(layer, name).flat[-1] = np.nan
+        assert np.isnan(layer.forward(X)).any(), name
 
 
 @every_layer
@@ -379,8 +407,8 @@ def test_initial_values(make: Make) -> None:
     compare(layer.parameters(), same.parameters(), rounding=0)
     assert (layer.weights != other.weights).any()
     assert (make().weights != make().weights).any()
-    assert not layer.bias.any()
-    assert layer.weights.dtype == layer.bias.dtype == np.float32
+    assert [name for name, array in layer.parameters().items() if array.any()] == ["weights"]
+    assert {array.dtype for array in layer.parameters().values()} == {np.dtype(np.float32)}
 
 
 def test_initial_weights_have_the_documented_distribution() -> None:

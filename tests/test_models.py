@@ -6,6 +6,7 @@ al., within the sampling error; the options of train.py.
 
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from math import prod
 from pathlib import Path
@@ -17,6 +18,7 @@ from builders import close, compare, refused
 
 from app.options import Options, flag, parse
 from handcnn import Network, load_network, loss_gradient
+from handcnn.augmentation import AUGMENTATIONS
 from handcnn.estimator import CNNClassifier
 from handcnn.gradient_check import check_gradients
 from handcnn.layers import (
@@ -29,11 +31,20 @@ from handcnn.layers import (
     ReLU,
 )
 from handcnn.models import NETWORKS, RECIPES, network_name
+from handcnn.schedule import SCHEDULES
 from handcnn.types import Array, Shape
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
-pooled_networks = pytest.mark.parametrize("name", ["lenet", "deep"])
-SMALLEST = {"documented": 1, "lenet": 16, "deep": 8}  # sides that leave one pixel at the end
+except_documented = pytest.mark.parametrize("name", [n for n in NETWORKS if n != "documented"])
+
+
+def smallest(name: str) -> int:
+    """Return the side of the smallest images for which this network can be made."""
+    for side in range(1, 28):
+        with suppress(ValueError):
+            NETWORKS[name](input_shape=(1, side, side))
+            return side
+    return 28
 
 
 def made(name: str, shape: Shape = (1, 17, 20), classes: int = 3, **extras: object) -> Network:
@@ -58,7 +69,7 @@ def batch(n: int, shape: Shape = (1, 17, 20), classes: int = 3) -> tuple[Array, 
 def test_any_images_and_classes(
     name: str, n: int, channels: int, more: Shape, classes: int, dtype: npt.DTypeLike
 ) -> None:
-    shape = channels, *(SMALLEST[name] + pixels for pixels in more)
+    shape = channels, *(smallest(name) + pixels for pixels in more)
     net, (x, y) = made(name, shape, classes, dtype=dtype), batch(n, shape, classes)
     y_pred = net.forward(x)
     net.backward(loss_gradient(y_pred, y))
@@ -78,32 +89,32 @@ def test_any_images_and_classes(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "side", "message"),
     [
         (
-            "lenet",
+            *("lenet", 16),
             "MaxPool2D(2x2) expects images of at least 2 x 2 pixels, got (N, 32, 1, 2); "
             "use smaller windows or pool less often",
         ),
         (
-            "deep",
+            *("deep", 8),
             "MaxPool2D(2x2) expects images of at least 2 x 2 pixels, got (N, 64, 1, 2); "
             "use smaller windows or pool less often",
         ),
     ],
 )
-def test_images_that_are_too_small(name: str, message: str) -> None:
-    side = SMALLEST[name]
+def test_images_that_are_too_small(name: str, side: int, message: str) -> None:
+    assert smallest(name) == side  # leaves one pixel at the end
     assert refused(lambda: NETWORKS[name](input_shape=(1, side - 1, side))) == message
 
 
 # --- their gradients, tables and files -----------------------------------------------------------
 
 
-@pooled_networks
+@except_documented  # whose gradients are tested in test_network.py, and are tiny here
 def test_every_gradient_agrees_with_finite_differences(name: str) -> None:
     """On small images; otherwise a step of 1e-6 would move one of many numbers across a kink."""
-    shape = 2, SMALLEST[name] + 1, SMALLEST[name]
+    shape = 2, smallest(name) + 1, smallest(name)
     net, (x, y) = made(name, shape, dtype=np.float64), batch(3, shape)
     for check in check_gradients(net, x, y, np.random.default_rng(0)):
         assert check.error < 1e-7, check
@@ -162,7 +173,7 @@ def test_what_is_saved_is_what_is_loaded(name: str, dtype: npt.DTypeLike, tmp_pa
     np.testing.assert_array_equal(loaded.predict_proba(x), net.predict_proba(x))
 
 
-@pooled_networks
+@every_network
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 130])
 def test_predictions_of_any_number_of_images(name: str, n: int) -> None:
     net, (x, _) = made(name, dtype=np.float64), batch(n)
@@ -195,7 +206,7 @@ def variances(name: str, networks: int) -> list[tuple[float, float]]:
     return found
 
 
-@pooled_networks
+@except_documented
 def test_initial_weights_have_the_variance_of_he(name: str) -> None:
     """2 / inputs, within 4 standard errors (2 to 7 %). Without the 2 it would be 50 % off."""
     for variance, error in variances(name, networks=40):
@@ -247,8 +258,8 @@ def test_an_option_overrides_its_part_of_the_recipe_and_no_other(name: str) -> N
         "epochs": 7,
         "batch_size": 5,
         "learning_rate": 0.25,
-        "schedule": "one-cycle" if RECIPES[name].schedule != "one-cycle" else "constant",
-        "augment": "shift",
+        "schedule": next(other for other in SCHEDULES if other != RECIPES[name].schedule),
+        "augment": next(other for other in AUGMENTATIONS if other != RECIPES[name].augment),
     }
     assert others.keys() == {entry.name for entry in fields(RECIPES[name])}
     recipe = options("--network", name)

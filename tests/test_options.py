@@ -13,10 +13,14 @@ import pytest
 
 import predict
 import train
+from data.catalogue import CATALOGUE
+from handcnn.augmentation import AUGMENTATIONS
+from handcnn.models import NETWORKS
+from handcnn.schedule import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 HUGE, LONG, NUL = "9" * 400, "a" * 5000, "nul\0"
-NAMES = "auto, mnist, digits, fashion-mnist, kuzushiji-mnist"
+NAMES = ", ".join(["auto", *CATALOGUE])
 NO_NUMBERS = ["", " ", "x", "1x", "nan", "NaN", "-nan", "inf", "-inf", "1,5", "0x10", "None", "٣"]
 NO_NUMBERS += [" 5", "5 ", "+", "-", ".", "1_000", "1e", "1e1_0", "5%", HUGE, "-" + HUGE]
 NOT_WHOLE = [*NO_NUMBERS, "0.5", "1.0", "1e3", "-1e5", "+5"]
@@ -48,9 +52,9 @@ BAD: dict[str, dict[str, list[str]]] = {
             *("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
         ]
     },
-    "--network": {"is not one of documented, lenet, deep": ["other"]},
-    "--schedule": {"is not one of constant, one-cycle, cosine": ["other"]},
-    "--augment": {"is not one of none, shift, distort": ["other"]},
+    "--network": {f"is not one of {', '.join(NETWORKS)}": ["other"]},
+    "--schedule": {f"is not one of {', '.join(SCHEDULES)}": ["other"]},
+    "--augment": {f"is not one of {', '.join(AUGMENTATIONS)}": ["other"]},
     "--name": {
         "is not a name of at most 100 letters, digits, '.', '_' and '-'": [
             *("", "a b", "../up", "/root", "a/b", "\n", "é", "x" * 101, NUL)

@@ -1,7 +1,7 @@
 """ReLU and MaxPool2D: values, gradients, ties, and the effect of their order.
 
-Oracles: `reference`, loops written from the formulas; central differences under a random dout;
-cases worked by hand; PyTorch, if it is installed. test_layers.py tests what holds for every layer.
+Oracles: `reference`, loops written from the formulas; cases worked by hand; PyTorch, if it is
+installed. test_layers.py tests what holds for every layer, and their central differences.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
-from builders import close, random
+from builders import POOLINGS, close, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,22 +23,6 @@ from handcnn.types import Array, Shape
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
-POOLINGS: dict[str, tuple[Shape, int, int]] = {  # the shape of x, the size and the stride
-    "usual": ((2, 3, 6, 4), 2, 2),
-    "N=1, H < W": ((1, 2, 4, 8), 2, 2),
-    "remainders 1 and 1": ((2, 1, 7, 5), 2, 2),
-    "remainders 2 and 0": ((2, 2, 8, 6), 3, 3),
-    "overlapping": ((2, 2, 5, 6), 3, 1),
-    "overlapping, remainder": ((1, 3, 7, 8), 3, 2),
-    "gaps": ((2, 1, 7, 9), 2, 3),
-    "stride beyond the image": ((2, 1, 4, 5), 3, 7),
-    "as large as the image": ((2, 3, 4, 4), 4, 4),
-    "as high as the image": ((1, 2, 3, 7), 3, 3),
-    "size 1": ((2, 2, 3, 4), 1, 1),
-    "size 1, stride 2": ((2, 2, 5, 4), 1, 2),
-    "one pixel": ((1, 1, 1, 1), 1, 1),
-    "no images": ((0, 2, 4, 6), 2, 2),
-}
 SHAPES = [(1,), (7,), (4, 5), (0, 5), (3, 2, 4), (2, 3, 4, 5), (1, 1, 1, 1)]  # of x, for ReLU
 
 LAYERS: dict[str, tuple[Layer, Shape]] = {
@@ -78,21 +62,6 @@ def compare_with_loops(layer: Layer, x: Array) -> None:
 @every_layer
 def test_layers_agree_with_the_loops(layer: Layer, shape: Shape, dtype: npt.DTypeLike) -> None:
     compare_with_loops(layer, random(shape, 3).astype(dtype))
-
-
-@every_layer
-def test_layers_agree_with_central_differences(layer: Layer, shape: Shape) -> None:
-    """Slopes of sum(output * dout), with no entry near a kink or a tie."""
-    x = random(shape, 3)
-    dout = random(layer.forward(x).shape, 4)
-    dx = layer.backward(dout)
-    slopes = reference.central_difference(lambda: float((layer.forward(x) * dout).sum()), x)
-    np.testing.assert_allclose(dx, slopes, rtol=1e-6, atol=1e-7)
-
-
-@every_layer
-def test_shapes_are_foretold(layer: Layer, shape: Shape) -> None:
-    assert layer.forward(random(shape, 3)).shape[1:] == layer.output_shape(shape[1:])
 
 
 def test_relu_worked_by_hand() -> None:

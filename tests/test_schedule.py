@@ -4,8 +4,6 @@ Oracles: values computed by hand, the areas under the curves, and a training div
 number of epochs.
 """
 
-from itertools import pairwise
-
 import pytest
 
 from handcnn.schedule import SCHEDULES, learning_rates
@@ -54,14 +52,15 @@ def test_the_curve_does_not_know_where_an_epoch_ends(
     ]
     assert rates == learning_rates(schedule, 0.01, 1, 1, epochs * steps)
     assert all(0 < rate <= 0.01 for rate in rates)
-    steepest = 5 * 0.01 / len(rates)  # one-cycle, which reaches the largest rate in a fifth
-    assert all(abs(a - b) <= steepest * (1 + 1e-9) for a, b in pairwise(rates))
 
 
-@every_schedule
+@pytest.mark.parametrize(
+    ("schedule", "area"), [("constant", 1.0), ("one-cycle", 1 / 2), ("cosine", 1 / 2)]
+)
 @pytest.mark.parametrize("steps", [5, 60, 435])
-def test_the_rates_add_up_to_the_area_under_the_curve(schedule: str, steps: int) -> None:
+def test_the_rates_add_up_to_the_area_under_the_curve(
+    schedule: str, area: float, steps: int
+) -> None:
     """It is half of that of a constant rate; midpoints of steps give a triangle's area exactly."""
-    area = {"constant": 1.0, "one-cycle": 1 / 2, "cosine": 1 / 2}[schedule]
     total = sum(sum(learning_rates(schedule, 0.02, epoch, 3, steps)) for epoch in (1, 2, 3))
     assert total == pytest.approx(0.02 * 3 * steps * area, rel=1e-12)

@@ -20,7 +20,7 @@ from handcnn import Conv2D, HiddenLayer, InputLayer, MaxPool2D, Network, OutputL
 from handcnn.kernels import threads
 from handcnn.kernels.threads import share, use_threads
 from handcnn.layers import ParameterLayer
-from handcnn.models import deep, lenet
+from handcnn.models import NETWORKS
 from handcnn.types import Array, Shape
 
 SHAPE = 2, 17, 16
@@ -69,8 +69,7 @@ def named(make: Make) -> Make:
 MAKERS: dict[str, Make] = {
     "every layer": pooled,
     "dense": dense,
-    "lenet": named(lenet),
-    "deep": named(deep),
+    **{name: named(make) for name, make in NETWORKS.items() if name != "documented"},  # is fused
 }
 every_network = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
