@@ -193,7 +193,7 @@ def _contradiction(request: Request) -> str:
             "where it is; use it only with --resume latest"
         )
     # The size of other data sets is known only after loading.
-    known = {**TRAINING_IMAGES, "auto": max(TRAINING_IMAGES.values())}
+    known = {**TRAINING_IMAGES, "auto": TRAINING_IMAGES["mnist"]}
     largest = known.get(request.options.dataset)
     if limit is not None and largest is not None and resume is None and limit > largest:
         return f"--limit: {limit} is more than the {largest:,} training images"

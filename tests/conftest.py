@@ -9,10 +9,11 @@ with SIGINT ignored, and every process that a test starts would inherit that.
 import signal
 from pathlib import Path
 
+import damaged_files
 import pytest
 from builders import set_blas_threads
-from forked import OPTIONS
 from hypothesis import settings
+from training_processes import OPTIONS
 
 settings.register_profile("handcnn", deadline=None, print_blob=True)
 settings.load_profile("handcnn")
@@ -37,7 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="slow; make check runs it, or --slow"))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    damaged_files.number_of_files = config.getoption("--damages")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -182,19 +182,22 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_and_then_the_name(
     former: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a power cut, the new name must not refer to an empty file."""
-    calls: list[str] = []
+    flush, rename, flushed = os.fsync, os.replace, set[int]()  # inodes since their last change
 
-    def recorded(name: str, original: Callable[..., object]) -> Callable[..., object]:
-        def recording(*args: object) -> object:
-            calls.append(name)
-            return original(*args)
+    def flushing(file: int) -> None:
+        flush(file)
+        flushed.add(os.fstat(file).st_ino)
 
-        return recording
+    def renaming(source: str | Path, target: str | Path) -> None:
+        assert Path(source).read_bytes() == b"new"
+        assert Path(source).stat().st_ino in flushed
+        rename(source, target)
+        flushed.discard(former.parent.stat().st_ino)
 
-    for name in ("fsync", "replace"):
-        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(os, "replace", renaming)
     write(former)
-    assert calls == ["fsync", "replace", "fsync"]
+    assert former.parent.stat().st_ino in flushed
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(former: Path) -> None:

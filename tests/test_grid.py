@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import killed_in_a_grid
 import numpy as np
-import perishable
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -64,7 +64,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     turns = tmp_path / "turns"
     turns.mkdir()
     classifier = CNNClassifier(epochs=10, random_state=0, threads=1)
-    classifier.set_params(network=partial(perishable.make, turns))
+    classifier.set_params(network=partial(killed_in_a_grid.make, turns))
     found = grid_on_dask.search(client, classifier, GRID, X, y)
     assert "Done  12 out of  12" in capfd.readouterr().err
     assert sum(process.poll() is not None for process in processes) == 1

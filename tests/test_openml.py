@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damaged_files import Damage, damages, fuzzed
+from hypothesis import given
 from openml_server import FETCH_LOCALLY, OpenML, arff, serving
 
 from data import load_dataset
@@ -552,34 +554,23 @@ def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
     assert path.read_bytes() == content
 
 
-def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path) -> None:
-    """Bytes are changed, cut off or doubled. The result is the original or an error."""
+@fuzzed()
+@given(damage=damages())
+def test_no_damage_to_the_fast_cache_is_learned_from(tmp_path: Path, damage: Damage) -> None:
+    """The result is the original or an error."""
     fill(tmp_path, PIXELS, LABELS)
     path = tmp_path / FILE
-    original = path.read_bytes()
-    rng = np.random.default_rng(0)
-    refusals = []
-    for _ in range(1000):
-        content = bytearray(original)
-        match rng.integers(3):
-            case 0:
-                for place in rng.integers(len(content), size=rng.integers(1, 5)):
-                    content[place] ^= int(rng.integers(1, 256))
-            case 1:
-                del content[int(rng.integers(len(content))) :]
-            case _:
-                first, last = sorted(rng.integers(len(content), size=2).tolist())
-                content[first:last] = content[first:last] * 2
-        path.write_bytes(content)
-        try:
-            found = read(path, SMALL)
-        except HandcnnError as error:
-            refusals.append(str(error))
-        else:
-            np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
-            np.testing.assert_array_equal(found.labels, LABELS)
-    assert len(refusals) > 900  # bytes between the entries may change unnoticed
-    assert all(text.startswith(f"{path} ") and "\n" not in text for text in refusals)
+    path.write_bytes(damage(path.read_bytes()))
+    try:
+        found = read(path, SMALL)
+    except HandcnnError as error:
+        message = str(error)
+    else:  # bytes between the entries may change unnoticed
+        np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
+        np.testing.assert_array_equal(found.labels, LABELS)
+        return
+    assert message.startswith(f"{path} ")
+    assert "\n" not in message
 
 
 def test_pixels_that_differ_from_the_published_ones_are_a_warning_no_more(
@@ -663,7 +654,6 @@ def test_every_data_set_of_openml_by_name(
     assert len(machine.said) == 2
     assert (found.name, found.address, found.title) == (name, name, known.title)
     assert found.class_names == found.record["class_names"] == list(known.classes)
-    assert len(found.class_names) == 10
     assert found.record["sha256"] == SMALL.sha256
     np.testing.assert_array_equal(found.test.images, PIXELS[24:].reshape(-1, 28, 28))
     assert machine.files(machine.cache) == [f"{name}.npz"]

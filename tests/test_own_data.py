@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from damaged_files import Damage, damages, fuzzed
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -27,7 +28,6 @@ from handcnn.pictures import load_picture, prepare_picture
 
 RNG = np.random.default_rng(8)
 Arrays = dict[str, Any]
-Damage = Callable[[bytes], bytes]
 
 
 def images(count: int, *shape: int) -> np.ndarray:
@@ -486,65 +486,36 @@ def test_a_forged_header_gets_no_memory(
 IMAGES = images(5)
 
 
-@st.composite
-def damages(draw: st.DrawFn) -> Damage:
-    """Draw a way to damage a file: bytes changed, cut off, doubled or left out."""
-    places = [draw(st.floats(0, 1, exclude_max=True)) for _ in range(2)]
-    kind, byte = (
-        draw(st.sampled_from(("change", "cut", "double", "drop"))),
-        draw(st.integers(1, 255)),
-    )
-
-    def damage(content: bytes) -> bytes:
-        first, last = sorted(int(place * len(content)) for place in places)
-        if kind == "change" and content:
-            return content[:first] + bytes([content[first] ^ byte]) + content[first + 1 :]
-        if kind == "cut":
-            return content[:first]
-        middle = content[first:last] * 2 if kind == "double" else b""  # otherwise left out
-        return content[:first] + middle + content[last:]
-
-    return damage
-
-
-fuzzed = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-damaged = given(st.lists(damages(), min_size=1, max_size=3), st.booleans())
-
-
-def read_damaged(
-    read: Callable[[Path], Any], path: Path, content: bytes, damages: list[Damage]
-) -> tuple[bytes, Any]:
-    """Return the damaged file, and the data read from it, or None if it is refused."""
-    for damage in damages:
-        content = damage(content)
+def read_damaged(read: Callable[[Path], Any], path: Path, content: bytes) -> Any:
+    """Return the data in a damaged file, or None if it is refused."""
     path.write_bytes(content)
     try:
-        return content, read(path)
+        return read(path)
     except HandcnnError as error:
         message = str(error)
     assert message.startswith(str(path))
     assert "\n" not in message
-    return content, None
+    return None
 
 
-@fuzzed
-@damaged
+@fuzzed()
+@given(damages(), st.booleans())
 def test_a_damaged_idx_file_is_what_its_header_says_or_refused(
-    tmp_path: Path, damages: list[Damage], zip_it: bool
+    tmp_path: Path, damage: Damage, zip_it: bool
 ) -> None:
     """A gzipped file also has a checksum."""
-    original = gzip.compress(idx(IMAGES), mtime=0) if zip_it else idx(IMAGES)
-    content, found = read_damaged(read_idx, tmp_path / "images", original, damages)
+    content = damage(gzip.compress(idx(IMAGES), mtime=0) if zip_it else idx(IMAGES))
+    found = read_damaged(read_idx, tmp_path / "images", content)
     if found is not None and zip_it:
         np.testing.assert_array_equal(found, IMAGES)
     elif found is not None:
         assert idx(found) == content
 
 
-@fuzzed
-@damaged
+@fuzzed()
+@given(damages(), st.booleans())
 def test_a_damaged_npz_is_read_as_it_was_or_refused(
-    tmp_path: Path, damages: list[Damage], compressed: bool
+    tmp_path: Path, damage: Damage, compressed: bool
 ) -> None:
     """Each array has a checksum."""
     file, arrays = io.BytesIO(), {"x_train": IMAGES, "y_train": labels(5)}
@@ -554,7 +525,7 @@ def test_a_damaged_npz_is_read_as_it_was_or_refused(
     def read(path: Path) -> Arrays:
         return read_keras(path, lambda *_: None)
 
-    _, found = read_damaged(read, tmp_path / "own.npz", file.getvalue(), damages)
+    found = read_damaged(read, tmp_path / "own.npz", damage(file.getvalue()))
     for name, array in (found or {}).items():
         np.testing.assert_array_equal(array, arrays[name])
 

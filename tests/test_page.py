@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from builders import EXAMPLE_SHAPE, EXAMPLES, filled_network, random
+from builders import EXAMPLE_SHAPE, EXAMPLES, filled_network
 from PIL import Image
 
 from handcnn import (
@@ -150,15 +150,6 @@ def test_several_digits_in_one_picture_are_pointed_out() -> None:
         "there seem to be several digits, and the network reads them as one; draw a single digit"
     )
     assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # letters may consist of parts
-
-
-def test_reading_leaves_the_network_alone() -> None:
-    """The network may be between forward and backward."""
-    net = pooled_network()
-    x = random((2, 1, 28, 28), 7)
-    net.forward(x)
-    view.read(net, NAMES, picture(seven()))
-    assert net.layers[1].x is x
 
 
 def test_what_is_known_before_anything_is_drawn() -> None:

@@ -786,19 +786,6 @@ def test_networks_of_any_depth_are_legible(
     assert height <= 1600
 
 
-def test_drawing_does_not_disturb_a_network_between_forward_and_backward() -> None:
-    net, conv = convolution()
-    rng = np.random.default_rng(8)
-    x, dout = rng.random((4, 1, 28, 28)), rng.random((4, 5, 28, 28))
-    net.forward(x)
-    net.backward(dout)
-    expected = np.array(conv.dweights)
-    net.forward(x)
-    plots.draw_filters(net, digit(), TITLE)
-    net.backward(dout)
-    np.testing.assert_array_equal(np.array(conv.dweights), expected)
-
-
 def test_inputs_are_not_written_into() -> None:
     matrix, image, probabilities, (net, conv) = (
         np.eye(3, dtype=int),

@@ -4,8 +4,8 @@ Oracle: one undisturbed training. Every other training is killed, stopped or sho
 memory, then resumed, and must end with the same bytes in every file. A file is complete if NumPy,
 csv, json or Pillow can read it.
 
-Most trainings run in forks (see forked.py), where a fault can be placed at an exact point; some run
-`python train.py`. `--kills N` sets how many are killed at random moments.
+Most trainings run in forks (see training_processes.py), where a fault can be placed at an exact
+point; some run `python train.py`. `--kills N` sets how many are killed at random moments.
 """
 
 import csv
@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from forked import FILES, OPTIONS, PLOTS, ROOT, Forks, Result
 from PIL import Image
+from training_processes import FILES, OPTIONS, PLOTS, ROOT, Forks, Result
 
 import train
 from handcnn import HandcnnError, Network, OutputLayer, documented_network, load_network

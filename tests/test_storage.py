@@ -32,6 +32,9 @@ from builders import (
     refused,
     trained,
 )
+from damaged_files import Damage, damages, fuzzed
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handcnn import (
     Conv2D,
@@ -624,36 +627,22 @@ def test_text_from_a_file_reaches_nobody_raw(
 
 # --- random damage -------------------------------------------------------------------------------
 
-Damage = Callable[[np.random.Generator, bytes, bytes], bytes]  # of one file, with parts of another
+OTHER_VALUES = ["[]", "{}", '""', "true", "1.5"]
 
 
-def flip(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Change one to four bytes, half of the time near a header, where it matters most."""
-    content = bytearray(first)
-    headers = [i for i in range(len(first)) if first[i : i + 2] in (b"PK", b"\x93N")]
-    for _ in range(rng.integers(1, 5)):
-        near = rng.choice(headers) + rng.integers(64)
-        anywhere = rng.integers(len(content))
-        position = min(near if rng.random() < 0.5 else anywhere, len(content) - 1)
-        content[position] = rng.integers(256)
-    return bytes(content)
+@st.composite
+def retypings(draw: st.DrawFn) -> Damage:
+    """Draw a way to replace a number, name or bracket of the metadata by another JSON value."""
+    place = draw(st.floats(0, 1, exclude_max=True))
+    new = draw(st.sampled_from([*("null", "-1", "0", "1e999", "NaN", "9" * 30), *OTHER_VALUES]))
 
+    def retype(content: bytes) -> bytes:
+        text = str(np.load(io.BytesIO(content)))
+        tokens = [*re.finditer(r'"[^"]*"|[\w.+-]+|[][{}:,]', text)]
+        token = tokens[int(place * len(tokens))]
+        return npy(text[: token.start()] + new + text[token.end() :])
 
-def splice(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Cut a file at any place; continue with itself, with the other file, or not at all."""
-    start, end = rng.integers(len(first), size=2)
-    return first[:start] + [first[end:], second[end:], second[start:], b""][rng.integers(4)]
-
-
-def retype(rng: np.random.Generator, first: bytes, second: bytes) -> bytes:
-    """Replace a number, a name or a bracket of the metadata by another JSON value."""
-    if b"'<U" not in first:  # an array of numbers, not a text
-        return flip(rng, first, second)
-    text = str(np.load(io.BytesIO(first)))
-    tokens = [*re.finditer(r'"[^"]*"|[\w.+-]+|[][{}:,]', text)]
-    token = tokens[rng.integers(len(tokens))]
-    new = rng.choice(["null", "-1", "0", "1e999", "NaN", "9" * 30, "[]", "{}", '""', "true", "1.5"])
-    return npy(text[: token.start()] + new + text[token.end() :])
+    return retype
 
 
 def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | None:
@@ -671,55 +660,67 @@ def load_or_refuse(kind: str, path: Path, content: bytes) -> dict[str, Array] | 
     return loaded.net.parameters() | {f"best.{name}": array for name, array in loaded.best.items()}
 
 
+@pytest.fixture(scope="module")
+def intact(
+    valid: dict[str, list[bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, Array]]]:
+    """Return the arrays in each of the valid files."""
+    path = tmp_path_factory.mktemp("intact") / "a.npz"
+    loaded = {
+        kind: [load_or_refuse(kind, path, content) for content in files]
+        for kind, files in valid.items()
+    }
+    return {kind: [arrays for arrays in found if arrays] for kind, found in loaded.items()}
+
+
 @every_kind
-@pytest.mark.parametrize("damage", [flip, splice])
+@fuzzed()
+@given(data=st.data())
 def test_a_damaged_file_is_refused_or_loads_what_was_saved(
     tmp_path: Path,
     valid: dict[str, list[bytes]],
+    intact: dict[str, list[dict[str, Array]]],
     kind: str,
-    damage: Damage,
-    pytestconfig: pytest.Config,
+    data: st.DataObject,
 ) -> None:
     """If it loads, it equals one of the two files: no mixture and no changed number."""
-    path = tmp_path / "a.npz"
-    originals = [load_or_refuse(kind, path, content) for content in valid[kind]]
-    rng, damages = np.random.default_rng(0), pytestconfig.getoption("--damages")
-    refused = 0
-    for _ in range(damages):
-        loaded = load_or_refuse(kind, path, damage(rng, *valid[kind]))
-        refused += loaded is None
-        assert loaded is None or any(
-            original and all(np.array_equal(loaded[name], original[name]) for name in original)
-            for original in originals
-        )
-    assert refused > damages / 2  # most damage was detected, so there was damage
+    first, second = valid[kind]
+    assert len(intact[kind]) == 2
+    content = data.draw(damages(second))(first)
+    loaded = load_or_refuse(kind, tmp_path / "a.npz", content)
+    assert loaded is not None or content != first
+    assert loaded is None or any(
+        all(np.array_equal(loaded[name], original[name]) for name in original)
+        for original in intact[kind]
+    )
 
 
 @every_kind
-@pytest.mark.parametrize("damage", [flip, splice, retype])
+@fuzzed()
+@given(data=st.data())
 def test_an_entry_forged_with_a_right_checksum_is_refused_or_loads_what_its_architecture_says(
     tmp_path: Path,
     valid: dict[str, list[bytes]],
+    intact: dict[str, list[dict[str, Array]]],
     kind: str,
-    damage: Damage,
-    pytestconfig: pytest.Config,
+    data: st.DataObject,
 ) -> None:
     """The damage gets past the checksums to the parsers. Weights may have other values.
 
     There must be no other exception, no second line, no wrong shape and no NaN.
     """
-    path = tmp_path / "a.npz"
-    intact = load_or_refuse(kind, path, valid[kind][0]) or {}
-    shapes = {name: (a.shape, a.dtype) for name, a in intact.items()}
     entries, others = (unzipped(file) for file in valid[kind])
-    rng = np.random.default_rng(0)
-    for i in range(pytestconfig.getoption("--damages")):
-        # metadata half of the time; every entry begins with its header
-        name = "metadata.npy" if i % 2 else rng.choice(list(entries))
-        content = zipped({**entries, name: damage(rng, entries[name], others[name])})
-        if (loaded := load_or_refuse(kind, path, content)) is not None:
-            assert {name: (a.shape, a.dtype) for name, a in loaded.items()} == shapes
-            assert all(np.isfinite(array).all() for array in loaded.values())
+    # metadata half of the time; every entry begins with its header
+    name = data.draw(st.just("metadata.npy") | st.sampled_from(sorted(entries)))
+    damage = (
+        damages(others[name]) | retypings() if name == "metadata.npy" else damages(others[name])
+    )
+    content = zipped({**entries, name: data.draw(damage)(entries[name])})
+    loaded = load_or_refuse(kind, tmp_path / "a.npz", content)
+    if loaded is not None:
+        shapes = {name: (a.shape, a.dtype) for name, a in intact[kind][0].items()}
+        assert {name: (a.shape, a.dtype) for name, a in loaded.items()} == shapes
+        assert all(np.isfinite(array).all() for array in loaded.values())
 
 
 # --- memory, and the cost of one image -----------------------------------------------------------

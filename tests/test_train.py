@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import compare
-from forked import FILES, OPTIONS, ROOT
+from training_processes import FILES, OPTIONS, ROOT
 
 import predict
 import train
