@@ -24,7 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills", type=int, default=10, metavar="N", help="kill N trainings at random (default 10)"
     )
     parser.addoption(
-        "--damages", type=int, default=200, metavar="N", help="damage N files each (default 200)"
+        "--damages",
+        type=int,
+        default=200,
+        metavar="N",
+        help="damage N files in each test (default 200)",
     )
     parser.addoption(
         "--slow", action="store_true", help="also run the tests that are marked as slow"
