@@ -13,6 +13,7 @@ import pytest
 
 import predict
 import train
+from data import TRAINING_IMAGES
 from data.catalogue import CATALOGUE
 from handcnn.augmentation import AUGMENTATIONS
 from handcnn.models import NETWORKS
@@ -157,6 +158,16 @@ def test_bad_command_lines(complaint: Complaint, sentence: str) -> None:
     for line in COMMAND_LINES[sentence]:
         found = complaint(program.main, *line.split())
         assert found == f"{sentence}; see {program.__name__}.py --help\n"
+
+
+def test_auto_has_as_many_images_as_mnist(
+    complaint: Complaint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the limit was compared with the largest data set in the catalogue."""
+    monkeypatch.setitem(TRAINING_IMAGES, "letters", 100_000)
+    assert complaint(train.main, "--limit", "60000") == (
+        "train.py: --limit: 60000 is more than the 55,000 training images; see train.py --help\n"
+    )
 
 
 def test_a_path_too_long_and_one_of_two_lines(complaint: Complaint) -> None:
