@@ -28,6 +28,12 @@ from handcnn import (
 from handcnn.layers import Layer, ParameterLayer
 from handcnn.types import Array, Shape
 
+# What is said of a damaged picture, or of another format.
+NO_PICTURE = (
+    "is not a complete PNG, JPEG, GIF, WebP, BMP, TIFF, PPM, AVIF or HEIC picture; "
+    "save it again as PNG or JPEG"
+)
+
 
 class Geometry(NamedTuple):
     """A batch, a convolution, and the dense layers behind it, in the letters of handcnn."""

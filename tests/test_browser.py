@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import NO_PICTURE
 from scipy import ndimage
 
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
@@ -352,8 +353,7 @@ def hand_over(page: Page, way: str, content: bytes, more: int = 0) -> None:
     [
         (
             1,
-            "The picture is not a complete picture that Pillow can read; "
-            "save it again as PNG or JPEG",
+            f"The picture {NO_PICTURE}",
         ),
         (10_000_001, "This picture has more than 10 MB. Make it smaller."),
     ],

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import NO_PICTURE
 from PIL import Image
 
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
@@ -34,9 +35,7 @@ from handcnn.storage.classifiers import read_saved_network
 
 ROOT = Path(__file__).parents[1]
 SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
-BROKEN = (
-    "the picture is not a complete picture that Pillow can read; save it again as PNG or JPEG\n"
-)
+BROKEN = f"the picture {NO_PICTURE}\n"
 MANY = 20
 
 
@@ -163,7 +162,7 @@ def test_who_may_ask_and_what(
 @pytest.mark.parametrize(
     ("content", "status", "answer"),
     [
-        (b"", 422, BROKEN),
+        (b"", 422, "the picture is empty; save the picture again\n"),
         (b'{"strokes": [', 422, BROKEN),
         (SEVEN[:2000], 422, BROKEN),
         (

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import limits, load_picture
+from handcnn.pictures.formats import FORMATS
 
 BOMB = "has more than 100 megapixels; crop it or make it smaller"
 INSTEAD = "make it smaller, or save it as PNG"
@@ -70,19 +71,8 @@ def zeros(count: int) -> bytes:
     return packed + packer.compress(bytes(count % 10**6)) + packer.flush()
 
 
-def in_ico(content: bytes) -> bytes:
-    """Return an icon that claims 16x16 pixels but contains a picture of any size."""
-    entry = struct.pack("<4B2H2I", 16, 16, 0, 0, 1, 1, len(content), 22)
-    return struct.pack("<3H", 0, 1, 1) + entry + content
-
-
-def in_icns(content: bytes) -> bytes:
-    block = b"ic07" + struct.pack(">I", 8 + len(content)) + content  # claims 128x128
-    return b"icns" + struct.pack(">I", 8 + len(block)) + block
-
-
 def bitmap(width: int, height: int, bits: int = 1, compression: int = 0) -> bytes:
-    """Return the header of a Windows bitmap with its palette, as in an icon."""
+    """Return the header of a Windows bitmap with its palette."""
     colours = 1 << bits
     sizes = struct.pack(
         "<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0
@@ -92,13 +82,6 @@ def bitmap(width: int, height: int, bits: int = 1, compression: int = 0) -> byte
 
 def bmp_rle(width: int, height: int) -> bytes:
     return struct.pack("<2sIII", b"BM", 0, 0, 1078) + bitmap(width, height, 8, 1)
-
-
-def jpeg_2000(width: int, height: int) -> bytes:
-    """Return a codestream of three components, up to its first tile."""
-    size = struct.pack(">HIIIIIIIIH", 0, width, height, 0, 0, width, height, 0, 0, 3)
-    size += 3 * b"\x07\1\1"
-    return b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + b"\xff\x90"
 
 
 def jpeg(width: int, height: int, frame: int, scans: int, components: int = 3) -> bytes:
@@ -138,48 +121,6 @@ def tiff(
     return b"II*\0" + struct.pack("<I", 8) + directory.tobytes(8) + data
 
 
-def dds(width: int, height: int) -> bytes:
-    head = struct.pack("<7I44x", 124, 0x1007, height, width, 0, 0, 0)
-    return b"DDS " + head + struct.pack("<8I20x", 32, 0x40, 0, 24, 0xFF0000, 0xFF00, 0xFF, 0)
-
-
-def fits(width: int, height: int) -> bytes:
-    def unit(**cards: object) -> bytes:
-        lines = [f"{key:8}= {value}" for key, value in cards.items()] + ["END"]
-        content = b"".join(line.ljust(80).encode() for line in lines)
-        return content.ljust(2880)
-
-    first = unit(SIMPLE="T", BITPIX=8, NAXIS=0)
-    table = {"XTENSION": "'BINTABLE'", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 8, "NAXIS2": 1}
-    packed = {"ZIMAGE": "T", "ZCMPTYPE": "'GZIP_1  '", "ZBITPIX": 8, "ZNAXIS": 2}
-    return first + unit(**table, **packed, ZNAXIS1=width, ZNAXIS2=height) + bytes(80)
-
-
-def msp(width: int, height: int) -> bytes:
-    head = struct.pack("<4s12H", b"LinS", width, height, 1, 1, 1, 1, width, height, 0, 0, 0, 0)
-    words = struct.unpack("<14H", head)
-    checksum = 0
-    for word in words:
-        checksum ^= word
-    return head[:24] + struct.pack("<H", checksum) + bytes(6)
-
-
-def sgi(width: int, height: int, samples: int = 4, depth: int = 1) -> bytes:
-    return struct.pack(">hBBHHHH500x", 474, 0, depth, 3, width, height, samples)
-
-
-def tga(width: int, height: int, kind: int = 2) -> bytes:
-    return struct.pack("<2xB9xHHBB", kind, width, height, 32, 0x38)  # to the left
-
-
-def gbr(width: int, height: int) -> bytes:
-    return struct.pack(">5I4sI", 28, 2, width, height, 4, b"GIMP", 9)
-
-
-def xpm(width: int, height: int) -> bytes:
-    return b'/* XPM */\nstatic char *x[] = {\n"%d %d 1 1",\n". c #000000",\n' % (width, height)
-
-
 def decoder_of(header: bytes) -> str:
     """Return Pillow's name for the decoder of a picture."""
     (tile,) = Image.open(io.BytesIO(header)).tile
@@ -189,21 +130,11 @@ def decoder_of(header: bytes) -> str:
 
 IN_PYTHON: dict[str, tuple[str, Callable[[int, int], bytes]]] = {
     "a bitmap in runs": ("BMP", bmp_rle),
-    "a bitmap in runs in an icon": (
-        "ICO",
-        lambda w, h: in_ico(bitmap(w, 2 * h, 8, 1) + bytes(w * h)),
-    ),
-    "uncompressed DDS": ("DDS", dds),
-    "a gzipped tile of FITS": ("FITS", fits),
-    "MSP in runs": ("MSP", msp),
     "plain PBM": ("PPM", lambda w, h: b"P1 %d %d\n" % (w, h)),
     "plain PGM": ("PPM", lambda w, h: b"P2 %d %d 255\n" % (w, h)),
     "plain PPM": ("PPM", lambda w, h: b"P3 %d %d 255\n" % (w, h)),
     "PGM of a hundred greys": ("PPM", lambda w, h: b"P5 %d %d 99\n" % (w, h)),
     "PPM of 12 bits": ("PPM", lambda w, h: b"P6 %d %d 4095\n" % (w, h)),
-    "QOI": ("QOI", lambda w, h: b"qoif" + struct.pack(">IIBB", w, h, 4, 0)),
-    "SGI of 16 bits": ("SGI", lambda w, h: sgi(w, h, depth=2)),
-    "XPM": ("XPM", xpm),
 }
 
 
@@ -212,10 +143,9 @@ IN_PYTHON: dict[str, tuple[str, Callable[[int, int], bytes]]] = {
 
 @by_its_header
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("inside", [bytes, in_ico, in_icns])
 @pytest.mark.parametrize("side", [10_001, 20_000, 2**31 - 1])
-def test_bombs_are_refused(tmp_path: Path, side: int, inside: Callable[[bytes], bytes]) -> None:
-    assert refusal(written(tmp_path / "bomb.png", inside(png(side, side)))) == BOMB
+def test_bombs_are_refused(tmp_path: Path, side: int) -> None:
+    assert refusal(written(tmp_path / "bomb.png", png(side, side))) == BOMB
 
 
 @by_its_header
@@ -233,7 +163,7 @@ def test_what_is_decoded_in_python_is_refused_above_four_megapixels(
     tmp_path: Path, kind: str
 ) -> None:
     name, header = IN_PYTHON[kind]
-    if name != "ICO" and decoder_of(header(9, 9)) not in Image.DECODERS:
+    if decoder_of(header(9, 9)) not in Image.DECODERS:
         pytest.skip("this Pillow does not decode it in Python")
     assert refusal(written(tmp_path / "slow", header(2000, 2001))) == SLOW.format(name)
     path = written(tmp_path / "not_as_slow", header(2000, 1999))
@@ -250,14 +180,12 @@ def test_a_plain_picture_of_very_many_comments_is_refused(tmp_path: Path) -> Non
 def test_every_decoder_in_python_is_known() -> None:
     """If Pillow gets another one, add a header for it to the table above."""
     Image.init()
-    headers = (header(9, 9) for name, header in IN_PYTHON.values() if name != "ICO")
-    assert set(Image.DECODERS) - {"BLP1", "BLP2"} <= {decoder_of(header) for header in headers}
+    plugins = {Image.OPEN[name][0].__module__ for name in FORMATS if name in Image.OPEN}
+    in_python = {name for name, kind in Image.DECODERS.items() if kind.__module__ in plugins}
+    assert in_python <= {decoder_of(header(9, 9)) for _, header in IN_PYTHON.values()}
 
 
 LARGE = {
-    "JPEG 2000": ("JPEG2000", jpeg_2000(4000, 4000)),
-    "JPEG 2000 in an icon": ("JPEG2000", in_icns(jpeg_2000(10_000, 10_000))),
-    "a bitmap in an icon": ("ICO", in_ico(bitmap(6000, 12_000))),
     "progressive JPEG": ("progressive JPEG", jpeg(8000, 8000, 0xC2, 10)),
     "a scan for each component": ("progressive JPEG", jpeg(8000, 8000, 0xC0, 3, components=1)),
     "one strip": ("TIFF", tiff(9990, 9990)),
@@ -266,9 +194,6 @@ LARGE = {
     "high strips": ("TIFF", tiff(9990, 9990, RowsPerStrip=2000)),
     "a tile larger than the picture": ("TIFF", tiff(9, 9, TileWidth=20_000, TileLength=20_000)),
     "a turned TIFF": ("turned TIFF", tiff(9990, 9990, compression=1, Orientation=6)),
-    "a plane after the other": ("SGI", sgi(9990, 9990)),
-    "mirrored": ("TGA", tga(9990, 9990)),
-    "GBR": ("GBR", gbr(9990, 9990)),
 }
 
 
@@ -301,13 +226,6 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
 
 
 @by_its_header
-def test_a_texture_that_holds_a_jpeg_is_refused(tmp_path: Path) -> None:
-    content = struct.pack("<4s3I2iI", b"BLP1", 0, 0, 10, 10, 5, 0) + bytes(132)
-    fault = "may contain a JPEG of any size; save it as PNG or JPEG"
-    assert refusal(written(tmp_path / "a.blp", content)) == fault
-
-
-@by_its_header
 @pytest.mark.parametrize("start", [png(9, 9), b"RIFF\0\0\0\0WEBPVP8 ", b"GIF89a\1\0\1\0\0\0\0"])
 def test_a_file_larger_than_any_picture_is_refused(tmp_path: Path, start: bytes) -> None:
     path = written(tmp_path / "large", start)
@@ -325,38 +243,17 @@ def test_what_the_codecs_of_videos_keep(
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (20, 10), "white").save(path)
     assert load_picture(path).shape == (10, 20)
-    monkeypatch.setattr(limits, "MAX_DECODING", 18 * 200 + path.stat().st_size - 1)
+    monkeypatch.setattr(limits, "MAX_DECODING_BYTES", 18 * 200 + path.stat().st_size - 1)
     assert refusal(path) == HUNGRY.format(suffix.upper())
 
 
 # --- What is read -----------------------------------------------------------------------------
 
 
-PICTURE = np.arange(192, dtype=np.uint8).reshape(6, 32)
-
-
-def stored(kind: str, **options: Any) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(PICTURE).save(content, kind, **options)
-    return content.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        in_ico(stored("png")),
-        in_icns(stored("png")),
-        in_icns(stored("jpeg2000", no_jp2=True)),
-        stored("ico", bitmap_format="bmp", sizes=[(32, 6)]),
-        b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in PICTURE.tobytes()),
-        b"qoif"
-        + struct.pack(">IIBB", 32, 6, 3, 0)
-        + b"".join(b"\xfe%c%c%c" % (v, v, v) for v in PICTURE.tobytes()),
-    ],
-    ids=["PNG in ICO", "PNG in ICNS", "JPEG 2000 in ICNS", "BMP in ICO", "plain PGM", "QOI"],
-)
-def test_small_ones_of_these_kinds_are_read(tmp_path: Path, content: bytes) -> None:
-    assert (load_picture(written(tmp_path / "small", content)) == PICTURE).all()
+def test_a_small_plain_picture_is_read(tmp_path: Path) -> None:
+    picture = np.arange(192, dtype=np.uint8).reshape(6, 32)
+    content = b"P2 32 6 255\n# by hand\n" + b" ".join(b"%d" % grey for grey in picture.tobytes())
+    assert (load_picture(written(tmp_path / "small.pgm", content)) == picture).all()
 
 
 MEMORY = """
@@ -409,13 +306,31 @@ def saved(mode: str, width: int, height: int, **options: Any) -> bytes:
     return content.getvalue()
 
 
+def photographed(mode: str, width: int, height: int, chroma: int) -> bytes:
+    """Return a HEIC photograph."""
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, for HEIC, is not installed")
+    content = io.BytesIO()
+    image = heif.from_pillow(Image.new(mode, (width, height), "grey"))
+    image.save(content, chroma=chroma, enc_params={"preset": "ultrafast"})
+    return content.getvalue()
+
+
 # The largest accepted picture of each kind.
 ALLOWED: dict[str, Callable[[], bytes]] = {
-    "JPEG 2000 in an icon": lambda: in_icns(saved("RGBA", 3890, 3890, format="jpeg2000")),
+    "GIF": lambda: saved("L", 9999, 9999, format="gif"),
     "WebP": lambda: saved("RGB", 4500, 4500, format="webp", method=0),
+    "AVIF": lambda: saved("RGB", 4700, 4700, format="avif", speed=10),
+    "HEIC of a camera": lambda: photographed("RGB", 8064, 6048, 420),
+    "HEIC of full colour": lambda: photographed("RGBA", 4400, 4400, 444),
+    "BMP": lambda: saved("RGB", 5700, 5700, format="bmp"),
+    "PPM": lambda: saved("RGB", 5700, 5700, format="ppm"),
+    "JPEG": lambda: saved("RGB", 9999, 9999, format="jpeg"),
     "a thin progressive JPEG": lambda: saved("CMYK", 65_000, 520, format="jpeg", progressive=True),
     "a JPEG in a long file": lambda: saved("RGB", 999, 999, format="jpeg").ljust(100_000_000),
-    "a mirrored TGA": lambda: tga(7040, 7040, 10) + b"\xff\1\2\3\4" * (7040**2 // 128),
+    "MPO": lambda: saved(
+        "RGB", 7000, 7000, format="mpo", save_all=True, append_images=[Image.new("RGB", (9, 9))]
+    ),
+    "TIFF, not compressed": lambda: saved("RGBA", 4990, 4990, format="tiff"),
     "one strip": lambda: tiff(6400, 6400, data=zeros(3 * 6400**2)),
     "a tile larger than the picture": lambda: tiff(
         9, 9, data=zeros(3 * 8000**2), TileWidth=8000, TileLength=8000
@@ -423,10 +338,17 @@ ALLOWED: dict[str, Callable[[], bytes]] = {
 }
 
 
+def test_every_format_is_in_the_table() -> None:
+    kinds = " ".join([*ALLOWED, "PNG", "HEIF"]).upper()  # a PNG is tested above
+    assert [name for name in FORMATS if name not in kinds] == []
+
+
 @pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("kind", ALLOWED)
 def test_no_decoder_takes_more_than_500_mb(tmp_path: Path, kind: str) -> None:
+    if kind == "AVIF" and ".avif" not in Image.registered_extensions():
+        pytest.skip("this Pillow has no AVIF")
     said, megabytes = megabytes_to_read(written(tmp_path / "large", ALLOWED[kind]()))
     assert said.startswith("(")  # it is read
-    assert 130 < megabytes < 500  # and needs some memory
+    assert megabytes < 500

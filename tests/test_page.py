@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from builders import EXAMPLE_SHAPE, EXAMPLES, filled_network
+from builders import EXAMPLE_SHAPE, EXAMPLES, NO_PICTURE, filled_network
 from PIL import Image
 
 from handcnn import (
@@ -188,8 +188,7 @@ def test_every_layer_of_the_register_has_its_sentence() -> None:
     [
         (
             b"{",
-            "the picture is not a complete picture that Pillow can read; "
-            "save it again as PNG or JPEG",
+            f"the picture {NO_PICTURE}",
         ),
         (
             picture(np.full((50, 50), 200, np.uint8)),

@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import re
-import struct
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import NO_PICTURE
 from damaged_files import Damage, damages, fuzzed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import EpsImagePlugin, Image, ImageDraw, ImageFile, ImageFont
+from PIL import Image, ImageDraw, ImageFile, ImageFont
 from PIL._util import DeferredError
 from scipy import ndimage
 from sklearn.datasets import load_digits
@@ -665,8 +666,6 @@ def test_all_of_mnist_passes_unharmed(tmp_path: Path) -> None:
 
 # --- Files that are no pictures ---------------------------------------------------------------
 
-BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
-
 
 def test_what_is_not_a_file_is_named(tmp_path: Path) -> None:
     pipe, loop = tmp_path / "pipe.png", tmp_path / "loop.png"
@@ -683,37 +682,75 @@ def test_what_is_not_a_file_is_named(tmp_path: Path) -> None:
         assert refusal(path) == f"{one_line(path)} {fault}"
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 999, b"hello", b"\x89PNG\r\n\x1a\n"])
-def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
+WEB_PAGE = "is a web page, not a picture; save the picture in it as PNG or JPEG"
+DRAWING = "is an SVG drawing, not a picture of pixels; save it as PNG"
+POSTSCRIPT = "is PostScript, not a picture; save it as PNG or JPEG"
+SVG = b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg xmlns="http://www.w3.org/2000/svg"></svg>'
+MOVIE = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(99)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "is empty; save the picture again"),
+        (b"%PDF-1.7\n", "is a PDF, not a picture; save the page as PNG or JPEG"),
+        (SVG, DRAWING),
+        (b"<svg/>", DRAWING),
+        (b"\n <!DOCTYPE html>\n<title>404</title>", WEB_PAGE),
+        (b"<HTML><body><svg></svg>", WEB_PAGE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", POSTSCRIPT),
+        (b"\xc5\xd0\xd3\xc6" + bytes(99), POSTSCRIPT),
+        (b"\0" * 999, NO_PICTURE),
+        (b"hello", NO_PICTURE),
+        (b"\x89PNG\r\n\x1a\n", NO_PICTURE),
+        (MOVIE, NO_PICTURE),
+    ],
+)
+def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, fault: str) -> None:
     path = tmp_path / "text.png"
     path.write_bytes(content)
-    assert refusal(path) == f"{path} {BROKEN}"
+    assert refusal(path) == f"{path} {fault}"
 
 
-def test_a_damaged_icon_is_not_a_fault_of_its_path(tmp_path: Path) -> None:
-    """In this one, Pillow seeks to before the start of the file."""
-    path = tmp_path / "icon.ico"
-    bitmap = struct.pack("<IiiHHIIiiII", 40, 64, 128, 1, 8, 0, 0, 0, 0, 256, 0)
-    path.write_bytes(struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 8, 0, 22) + bitmap)
-    assert refusal(path) == f"{path} {BROKEN}"
+@pytest.mark.parametrize("name", ["ICO", "ICNS", "JPEG2000", "TGA", "PCX", "SGI", "DDS", "MSP"])
+def test_pillows_other_formats_are_refused(tmp_path: Path, name: str) -> None:
+    image = Image.fromarray(drawn()).convert("1" if name == "MSP" else "RGB")
+    path = saved(tmp_path / "picture.png", image, format=name)
+    Image.open(path).close()  # Pillow would read it
+    assert refusal(path) == f"{path} {NO_PICTURE}"
 
 
-def in_iptc(content: bytes) -> bytes:
-    """Return a picture of any format inside IPTC, a container of news agencies."""
-    fields = {(3, 60): b"\1\0", (3, 20): b"\0\10", (3, 30): b"\0\10", (3, 120): b"\5"}
-    head = [b"\x1c" + bytes(tag) + struct.pack(">H", len(v)) + v for tag, v in fields.items()]
-    return b"".join(head) + b"\x1c\x08\x0a\x84" + struct.pack(">I", len(content)) + content
+def test_a_photograph_in_heic_is_read_like_a_png(tmp_path: Path) -> None:
+    """Also one of a telephone held sideways."""
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, for HEIC, is not installed")
+    picture = drawn("5")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(picture).transpose(Image.Transpose.ROTATE_90).convert("RGB")
+    heif.from_pillow(stored).save(tmp_path / "turned.heic", exif=exif.tobytes(), quality=95)
+    assert_alike(prepare_picture(load_picture(tmp_path / "turned.heic")), prepare_picture(picture))
 
 
-@pytest.mark.parametrize("inside", [bytes, in_iptc])
-def test_postscript_is_not_run(
-    tmp_path: Path, inside: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heix"])
+def test_without_its_plug_in_a_heic_is_named(
+    tmp_path: Path, brands: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it is run"))
-    path = saved(tmp_path / "program.eps", Image.fromarray(drawn()))
-    path.write_bytes(inside(path.read_bytes()))
-    fault = "may contain PostScript, which is a program; save it as PNG or JPEG"
-    assert refusal(path) == f"{one_line(path)} {fault}"
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brands + bytes(99))
+    fault = "is a HEIC photograph; install pillow-heif to read it, or save it as JPEG"
+    assert refusal(path) == f"{path} {fault}"
+
+
+def test_without_its_codec_an_avif_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
+    path = tmp_path / "photo.avif"
+    path.write_bytes(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(99))
+    fault = "is an AVIF picture; install Pillow 11.3 or newer, or save it as PNG"
+    assert refusal(path) == f"{path} {fault}"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])
@@ -723,7 +760,7 @@ def test_truncated_pictures(tmp_path: Path, suffix: str, share: float) -> None:
     noisy = Image.fromarray(rng.integers(0, 255, (90, 90), np.uint8)).convert("RGB")
     path = saved(tmp_path / f"cut.{suffix}", noisy)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert refusal(path) == f"{path} {BROKEN}"
+    assert refusal(path) == f"{path} {NO_PICTURE}"
 
 
 def test_no_setting_of_the_process_is_changed(

@@ -15,6 +15,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from builders import NO_PICTURE
 from PIL import Image
 
 import predict
@@ -63,14 +64,11 @@ def test_a_picture_from_standard_input_is_read_like_a_file(
     assert answer(from_stdin) == answer(from_file)
 
 
-BROKEN = "is not a complete picture that Pillow can read; save it again as PNG or JPEG"
-
-
 @pytest.mark.parametrize(
     ("size", "fault"),
     [
-        (0, BROKEN),
-        (1000, BROKEN),
+        (0, "is empty; save the picture again"),
+        (1000, NO_PICTURE),
         (100_000_001, "holds more than 100 MB; make the picture smaller"),
     ],
 )

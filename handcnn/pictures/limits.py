@@ -2,43 +2,40 @@
 
 A decoded picture may take 400 MB: 100 megapixels of 4 bytes. Pillow also keeps 8 bytes per row, and
 a strip is at least a thousandth of the longer side high, so the longer side is limited, too. Most
-of Pillow's decoders need little more than the picture. The tables here list what the others need,
-and which are slow.
+decoders need little more than the picture. The tables here list what the others need, and which are
+slow.
 """
 
 import os
 import re
-from itertools import pairwise
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
+
+from handcnn.errors import HandcnnError
 
 MAX_MEGAPIXELS = 100
-MAX_SIDE = 65_535  # pixels, the limit of JPEG
-MAX_FILE = 100_000_000  # bytes; some plugins keep two copies, or search it byte by byte
-MAX_DECODING = 410_000_000  # bytes; Python and its libraries need the rest of the 500 MB
+MAX_SIDE_PIXELS = 65_535  # the limit of JPEG
+MAX_FILE_BYTES = 100_000_000  # some decoders keep two copies of it
+MAX_DECODING_BYTES = 410_000_000  # Python and its libraries need the rest of the 500 MB
 
 # Bytes per pixel, for decoders that keep more than the picture.
-HUNGRY = {
-    "JPEG2000": 27,  # each sample twice, in 32 bits
+BYTES_PER_PIXEL = {
     "WEBP": 18,  # the canvas, a frame and copies of both
     "AVIF": 18,
+    "HEIF": 8,  # 8 bits, colour at half resolution, as cameras save it
+    "HEIF of full colour": 21,
     "progressive JPEG": 12,  # all coefficients, in 16 bits; a thin one is not reduced on the way
     "turned TIFF": 8,  # the picture before and after
-    "TGA": 8,  # the same, for a mirrored picture
-    "GBR": 8,  # the picture and the file
-    "CUR": 14,  # a bitmap and its mask, before and after they are converted
-    "ICO": 14,
 }
-KEEPING_THE_FILE = ("WEBP", "AVIF", "FLI", "FTEX")
+KEEPS_THE_FILE = ("WEBP", "AVIF", "HEIF")
 
 # A decoder written in Python takes up to 2.5 microseconds per pixel.
 MAX_SLOW_MEGAPIXELS = 4
-MAX_SLOW_FILE = 50_000_000  # bytes; not all of them must be pixels
+MAX_SLOW_FILE_BYTES = 50_000_000  # not all of them must be pixels
 MAX_COMMENTS = 10_000  # in a plain PBM, PGM or PPM; removing one can copy a megabyte
-MAX_SCANS = 5000  # of a JPEG, times its megapixels; each scan visits all coefficients
+MAX_SCANS_MEGAPIXELS = 5000  # scans of a JPEG times megapixels; a scan visits all coefficients
 
-POSTSCRIPT = "may contain PostScript, which is a program; save it as PNG or JPEG"
 TOO_LARGE = "has more than 100 megapixels; crop it or make it smaller"
 INSTEAD = "make it smaller, or save it as PNG"
 
@@ -47,56 +44,46 @@ START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 Tag = ExifTags.Base
 
 
-class UnreadableError(Exception):
-    """A file that cannot be used; the message gives the reason and the fix, but not the name."""
-
-
 def check_file(file: BinaryIO) -> int:
-    """Return the length of an open file in bytes; refuse one that is too large, or a program."""
+    """Return the length of an open file in bytes; refuse one that is too large."""
     length = file.seek(0, os.SEEK_END)
-    if length > MAX_FILE:
-        raise UnreadableError(f"is a file of more than {MAX_FILE // 10**6} MB; {INSTEAD}")
-    file.seek(0)
-    if file.read(4) in (b"%!PS", b"\xc5\xd0\xd3\xc6"):  # Pillow would search all of it
-        raise UnreadableError(POSTSCRIPT)
+    if length > MAX_FILE_BYTES:
+        raise HandcnnError(f"is a file of more than {MAX_FILE_BYTES // 10**6} MB; {INSTEAD}")
     return length
 
 
-def check_picture(
-    image: Image.Image, file: BinaryIO, length: int, in_icon: tuple[int, int] | None = None
-) -> None:
+def check_picture(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> None:
     """Refuse a picture that would cost too much, before it is decoded.
 
     Args:
         image: the picture, identified by Pillow but not decoded.
         file: the open file that contains it.
         length: of the file, in bytes.
-        in_icon: the (width, height) of a bitmap in an icon; its `image` includes the mask.
     """
-    width, height = in_icon or image.size
-    megapixels = width * height / 1e6
-    if megapixels > MAX_MEGAPIXELS:
-        raise UnreadableError(TOO_LARGE)
-    if max(width, height) > MAX_SIDE:
-        raise UnreadableError("has a side of more than 65,535 pixels; crop it")
+    pixels = image.width * image.height
+    if pixels > MAX_MEGAPIXELS * 1e6:
+        raise HandcnnError(TOO_LARGE)
+    if max(image.size) > MAX_SIDE_PIXELS:
+        raise HandcnnError("has a side of more than 65,535 pixels; crop it")
     scans = _scans(file, length) if image.format in ("JPEG", "MPO") else 0
-    decoder = "ICO" if in_icon else _decoder(image, scans)
-    if megapixels * scans > MAX_SCANS or _is_slow(image, megapixels, file, length):
-        raise UnreadableError(f"takes too long to read as {decoder}; {INSTEAD}")
-    bytes_a_pixel = HUNGRY.get(decoder, 1 if image.mode in ("1", "L", "P") else 4)
-    memory = width * height * bytes_a_pixel + 2 * _largest_piece(image, file)
-    if decoder in KEEPING_THE_FILE:
+    decoder = _decoder(image, scans)
+    if pixels * scans > MAX_SCANS_MEGAPIXELS * 1e6 or _is_slow(image, file, length):
+        raise HandcnnError(f"takes too long to read as {decoder}; {INSTEAD}")
+    memory = pixels * BYTES_PER_PIXEL.get(decoder, 1 if image.mode in ("1", "L", "P") else 4)
+    if image.format in KEEPS_THE_FILE:
         memory += length
-    if memory > MAX_DECODING:
-        raise UnreadableError(f"takes more than 500 MB of memory to read as {decoder}; {INSTEAD}")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        memory += 2 * _largest_piece(image, file, length)
+    if memory > MAX_DECODING_BYTES:
+        raise HandcnnError(f"takes more than 500 MB of memory to read as {decoder}; {INSTEAD}")
 
 
-def _is_slow(image: Image.Image, megapixels: float, file: BinaryIO, length: int) -> bool:
-    """Return whether a picture is decoded by Python code and too large for that."""
-    decoders = {tile[0] for tile in _tiles(image)} & Image.DECODERS.keys()
+def _is_slow(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
+    """Return whether a BMP or PPM is decoded by Python code and too large for that."""
+    decoders = {tile[0] for tile in image.tile} & Image.DECODERS.keys()
     if not decoders:
         return False
-    if megapixels > MAX_SLOW_MEGAPIXELS or length > MAX_SLOW_FILE:
+    if image.width * image.height > MAX_SLOW_MEGAPIXELS * 1e6 or length > MAX_SLOW_FILE_BYTES:
         return True
     file.seek(0)
     return "ppm_plain" in decoders and file.read().count(b"#") > MAX_COMMENTS
@@ -113,34 +100,30 @@ def _scans(file: BinaryIO, length: int) -> int:
     return scans
 
 
-def _decoder(image: Image.Image, scans: int) -> str:
+def _decoder(image: ImageFile.ImageFile, scans: int) -> str:
     """Return a name for the decoder of a picture: its format, or a variant of it."""
     if scans > 1:
         return "progressive JPEG"
     if image.format == "TIFF" and image.getexif().get(Tag.Orientation, 1) != 1:
         return "turned TIFF"
+    if image.format == "HEIF" and (
+        image.mode not in ("L", "RGB")
+        or image.info.get("bit_depth") != 8
+        or image.info.get("chroma", 420) != 420
+    ):
+        return "HEIF of full colour"
     return image.format or ""
 
 
-def _tiles(image: Image.Image) -> list[Any]:
-    """Return the (decoder, box, offset, arguments) of each stored part of a picture."""
-    return list(getattr(image, "tile", None) or [])
-
-
-def _largest_piece(image: Image.Image, file: BinaryIO) -> int:
-    """Return the size in bytes of the largest part that is read or unpacked at once."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.use_load_libtiff:
-        _check_directory(file, image.tag_v2.offset)
-        return _piece_of_tiff(image.tag_v2)
-    offsets = sorted(tile[2] for tile in _tiles(image))
-    return int(max((end - start for start, end in pairwise(offsets)), default=0))
-
-
-def _piece_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
-    """Return the bytes of a strip or a tile, which can be larger than the picture."""
+def _largest_piece(image: TiffImagePlugin.TiffImageFile, file: BinaryIO, length: int) -> int:
+    """Return the size in bytes of the largest strip or tile, which is read or unpacked at once."""
+    if not image.use_load_libtiff:
+        return length  # not compressed
+    tags = image.tag_v2
+    _check_directory(file, tags.offset)
     width, height = tags[Tag.ImageWidth], tags[Tag.ImageLength]
     rows = tags.get(Tag.RowsPerStrip, height)
-    if Tag.TileWidth in tags or Tag.TileLength in tags:
+    if Tag.TileWidth in tags or Tag.TileLength in tags:  # a tile can be larger than the picture
         width, height = tags[Tag.TileWidth], tags[Tag.TileLength]
     elif 0 < rows < height:
         height = rows
@@ -159,4 +142,4 @@ def _check_directory(file: BinaryIO, place: int) -> None:
     entries = file.read(count * step)
     tags = [entries[i : i + 2] for i in range(0, len(entries), step)]
     if len(set(tags)) < len(tags):
-        raise UnreadableError("gives one of its tags twice; save it again as PNG or JPEG")
+        raise HandcnnError("gives one of its tags twice; save it again as PNG or JPEG")
