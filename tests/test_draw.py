@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
 BROKEN = f"the picture {NO_PICTURE}\n"
 MANY = 20
+SCRIPTS = ("draw", "pad", "bars", "maps", "dom")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_what_the_page_is_made_of(port: int) -> None:
     kinds = {
         "/": "text/html; charset=utf-8",
         "/page.css": "text/css; charset=utf-8",
-        "/page.js": "text/javascript; charset=utf-8",
+        **{f"/{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
         "/icon.svg": "image/svg+xml",
         "/network": "application/json",
     }
@@ -113,7 +114,7 @@ def test_a_picture_is_read(port: int) -> None:
     assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
 
 
-HERE = "the page is only at http://127.0.0.1:PORT/\n"
+HERE = "the page is only at http://127.0.0.1:PORT/, or a port of localhost forwarded to it\n"
 OTHER = "another site sent this request; type http://127.0.0.1:PORT/ in the address bar\n"
 NOTHING = "nothing here; the page is at /\n"
 
@@ -123,8 +124,14 @@ NOTHING = "nothing here; the page is at /\n"
     [
         ("GET", "/", {"Host": "localhost:PORT"}, 200, None),
         ("GET", "/", {"Host": "LocalHost:PORT"}, 200, None),
-        ("GET", "/", {"Host": "localhost"}, 403, HERE),
-        ("GET", "/", {"Host": "127.0.0.1:1"}, 403, HERE),
+        ("GET", "/", {"Host": "localhost"}, 200, None),
+        ("GET", "/", {"Host": "127.0.0.1:8080"}, 200, None),  # forwarded
+        ("POST", "/read", {"Host": "localhost:8080", "Origin": "http://localhost:8080"}, 200, None),
+        ("GET", "/", {"Host": "[::1]:8080"}, 200, None),
+        ("GET", "/", {"Host": "127.0.0.1:"}, 403, HERE),
+        ("GET", "/", {"Host": "127.0.0.1:PORT@example.org"}, 403, HERE),
+        ("GET", "/", {"Host": "localhost.example.org:8080"}, 403, HERE),
+        ("GET", "/", {"Host": "2130706433:PORT"}, 403, HERE),
         ("GET", "/", {"Host": "example.org:PORT"}, 403, HERE),
         ("GET", "/", {"Host": "127.0.0.1.example.org:PORT"}, 403, HERE),
         ("GET", "/", {"Host": ""}, 403, HERE),
@@ -134,13 +141,15 @@ NOTHING = "nothing here; the page is at /\n"
         ("GET", "/", {"Sec-Fetch-Site": "cross-site"}, 403, OTHER),
         ("POST", "/read", {"Origin": "http://example.org"}, 403, OTHER),
         ("POST", "/read", {"Origin": "http://localhost:PORT"}, 403, OTHER),
+        ("POST", "/read", {"Origin": "http://127.0.0.1:8080"}, 403, OTHER),  # another local server
+        ("POST", "/read", {"Origin": "https://127.0.0.1:PORT"}, 403, OTHER),
         ("POST", "/read", {"Origin": "null"}, 403, OTHER),
         ("POST", "/read", {"Origin": "http://127.0.0.1:PORT"}, 200, None),
         ("GET", "/page.py", {}, 404, NOTHING),
         ("GET", "/../../draw.py", {}, 404, NOTHING),
         ("GET", "/%2e%2e/%2e%2e/draw.py", {}, 404, NOTHING),
         ("GET", "//etc/passwd", {}, 404, NOTHING),
-        ("GET", "/page.js/", {}, 404, NOTHING),
+        ("GET", "/draw.js/", {}, 404, NOTHING),
         ("GET", "/read", {}, 405, "this address accepts only POST\n"),
         ("PUT", "/read", {}, 405, "this address accepts only POST\n"),
         ("POST", "/", {}, 405, "this address accepts only GET or HEAD\n"),
@@ -176,9 +185,9 @@ def test_who_may_ask_and_what(
             422,
             "the picture has more than 100 megapixels; crop it or make it smaller\n",
         ),
-        (bytes(server.MOST_BYTES), 422, BROKEN),
+        (bytes(server.MAX_PICTURE_BYTES), 422, BROKEN),
         (
-            bytes(server.MOST_BYTES + 1),
+            bytes(server.MAX_PICTURE_BYTES + 1),
             413,
             "the picture has more than 10 MB; make it smaller\n",
         ),

@@ -28,7 +28,7 @@ from handcnn import (
 )
 from handcnn.layers import MaxPool2D, ReLU
 from handcnn.page import view
-from handcnn.page.words import describe_layer
+from handcnn.page.explanations import describe_layer
 from handcnn.pictures import prepare_picture, to_batch
 from handcnn.types import Array
 
@@ -215,7 +215,7 @@ def test_weights_too_large_to_compute_with() -> None:
 
 
 def test_the_colours_are_those_of_the_pictures_of_a_run() -> None:
-    script = files("handcnn.page").joinpath("page.js").read_text()
+    script = files("handcnn.page").joinpath("maps.js").read_text()
     stops = re.findall(r'"([0-9a-f]{6})"', script)
     colours = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, len(stops)))[:, :3]
     written = [[int(stop[i : i + 2], 16) for i in (0, 2, 4)] for stop in stops]

@@ -1,14 +1,16 @@
 """The HTTP server of the page: which requests are allowed, and how they are answered.
 
-Only this computer can reach the server, but any web site open in its browser could send requests to
-it. So a request is refused if its Host header is not ours (another name may point here), or if the
-browser says that another site sent it. No file name is ever taken from a request: all files that
-can be requested are in one table, and are read when the server starts.
+Only this computer can reach the server, but any web site open in its browser could send requests
+to it. So a request is refused if its Host header is not a name of this computer (another name may
+point here), or if the browser says that another site sent it. The port may be any, since ssh can
+forward another one. No file name is ever taken from a request: all files that can be requested are
+read when the server starts.
 """
 
 import errno
 import json
 import logging
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -22,17 +24,19 @@ from handcnn.text import one_line
 
 HOST = "127.0.0.1"
 USUAL_PORT = 2828  # used at every start if it is free, so that an open page finds the server again
-MOST_BYTES = 10_000_000  # of a picture
+MAX_PICTURE_BYTES = 10_000_000
 # Larger requests are read to their end, up to this limit: many programs wait for the response only
 # after they have sent everything.
-MOST_RECEIVED = 10 * MOST_BYTES
+MAX_REQUEST_BYTES = 10 * MAX_PICTURE_BYTES
 THREADS = 4
 
-FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+THIS_COMPUTER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+PAGE = "draw.html"
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
 }
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 HEADERS = [
@@ -96,7 +100,7 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
         application(listener.getsockname()[1], about, read),
         sockets=[listener],
         threads=THREADS,
-        max_request_body_size=MOST_RECEIVED,
+        max_request_body_size=MAX_REQUEST_BYTES,
         ident=None,
         log_socket_errors=False,
     )
@@ -106,24 +110,25 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
 def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) -> Application:
     """Return the WSGI application that serves the page on this port; arguments as in `serve`."""
     fixed = {
-        path: (kind, (files("handcnn.page") / name).read_bytes())
-        for path, (name, kind) in FILES.items()
+        f"/{file.name.removesuffix(PAGE)}": (TYPES[suffix], file.read_bytes())
+        for file in files("handcnn.page").iterdir()
+        if (suffix := file.name.split(".")[-1]) in TYPES
     }
     fixed["/network"] = (JSON, json.dumps(about).encode())
 
     def answer(environ: Environ) -> Answer:
-        refuse_strangers(environ, port)
+        check_sender(environ, port)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path in fixed:
-            allow(method, "GET", "HEAD")
+            check_method(method, "GET", "HEAD")
             return ("200 OK", *fixed[path])
         if path == "/read":
-            allow(method, "POST")
+            check_method(method, "POST")
             return "200 OK", JSON, json.dumps(read_picture(environ)).encode()
         raise Refusal("404 Not Found", "nothing here; the page is at /")
 
     def read_picture(environ: Environ) -> Any:
-        if int(environ.get("CONTENT_LENGTH") or 0) > MOST_BYTES:
+        if int(environ.get("CONTENT_LENGTH") or 0) > MAX_PICTURE_BYTES:
             fault = "the picture has more than 10 MB; make it smaller"
             raise Refusal("413 Content Too Large", fault)
         try:
@@ -148,22 +153,23 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
     return respond
 
 
-def refuse_strangers(environ: Environ, port: int) -> None:
-    """Raise a Refusal unless the request is for this host, from its own page or from no page."""
+def check_sender(environ: Environ, port: int) -> None:
+    """Raise a Refusal unless a request is for this computer, and from its own page or none."""
     host = environ.get("HTTP_HOST", "").lower()
-    names = ("localhost", HOST)
-    ours = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
-    if host not in ours:
-        raise Refusal("403 Forbidden", f"the page is only at http://{HOST}:{port}/")
+    if not THIS_COMPUTER.fullmatch(host):
+        raise Refusal(
+            "403 Forbidden",
+            f"the page is only at http://{HOST}:{port}/, or a port of localhost forwarded to it",
+        )
     origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE", "none")
     if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
         raise Refusal(
             "403 Forbidden",
-            f"another site sent this request; type http://{HOST}:{port}/ in the address bar",
+            f"another site sent this request; type http://{host}/ in the address bar",
         )
 
 
-def allow(method: str, *methods: str) -> None:
+def check_method(method: str, *methods: str) -> None:
     """Raise a Refusal unless the method of a request is one of these."""
     if method not in methods:
         sentence = f"this address accepts only {' or '.join(methods)}"

@@ -21,7 +21,7 @@ from handcnn.formatting import percent
 from handcnn.layers import Conv2D, InputLayer, Layer
 from handcnn.layers.sequence import backward, copied, forward
 from handcnn.network import Network
-from handcnn.page.words import describe_layer
+from handcnn.page.explanations import describe_layer
 from handcnn.pictures import examine_picture, load_picture, to_batch
 from handcnn.types import Array
 

@@ -1,4 +1,4 @@
-"""The text beside each layer on the page: a sentence or two that a beginner understands."""
+"""What a beginner reads beside each layer on the page: a sentence or two."""
 
 from math import prod
 

@@ -1,0 +1,184 @@
+// The drawing page: it sends the drawing to the server and shows the answer.
+//
+// The newest drawing is sent, one request at a time. What is drawn during a request is sent with the
+// next one.
+
+import { buildBars, showBars } from "./bars.js";
+import { $, element, onColourScheme } from "./dom.js";
+import { decode, paintLayer, paintNumbers, paintRamp } from "./maps.js";
+import { pad } from "./pad.js";
+
+const CHECK_EVERY_MS = 1000; // between two checks of the server
+const CHECK_TIMEOUT_MS = 5000;
+const READ_TIMEOUT_MS = 60_000;
+
+let network = ""; // the server's description of its network
+let isWaiting = false; // whether there is a drawing that was not sent yet
+let isAsking = false; // whether a request is running
+
+let classes = [];
+let layers = []; // the server's description of each layer, with its canvas and its numbers
+let answer = null; // the answer shown, if any
+let fault = ""; // the reason if there is no answer
+let chosen = null; // the class that "why" explains; null means the answer
+
+// Asking the server --------------------------------------------------------------------------------
+
+async function requestAnswer() {
+  isWaiting = !pad.isEmpty();
+  if (!isWaiting) showAnswer(null);
+  announce();
+  if (!isWaiting || isAsking || !network) return;
+  isAsking = true;
+  try {
+    while (isWaiting) {
+      isWaiting = false;
+      const { drawing } = pad;
+      const response = await fetch("read", {
+        method: "POST", body: pad.file(), signal: AbortSignal.timeout(READ_TIMEOUT_MS),
+      });
+      const next = response.ok ? await response.json() : { fault: (await response.text()).trim() };
+      if (drawing === pad.drawing) showAnswer(next); // not if it was undone or cleared meanwhile
+    }
+  } catch {
+    showLostServer();
+  }
+  isAsking = false;
+  announce();
+}
+
+// Check regularly whether the server responds and still has the same network.
+async function checkServer() {
+  try {
+    const response = await fetch("network", { signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) });
+    if (!response.ok) throw new Error(response.statusText);
+    const text = await response.text();
+    const isNews = text !== network || !$("notice").hidden;
+    $("notice").hidden = true;
+    if (text !== network) buildNetwork(JSON.parse((network = text)));
+    if (isNews) requestAnswer();
+  } catch {
+    showLostServer();
+  }
+  setTimeout(checkServer, CHECK_EVERY_MS);
+}
+
+function showLostServer() {
+  const port = location.port || 80;
+  $("notice").textContent = `The server does not respond. Start it again: python draw.py --port ${port}`;
+  $("notice").hidden = false;
+}
+
+// Building the page for a network ------------------------------------------------------------------
+
+function buildNetwork(about) {
+  classes = about.classes;
+  const origin = about.origin && `trained on ${about.origin}`;
+  $("origin").textContent = [`${about.parameters} weights`, origin].filter(Boolean).join(", ");
+  $("answer").className = classes.every((name) => name.length === 1) ? "" : "name";
+  buildBars(classes, explain);
+  $("choice").replaceChildren($("choice").firstElementChild, ...classes.map(choice));
+  layers = about.layers.map((layer, i) => withCanvas(layer, i === about.layers.length - 1));
+  $("layers").replaceChildren(...layers.map(card));
+  layers.forEach(({ canvas }) => resizeObserver.observe(canvas));
+  paintRamp($("ramp"));
+  showAnswer(null);
+}
+
+function choice(name, k) {
+  const input = element("input", { type: "radio", name: "why", onchange: () => explain(k) });
+  return element("label", {}, input, element("span", { textContent: name }));
+}
+
+// Return a layer as maps.js draws it.
+function withCanvas({ title, shape, text, kernels }, isLast) {
+  const [count, height, width] = shape.length === 3 ? shape : [shape[0], 1, 1];
+  const names = isLast ? classes : null;
+  const canvas = element("canvas", { className: "maps" });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Output of ${title} for the picture`);
+  const filters = kernels && decode(kernels);
+  const side = filters && Math.sqrt(filters.length / count);
+  return { title, shape, text, count, height, width, names, canvas, filters, side };
+}
+
+function card({ title, shape, text, canvas }) {
+  const heading = element("h3", { textContent: title },
+    element("span", { className: "shape", textContent: shape.join(" × ") }));
+  return element("li", {}, heading, element("p", { textContent: text }), canvas);
+}
+
+const resizeObserver = new ResizeObserver((entries) => {
+  layers.filter(({ canvas }) => entries.some(({ target }) => target === canvas)).forEach(paintLayer);
+});
+onColourScheme(() => layers.forEach(paintLayer));
+
+// Showing an answer --------------------------------------------------------------------------------
+
+// Show an answer or a fault from the server; for null, show nothing.
+function showAnswer(next) {
+  answer = next?.fault ? null : next;
+  fault = next?.fault ?? "";
+  if (!next) chosen = null;
+  showRemark(fault);
+  $("answer").textContent = answer ? classes[answer.answer] : "";
+  $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
+  showBars(answer);
+  showSeen();
+  showWhy();
+  layers.forEach((layer, i) => {
+    layer.numbers = answer && decode(answer.layers[i]);
+    paintLayer(layer);
+  });
+}
+
+function showSeen() {
+  const image = new ImageData(28, 28);
+  const greys = answer ? new Uint8Array(decode(answer.seen).buffer) : new Uint8Array(28 * 28);
+  greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
+  $("seen").getContext("2d").putImageData(image, 0, 0);
+}
+
+function showWhy() {
+  const k = chosen ?? answer?.answer;
+  const not = answer && k !== answer.answer ? "not " : "";
+  $("why-class").textContent = k === undefined ? "" : `${not}${classes[k]}?`;
+  [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
+  for (const [id, text] of [["votes", answer?.votes], ["gradient", answer?.gradients]]) {
+    paintNumbers($(id), text && decode(text).subarray(k * 28 * 28, (k + 1) * 28 * 28));
+  }
+}
+
+function explain(k) {
+  if (k >= classes.length) return;
+  chosen = k === answer?.answer ? null : k;
+  showWhy();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !/^[0-9]$/.test(event.key)) return;
+  explain(Number(event.key));
+  event.preventDefault();
+});
+
+const EXPLANATION = "The network sees your digit cut out, centred and scaled to 28×28 pixels.";
+
+// Show a sentence under the answer, or by default an explanation of the small picture.
+function showRemark(sentence) {
+  $("remark").textContent = sentence ? sentence[0].toUpperCase() + sentence.slice(1) : EXPLANATION;
+}
+
+// For screen readers: mark the answer as busy, and announce it when it has arrived.
+function announce() {
+  const isBusy = isWaiting || isAsking;
+  $("verdict").ariaBusy = String(isBusy);
+  if (isBusy || pad.isDrawing()) return;
+  showRemark(fault || answer?.remark);
+  const said = answer ? `${classes[answer.answer]}, ${answer.percents[answer.answer]}` : fault;
+  $("announcement").textContent = said;
+}
+
+pad.onChange = requestAnswer;
+pad.onStrokeEnd = announce;
+pad.onRefusal = showRemark;
+checkServer();
