@@ -21,13 +21,11 @@ try:
     import numpy as np
 
     from handcnn import HandcnnError
-    from handcnn.classes import are_digits
     from handcnn.commands import command_line as cli
     from handcnn.commands.weights import picture_network
-    from handcnn.formatting import percent
     from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
     from handcnn.storage.classifiers import SavedNetwork
-    from handcnn.text import one_line
+    from handcnn.text import are_digits, one_line, percent
     from handcnn.types import Array
 except ModuleNotFoundError as error:
     sys.exit(

@@ -17,12 +17,11 @@ from app.interrupts import Interrupts
 from app.options import Options, flag
 from app.session import EVALUATION_BATCH, Session
 from handcnn import __version__
-from handcnn.classes import are_digits
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.storage import runs
-from handcnn.text import escaped, one_line
+from handcnn.text import are_digits, escaped, one_line
 from handcnn.training import Metrics, confusion_matrix, evaluate
 from handcnn.types import Array
 
@@ -157,12 +156,12 @@ def figures(
     history, title = session.state.history, session.dataset.title
     images, labels = session.dataset.test
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    yield "accuracy.png", plots.draw_accuracy(history, title, test.accuracy)
-    yield "loss.png", plots.draw_loss(history, title, test.loss)
+    yield "accuracy.png", plots.plot_accuracy(history, title, test.accuracy)
+    yield "loss.png", plots.plot_loss(history, title, test.loss)
     names = session.dataset.class_names
-    yield "confusion_matrix.png", plots.draw_confusion_matrix(counts, title, names)
-    yield "mistakes.png", plots.draw_mistakes(images, labels, probabilities, title, names)
-    yield "filters.png", plots.draw_filters(net, images[0], title, names)
+    yield "confusion_matrix.png", plots.plot_confusion_matrix(counts, title, names)
+    yield "mistakes.png", plots.plot_mistakes(images, labels, probabilities, title, names)
+    yield "filters.png", plots.plot_filters(net, images[0], title, names)
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:

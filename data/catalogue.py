@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from handcnn.classes import DIGITS
+from handcnn.text import DIGITS
 
 SIDE = 28  # height and width of every image in pixels
 MOST_CLASSES = 100  # so that labels fit into bytes and a confusion matrix is readable

@@ -12,7 +12,7 @@ import numpy as np
 
 from data import load_dataset
 from handcnn.augmentation import distort
-from handcnn.plots import draw_distortions, save_figure
+from handcnn.plots import plot_distortions, save_figure
 
 PICTURES = 16
 
@@ -22,7 +22,7 @@ def main(path: str = "distorted.png") -> None:
     dataset = load_dataset("auto")
     x, _ = next(iter(dataset.batches("train", PICTURES)))  # (N, 1, 28, 28)
     distorted = distort(x, np.random.default_rng(0))
-    figure = draw_distortions(x[:, 0], distorted[:, 0], f"{dataset.title}: --augment distort")
+    figure = plot_distortions(x[:, 0], distorted[:, 0], f"{dataset.title}: --augment distort")
     save_figure(path, figure)
     print(f"written: {path}")
 

@@ -1,6 +1,28 @@
-"""Make text from outside safe to print: file contents, paths, and errors that quote them."""
+"""Text for people: numbers formatted, long text shortened, text from outside made safe to print."""
 
-LONGEST = 300  # characters
+from collections.abc import Callable, Sequence
+
+DIGITS = tuple("0123456789")  # the class names of the ten digits
+MAX_CHARACTERS = 300  # of a line from outside
+
+
+def are_digits(names: Sequence[str]) -> bool:
+    """Return whether these are the class names of the ten digits."""
+    return tuple(names) == DIGITS
+
+
+def percent(probability: float) -> str:
+    """Return a probability in per cent, never rounded to 0 or 100.
+
+    A softmax reaches 0 and 1 only by rounding, so these read "< 0.01 %" and "> 99.99 %" as well.
+    """
+    text = f"{100 * float(probability):.2f} %"
+    return {"0.00 %": "< 0.01 %", "100.00 %": "> 99.99 %"}.get(text, text)
+
+
+def exact_percent(share: float) -> str:
+    """Return a share of a count in per cent: 100.00 % means all, 0.00 % means none."""
+    return f"{share:.2%}".replace("%", " %") if share in (0, 1) else percent(share)
 
 
 def one_line(text: object) -> str:
@@ -10,11 +32,9 @@ def one_line(text: object) -> str:
     obey. Use this function for everything printed from a file, and for every path.
     """
     text = str(text)
-    line = escaped(text[:LONGEST] + text[LONGEST:][-LONGEST:])  # no more than this can be shown
-    if len(line) <= LONGEST:
-        return line
-    half = (LONGEST - len(" ... ")) // 2
-    return f"{line[:half]} ... {line[-half:]}"
+    shown = text[:MAX_CHARACTERS] + text[MAX_CHARACTERS:][-MAX_CHARACTERS:]  # or its two ends
+    line = escaped(shown)
+    return shortened(line, lambda shown: len(shown) <= MAX_CHARACTERS, " ... ")
 
 
 def escaped(text: str) -> str:
@@ -23,3 +43,12 @@ def escaped(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def shortened(text: str, fits: Callable[[str], bool], dots: str) -> str:
+    """Return `text`, or if it does not fit, its two ends with `dots` between them."""
+    shown, kept = text, len(text) // 2
+    while not fits(shown) and kept > 1:
+        kept -= 1
+        shown = f"{text[:kept]}{dots}{text[-kept:]}"
+    return shown

@@ -37,8 +37,8 @@ from handcnn import (
     plots,
 )
 from handcnn.errors import HandcnnError
-from handcnn.formatting import percent
 from handcnn.models import deep, lenet
+from handcnn.text import percent
 from handcnn.types import Array
 
 TITLE = "digits (NOT MNIST)"
@@ -103,11 +103,11 @@ def all_figures() -> dict[str, Figure]:
     images = np.random.default_rng(2).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     net, _ = convolution(filters=32)
     return {
-        "accuracy": plots.draw_accuracy(history_of(10), TITLE, 0.97),
-        "loss": plots.draw_loss(history_of(10), TITLE, 0.1),
-        "confusion matrix": plots.draw_confusion_matrix(counts, TITLE),
-        "worst mistakes": plots.draw_mistakes(images, labels, probabilities, TITLE),
-        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.draw_filters(net, digit(), TITLE),
+        "accuracy": plots.plot_accuracy(history_of(10), TITLE, 0.97),
+        "loss": plots.plot_loss(history_of(10), TITLE, 0.1),
+        "confusion matrix": plots.plot_confusion_matrix(counts, TITLE),
+        "worst mistakes": plots.plot_mistakes(images, labels, probabilities, TITLE),
+        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.plot_filters(net, digit(), TITLE),
     }
 
 
@@ -180,7 +180,7 @@ def check_layout(figure: Figure) -> None:
 
 
 def test_layout_checker_notices_overlap_and_clipping() -> None:
-    figure = plots.draw_accuracy(history_of(3), TITLE)
+    figure = plots.plot_accuracy(history_of(3), TITLE)
     page = figure.axes[0]
     text = page.text(60, 40, "over the heading")
     with pytest.raises(AssertionError, match="over the heading"):
@@ -286,25 +286,25 @@ def drawn_with(place: str, value: Any) -> Figure:
     history, matrix, probabilities = history_of(5), np.eye(3), answers((1, 0.9))
     match place:
         case "test accuracy":
-            return plots.draw_accuracy(history, TITLE, value)
+            return plots.plot_accuracy(history, TITLE, value)
         case "test loss":
-            return plots.draw_loss(history, TITLE, value)
+            return plots.plot_loss(history, TITLE, value)
         case "count":
             matrix = matrix.astype(value.dtype)
             matrix[0, 1] = value
-            return plots.draw_confusion_matrix(matrix, TITLE)
+            return plots.plot_confusion_matrix(matrix, TITLE)
         case "probability":
             probabilities = probabilities.astype(value.dtype)
             probabilities[0, 0] = value
-            return plots.draw_mistakes(digit()[None], np.array([1]), probabilities, TITLE)
+            return plots.plot_mistakes(digit()[None], np.array([1]), probabilities, TITLE)
         case "weight" | "pixel":
             conv = Conv2D(1, 1, 1, dtype=value.dtype)
             conv.weights[:] = value if place == "weight" else 1
             image = digit() if place == "weight" else np.full((28, 28), value)
-            return plots.draw_filters(Network([conv], input_shape=(1, 28, 28)), image, TITLE)
+            return plots.plot_filters(Network([conv], input_shape=(1, 28, 28)), image, TITLE)
         case _:
             history[2][place] = value
-            draw = plots.draw_loss if "loss" in place else plots.draw_accuracy
+            draw = plots.plot_loss if "loss" in place else plots.plot_accuracy
             return draw(history, TITLE)
 
 
@@ -344,7 +344,7 @@ def test_the_largest_numbers_that_can_be_drawn_have_room() -> None:
 @pytest.mark.parametrize("value", [-3e38, 3e38, np.inf])
 def test_pixels_of_any_size_are_black_or_white(value: float) -> None:
     images = np.full((1, 28, 28), value, np.float32)
-    (tile,) = images_of(plots.draw_mistakes(images, np.array([2]), answers((1, 0.9)), TITLE))
+    (tile,) = images_of(plots.plot_mistakes(images, np.array([2]), answers((1, 0.9)), TITLE))
     np.testing.assert_allclose(pixels(tile), 0.95 if value < 0 else 0, rtol=1e-6)
 
 
@@ -355,8 +355,8 @@ def both_curves(
     history: History, accuracy: float | None = None, loss: float | None = None
 ) -> Iterator[tuple[Figure, str, float]]:
     """Yield each figure with the name of its values in the history and their factor."""
-    yield plots.draw_accuracy(history, TITLE, accuracy), "accuracy", 100
-    yield plots.draw_loss(history, TITLE, loss), "loss", 1
+    yield plots.plot_accuracy(history, TITLE, accuracy), "accuracy", 100
+    yield plots.plot_loss(history, TITLE, loss), "loss", 1
 
 
 RUNS = {f"{n} epochs": history_of(n) for n in (1, 2, 3, 10, 16, 30, 41, 200, 1234)}
@@ -427,7 +427,7 @@ def test_a_steep_start_is_left_out_and_said(
     history = history_of(10)  # training: 76.56 % in epoch 1, then always more than 95 %
     for row, accuracy in changes.items():
         history[row]["accuracy"] = accuracy
-    figure = plots.draw_accuracy(history, TITLE)
+    figure = plots.plot_accuracy(history, TITLE)
     assert low < curves(figure).get_ylim()[0] < high
     assert [text for text in said(figure) if "Outside" in text] == notes
 
@@ -440,11 +440,11 @@ def test_legend_has_last_values_the_best_epoch_and_the_test() -> None:
     accuracy = ["training 98.76 %", "validation 97.01 %", "best epoch (3) 97.65 %"]
     loss = ["training 0.0300", "validation 0.0625", "best epoch (3) 0.1250"]
     for figure, expected in (
-        (plots.draw_accuracy(history, TITLE), accuracy),
-        (plots.draw_accuracy(history, TITLE, 0.9728), [*accuracy, "test 97.28 %"]),
-        (plots.draw_accuracy(history, TITLE, 0.0), [*accuracy, "test 0.00 %"]),
-        (plots.draw_loss(history, TITLE), loss),
-        (plots.draw_loss(history, TITLE, 0.09712), [*loss, "test 0.0971"]),
+        (plots.plot_accuracy(history, TITLE), accuracy),
+        (plots.plot_accuracy(history, TITLE, 0.9728), [*accuracy, "test 97.28 %"]),
+        (plots.plot_accuracy(history, TITLE, 0.0), [*accuracy, "test 0.00 %"]),
+        (plots.plot_loss(history, TITLE), loss),
+        (plots.plot_loss(history, TITLE, 0.09712), [*loss, "test 0.0971"]),
     ):
         assert [text.get_text() for text in legend_of(curves(figure))] == expected
         assert ("test" in lines(figure)) == (len(expected) == 4)
@@ -455,7 +455,7 @@ def test_legend_has_last_values_the_best_epoch_and_the_test() -> None:
 def test_an_accuracy_is_rounded_to_certainty_only_if_it_is_certain() -> None:
     history = constant_history(2, 1.0, 0.1)
     history[1]["accuracy"] = 59_999 / 60_000
-    labels = [text.get_text() for text in legend_of(curves(plots.draw_accuracy(history, TITLE)))]
+    labels = [text.get_text() for text in legend_of(curves(plots.plot_accuracy(history, TITLE)))]
     assert labels[:2] == ["training > 99.99 %", "validation 100.00 %"]
 
 
@@ -470,7 +470,7 @@ def test_an_accuracy_is_rounded_to_certainty_only_if_it_is_certain() -> None:
     ],
 )
 def test_ticks_are_whole_epochs(epochs: int, expected: list[int]) -> None:
-    axes = curves(plots.draw_loss(history_of(epochs), TITLE))
+    axes = curves(plots.plot_loss(history_of(epochs), TITLE))
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(n) for n in expected]
     np.testing.assert_array_equal(axes.get_xticks(), expected)
 
@@ -480,7 +480,7 @@ def test_ticks_are_whole_epochs(epochs: int, expected: list[int]) -> None:
 
 def test_confusion_matrix_colours_errors_and_not_the_diagonal() -> None:
     matrix = np.array([[500, 2, 0], [4, 900, 1], [0, 0, 7]])
-    (mesh,) = plots.draw_confusion_matrix(matrix, TITLE).axes[0].collections
+    (mesh,) = plots.plot_confusion_matrix(matrix, TITLE).axes[0].collections
     colours = np.asarray(mesh.get_array()).reshape(3, 3, 3)
     diagonal = colours[np.arange(3), np.arange(3)]
     assert (diagonal == diagonal[0, 0]).all()  # the same grey for every count
@@ -493,7 +493,7 @@ def test_confusion_matrix_colours_errors_and_not_the_diagonal() -> None:
 
 def test_confusion_matrix_says_every_count_where_it_belongs() -> None:
     matrix = np.array([[11, 12, 13], [14, 15, 16], [17, 18, 19]])
-    texts = texts_of(plots.draw_confusion_matrix(matrix, TITLE, ["a", "b", "c"]))
+    texts = texts_of(plots.plot_confusion_matrix(matrix, TITLE, ["a", "b", "c"]))
     # Reversed, because the colour bar, drawn last, repeats the worst count.
     places = {text.get_text(): text.get_position() for text in reversed(texts)}
     x, y = np.array([[places[str(count)] for count in row] for row in matrix]).transpose(2, 0, 1)
@@ -508,7 +508,7 @@ def test_confusion_matrix_says_every_count_where_it_belongs() -> None:
 
 def test_confusion_matrix_by_hand() -> None:
     matrix = np.array([[3000, 1000, 0], [0, 0, 0], [2000, 0, 2000]])
-    texts = texts_of(plots.draw_confusion_matrix(matrix, TITLE, ["cat", "dog", "owl"]))
+    texts = texts_of(plots.plot_confusion_matrix(matrix, TITLE, ["cat", "dog", "owl"]))
     words = [text.get_text() for text in texts]
     assert words[1] == (
         "5,000 of 8,000 right (62.50 %), 3,000 wrong. "
@@ -525,7 +525,7 @@ def test_confusion_matrix_by_hand() -> None:
 
 
 def test_one_error_in_many_is_never_rounded_away() -> None:
-    words = said(plots.draw_confusion_matrix(np.array([[99_999, 1], [0, 5]]), TITLE))
+    words = said(plots.plot_confusion_matrix(np.array([[99_999, 1], [0, 5]]), TITLE))
     assert words[1].startswith("100,004 of 100,005 right (> 99.99 %), 1 wrong.")
     assert words.count("> 99.99 %") == 1  # recall of the first class
     assert words.count("100.00 %") == 2  # its precision; recall of the second
@@ -547,15 +547,15 @@ def test_one_error_in_many_is_never_rounded_away() -> None:
     ],
 )
 def test_confusion_matrix_is_readable_at_any_size(matrix: Array, names: list[str] | None) -> None:
-    check_layout(plots.draw_confusion_matrix(matrix, TITLE, names))
+    check_layout(plots.plot_confusion_matrix(matrix, TITLE, names))
 
 
 def test_perfect_confusion_matrix_needs_no_colour_bar() -> None:
-    words = said(plots.draw_confusion_matrix(np.diag([5, 0, 3]), TITLE))
+    words = said(plots.plot_confusion_matrix(np.diag([5, 0, 3]), TITLE))
     assert "errors in a cell" not in words
     assert words[1].startswith("8 of 8 right (100.00 %), 0 wrong. ")
     assert "errors in a cell" in said(
-        plots.draw_confusion_matrix(np.array([[5, 2], [0, 3]]), TITLE)
+        plots.plot_confusion_matrix(np.array([[5, 2], [0, 3]]), TITLE)
     )
 
 
@@ -569,7 +569,7 @@ def test_mistakes_are_the_confident_ones_in_order(white: float) -> None:
     images = images.astype(np.uint8 if white == 255 else np.float32)
     labels = np.array([0, 1, 2, 3, 4])
     probabilities = answers((0, 0.99), (7, 0.6), (3, 0.9), (3, 0.8), (9, 0.75))
-    figure = plots.draw_mistakes(images, labels, probabilities, TITLE, count=2)
+    figure = plots.plot_mistakes(images, labels, probabilities, TITLE, count=2)
     shown = [1 - pixels(tile)[0, 0, 0] / 0.95 for tile in images_of(figure)]
     np.testing.assert_allclose(shown, levels[[2, 4]], atol=1e-6)
     assert said(figure)[1:] == [
@@ -602,7 +602,7 @@ def test_a_probability_is_never_rounded_to_certainty(confidence: float, expected
 def test_mistakes_of_equal_confidence_stay_in_the_order_of_the_images() -> None:
     labels = np.arange(100) % 9
     rows = [(9, 0.5 + 0.1 * (i % 3 == 0)) for i in range(100)]
-    figure = plots.draw_mistakes(np.zeros((100, 28, 28)), labels, answers(*rows), TITLE, count=60)
+    figure = plots.plot_mistakes(np.zeros((100, 28, 28)), labels, answers(*rows), TITLE, count=60)
     shown = [text for text in said(figure) if text.startswith("true")]
     expected = [*labels[::3], *labels[np.arange(100) % 3 > 0]]
     assert shown == [f"true {label}" for label in expected[:60]]
@@ -613,12 +613,12 @@ def test_mistakes_say_the_names_of_the_classes() -> None:
     names = [*NAMES[:8], "a\n字", LONG]
     probabilities = answers(*((9 - i, 0.9 - 0.01 * i) for i in range(10)))
     images = np.zeros((10, 28, 28))
-    figure = plots.draw_mistakes(images, labels, probabilities, TITLE, NAMES)
+    figure = plots.plot_mistakes(images, labels, probabilities, TITLE, NAMES)
     check_layout(figure)
     words = [text for text in said(figure)[2:] if not text.endswith(" %")]
     assert words[::2] == [f"true {name}" for name in NAMES]
     assert words[1::2] == [f"predicted {name}" for name in reversed(NAMES)]
-    figure = plots.draw_mistakes(images, labels, probabilities, TITLE, names)
+    figure = plots.plot_mistakes(images, labels, probabilities, TITLE, names)
     check_layout(figure)
     assert r"true a\n\u5b57" in said(figure)
     assert any(re.fullmatch("predicted the.*\N{HORIZONTAL ELLIPSIS}.*ure", t) for t in said(figure))
@@ -630,7 +630,7 @@ def test_any_number_of_mistakes_is_laid_out(number: int, classes: int) -> None:
     labels = np.full(60, classes - 1)
     rows = [(classes - 2, 0.99999)] * number + [(classes - 1, 0.9)] * (60 - number)
     images = np.zeros((60, 28, 28), np.float32)
-    figure = plots.draw_mistakes(images, labels, answers(*rows, classes=classes), TITLE)
+    figure = plots.plot_mistakes(images, labels, answers(*rows, classes=classes), TITLE)
     check_layout(figure)
     assert len(images_of(figure)) == min(number, 24)
     if number == 0:
@@ -677,7 +677,7 @@ def test_filters_show_the_kernel_and_what_it_makes_of_the_image(
 ) -> None:
     net, conv = convolution(channels, filters, kernel, stride)
     conv.bias[:] = np.linspace(-0.01, 0.01, filters)[:, None]
-    figure = plots.draw_filters(net, digit(), TITLE)
+    figure = plots.plot_filters(net, digit(), TITLE)
     check_layout(figure)
     stack = np.repeat(digit()[None] / 255, channels, axis=0)
     means = conv.weights.mean(axis=1)
@@ -694,7 +694,7 @@ def test_filters_show_the_kernel_and_what_it_makes_of_the_image(
 def test_kernels_share_one_scale_and_responses_have_their_own() -> None:
     net, conv = convolution(filters=2, kernel=1)
     conv.weights[:] = np.array([0.5, -0.125]).reshape(2, 1, 1, 1)
-    figure = plots.draw_filters(net, digit(), TITLE)
+    figure = plots.plot_filters(net, digit(), TITLE)
     (strong, seen), (weak, seen_too) = pairs(figure, 2)
     assert strong[0, 0, 0] > strong[0, 0, 2]  # red, the full colour of the scale
     assert weak.mean() > 0.75  # a quarter of the scale, so pale
@@ -711,7 +711,7 @@ def test_the_later_layers_have_a_band_each() -> None:
     for layer in (first, second, hidden, output):
         layer.bias[:] = rng.normal(0, 0.1, layer.bias.shape)
     layers = [InputLayer(), first, ReLU(), second, MaxPool2D(2), ReLU(), hidden, output]
-    figure = plots.draw_filters(Network(layers, (1, 28, 28)), digit(), TITLE, ["a", "b", "c", "d"])
+    figure = plots.plot_filters(Network(layers, (1, 28, 28)), digit(), TITLE, ["a", "b", "c", "d"])
     check_layout(figure)
 
     x = digit()[None] / 255
@@ -775,7 +775,7 @@ def many(classes: int = 10, units: int = 300) -> Network:
 def test_networks_of_any_depth_are_legible(
     net: Network, names: list[str] | None, notes: list[str]
 ) -> None:
-    figure = plots.draw_filters(net, digit(), TITLE, names)
+    figure = plots.plot_filters(net, digit(), TITLE, names)
     check_layout(figure)
     assert set(notes) <= set(said(figure))
     heights = sorted(image.get_window_extent().height for image in images_of(figure))
@@ -795,20 +795,20 @@ def test_inputs_are_not_written_into() -> None:
     )
     for array in (matrix, image, probabilities, conv.weights):
         array.flags.writeable = False
-    plots.draw_confusion_matrix(matrix, TITLE)
-    plots.draw_mistakes(image[None], np.array([2]), probabilities, TITLE)
-    plots.draw_filters(net, image, TITLE)
+    plots.plot_confusion_matrix(matrix, TITLE)
+    plots.plot_mistakes(image[None], np.array([2]), probabilities, TITLE)
+    plots.plot_filters(net, image, TITLE)
 
 
 def test_an_untrained_network_of_zeros_is_drawn() -> None:
     net, conv = convolution()
     conv.weights[:] = 0
-    check_layout(plots.draw_filters(net, np.zeros((28, 28), np.uint8), TITLE))
+    check_layout(plots.plot_filters(net, np.zeros((28, 28), np.uint8), TITLE))
 
 
 def test_a_network_without_convolution_says_so() -> None:
     net = Network([HiddenLayer(784, 4), OutputLayer(4, 10)], input_shape=(1, 28, 28))
-    figure = plots.draw_filters(net, digit(), TITLE)
+    figure = plots.plot_filters(net, digit(), TITLE)
     assert said(figure) == [f"{TITLE}: filters", "This network has no Conv2D."]
     check_layout(figure)
 
@@ -822,7 +822,7 @@ def test_each_image_stands_above_its_distorted_copy(number: int, white: float) -
     """Both in one column, eight columns per row, in order."""
     rng = np.random.default_rng(0)
     originals, distorted = rng.integers(0, 2, (2, number, 5, 4), dtype=np.uint8) * white
-    figure = plots.draw_distortions(originals, distorted, TITLE)
+    figure = plots.plot_distortions(originals, distorted, TITLE)
     check_layout(figure)
     tiles = images_of(figure)
     found = {(tile.get_extent()[0], tile.get_extent()[3]): pixels(tile)[..., 0] for tile in tiles}

@@ -273,14 +273,14 @@ FAULTS = {
     "killed between the last epoch and the results": Fault(
         1, "train.write_results", KILL, -9, "", 4
     ),
-    "killed before the last plot": Fault(1, "handcnn.plots.draw_filters", KILL, -9, "", 4),
+    "killed before the last plot": Fault(1, "handcnn.plots.plot_filters", KILL, -9, "", 4),
     "killed before the record of the end": Fault(2, RECORD, KILL, -9, "", 4),
     "stopped in the first step": stopped("SIGINT", 1, TRAIN, 0),
     "stopped in a later step": stopped("SIGINT", 3, TRAIN, 2),
     "stopped in validation": stopped("SIGTERM", 2, EVALUATE, 2),
     "stopped in the write of a checkpoint": stopped("SIGTERM", 3, CHECKPOINT, 2),
     "stopped in the test": stopped("SIGINT", 1, "app.report.evaluate", 4),
-    "stopped while drawing": stopped("SIGINT", 1, "handcnn.plots.draw_loss", 4),
+    "stopped while drawing": stopped("SIGINT", 1, "handcnn.plots.plot_loss", 4),
     **{
         f"{name} while data are loaded": Fault(
             *(1, LOAD, f"send(signal.{name})", code),
@@ -291,7 +291,7 @@ FAULTS = {
     "two signals in a write": Fault(6, "os.fsync", TWICE, 130, STOPPING + "\n", 0),
     "two signals in training": Fault(2, TRAIN, TWICE, 130, STOPPING + "\n", 1),
     "two signals while drawing": Fault(
-        1, "handcnn.plots.draw_mistakes", TWICE, 130, STOPPING + "\n", 4
+        1, "handcnn.plots.plot_mistakes", TWICE, 130, STOPPING + "\n", 4
     ),
     "a signal that the parent ignores": Fault(  # as SIGINT in a background job of a shell
         1, LOAD, "(signal.signal(signal.SIGINT, signal.SIG_IGN), send(signal.SIGINT))", 0, "", 4
@@ -313,7 +313,7 @@ FAULTS = {
     # a checkpoint grows by a history row per epoch
     "no space for its end": full(3, TRAIN, SIZE_NOW, "checkpoint.npz", 2),
     "no space for the history": full(4, HISTORY, 100, "history.csv", 3),
-    "no space for a plot": full(1, "handcnn.plots.draw_loss", 100, "loss.png", 4),
+    "no space for a plot": full(1, "handcnn.plots.plot_loss", 100, "loss.png", 4),
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
         *(2, EVALUATE, "__import__('shutil').rmtree({outputs!r})", 1),
@@ -590,7 +590,7 @@ def test_more_epochs_on_resuming_are_as_good_as_from_the_start(outputs: Outputs)
 def test_plots_of_a_former_result_do_not_outlive_it(outputs: Outputs) -> None:
     """Otherwise a run killed before drawing would look finished."""
     assert outputs.start("--epochs", "2").code == 0
-    kill = "at_call(1, 'handcnn.plots.draw_accuracy', lambda: send(signal.SIGKILL))"
+    kill = "at_call(1, 'handcnn.plots.plot_accuracy', lambda: send(signal.SIGKILL))"
     assert outputs.resume("--epochs", "4", setup=kill).code == -9
     assert not list(outputs.run.glob("*.png"))
     outputs.assert_resumes()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handcnn.text import one_line
+from handcnn.text import one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_whatever_the_text_it_is_one_short_printable_line(text: str) -> None:
     assert shown.isprintable()
     assert len(shown) <= 300
     shown.encode()  # well-formed
+
+
+def test_a_long_text_is_shortened_until_it_fits() -> None:
+    assert shortened("0123456789", lambda shown: len(shown) <= 10, "..") == "0123456789"
+    assert shortened("0123456789", lambda shown: len(shown) <= 6, "..") == "01..89"
+    assert shortened("0123456789", lambda _: False, "..") == "0..9"  # no shorter

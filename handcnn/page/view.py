@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from handcnn.classes import are_digits
 from handcnn.errors import HandcnnError
-from handcnn.formatting import percent
 from handcnn.layers import Conv2D, InputLayer, Layer
 from handcnn.layers.sequence import backward, copied, forward
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import examine_picture, load_picture, to_batch
+from handcnn.text import are_digits, percent
 from handcnn.types import Array
 
 LEVELS = 127  # of each sign

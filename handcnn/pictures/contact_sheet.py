@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from handcnn.pictures.drawing import FIELD
 from handcnn.storage.files import atomic_write
-from handcnn.text import one_line
+from handcnn.text import one_line, shortened
 from handcnn.types import Array
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-MOST_COLUMNS = 10
+MAX_COLUMNS = 10
 SIDE = 6 * FIELD  # of a tile, in pixels
 GAP = 28  # pixels between the tiles with their texts
 NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # y of the texts
@@ -36,7 +36,7 @@ def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    rows = -(-len(tiles) // MOST_COLUMNS)
+    rows = -(-len(tiles) // MAX_COLUMNS)
     columns = -(-len(tiles) // rows)
     width = SIDE + GAP
     height = (BOTTOM if any(tile.several for tile in tiles) else REMARK) + GAP
@@ -52,7 +52,7 @@ def _drawn(tile: Tile) -> Image.Image:
     image = Image.new("L", (SIDE, BOTTOM), WHITE)
     draw = ImageDraw.Draw(image)
     small, large = _font(13), _font(18)
-    draw.text((0, NAME), _shortened(tile.name, small, SIDE), GREY, small)
+    draw.text((0, NAME), _fitted(tile.name, small, SIDE), GREY, small)
     if tile.picture is None:
         draw.rectangle((0, 0, SIDE, SIDE - 1), PALE)
         draw.text((SIDE // 2 - 40, SIDE // 2 - 9), "not readable", GREY, small)
@@ -60,7 +60,7 @@ def _drawn(tile: Tile) -> Image.Image:
     image.paste(Image.fromarray(tile.picture).resize((SIDE, SIDE), Image.Resampling.NEAREST))
     room = int(SIDE - small.getlength(tile.probability))
     draw.text((room, ANSWER + 4), tile.probability, GREY, small)
-    draw.text((0, ANSWER), _shortened(tile.answer, large, room - 8), BLACK, large)
+    draw.text((0, ANSWER), _fitted(tile.answer, large, room - 8), BLACK, large)
     if tile.several:
         draw.text((0, REMARK), "several digits?", BLACK, small)
     return image
@@ -74,11 +74,7 @@ def _font(size: int) -> Font:
         return ImageFont.load_default()
 
 
-def _shortened(text: str, font: Font, width: int) -> str:
+def _fitted(text: str, font: Font, width: int) -> str:
     """Return the text in ASCII, escaped; its middle is left out if it is wider than `width`."""
     text = one_line(text).encode("ascii", "backslashreplace").decode()
-    shown, kept = text, len(text) // 2
-    while font.getlength(shown) > width and kept > 0:
-        kept -= 1
-        shown = f"{text[:kept]}...{text[len(text) - kept :]}"
-    return shown
+    return shortened(text, lambda shown: font.getlength(shown) <= width, "...")

@@ -7,27 +7,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from handcnn.formatting import percent
 from handcnn.layers import InputLayer, Layer, MaxPool2D, OutputLayer, ReLU
-from handcnn.plots.page import (
+from handcnn.plots.figure import (
     GREY,
     INK,
     MARGIN,
     PALE,
+    fitted,
     put_text,
     put_tile,
     scaled,
-    shortened,
     signed_colours,
 )
+from handcnn.text import percent
 from handcnn.types import Array
 
-MAPS = 16  # the most maps in a band
+MAX_MAPS = 16  # the most maps in a band
 MAP, MAP_PITCH = 56, 62  # the side of a map, and the distance from map to map, in pixels
-UNITS, UNIT_ROWS = 64, 4  # units of a dense layer per row; the most rows
+UNITS, MAX_UNIT_ROWS = 64, 4  # units of a dense layer per row; the most rows
 UNIT = 14  # the height of a unit in pixels
 BARS = 40  # the height in pixels of a bar for probability 1
-NAMED = 20  # the most classes whose names fit below their bars
+MAX_NAMES = 20  # the most classes whose names fit below their bars
 GAP = 26  # pixels between two bands
 
 
@@ -41,7 +41,7 @@ class Band(NamedTuple):
     @property
     def shown(self) -> int:
         """How many maps or units are shown."""
-        most = MAPS if self.output.ndim == 3 else UNITS * UNIT_ROWS
+        most = MAX_MAPS if self.output.ndim == 3 else UNITS * MAX_UNIT_ROWS
         return min(len(self.output), most)
 
     @property
@@ -69,48 +69,48 @@ def bands_of(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[Band]:
 
 
 def put_band(
-    page: Axes, x: float, y: float, width: float, band: Band, names: Sequence[str] | None
+    axes: Axes, x: float, y: float, width: float, band: Band, names: Sequence[str] | None
 ) -> None:
-    """Put a band on the page: its label at the left margin, its maps, units or bars from `x` on."""
+    """Put a band into the figure: its label at the left, its maps, units or bars from `x` on."""
     count = len(band.output)
     label = band.label.replace("->", "\N{RIGHTWARDS ARROW}")
-    put_text(page, MARGIN, y + 7, shortened(label, x - MARGIN - 6, 9), 9, INK)
+    put_text(axes, MARGIN, y + 7, fitted(label, x - MARGIN - 6, 9), 9, INK)
     note = str(band.output.shape).replace(",)", ")")
     if band.shown < count:
         note += f": {band.shown} of {count:,}"
     if band.is_answer:
         answer = int(band.output.argmax())
-        name = str(answer) if names is None else shortened(names[answer], 90, 9)
+        name = str(answer) if names is None else fitted(names[answer], 90, 9)
         note = f"{name}, {percent(band.output[answer])}"
-        _put_bars(page, x, y, width, band.output, names)
+        _put_bars(axes, x, y, width, band.output, names)
     elif band.output.ndim == 3:
         for i, values in enumerate(band.output[: band.shown]):
-            put_tile(page, x + i * MAP_PITCH, y, MAP, signed_colours(scaled(values)))
+            put_tile(axes, x + i * MAP_PITCH, y, MAP, signed_colours(scaled(values)))
     else:
-        _put_units(page, x, y, width, band.output[: band.shown])
-    put_text(page, MARGIN, y + 25, note, 9, GREY)
+        _put_units(axes, x, y, width, band.output[: band.shown])
+    put_text(axes, MARGIN, y + 25, note, 9, GREY)
 
 
-def _put_units(page: Axes, x: float, y: float, width: float, values: Array) -> None:
+def _put_units(axes: Axes, x: float, y: float, width: float, values: Array) -> None:
     """Put a cell for each unit, row by row."""
     rows = -(-len(values) // UNITS)
     cells = np.ones((rows * UNITS, 3))  # the cells after the last unit stay white
     cells[: len(values)] = signed_colours(scaled(values))
     columns, lines = x + width * np.linspace(0, 1, UNITS + 1), y + UNIT * np.arange(rows + 1)
     colours = cells.reshape(rows, UNITS, 3)
-    page.pcolormesh(columns, lines, colours, edgecolors="white", linewidth=1)
+    axes.pcolormesh(columns, lines, colours, edgecolors="white", linewidth=1)
 
 
 def _put_bars(
-    page: Axes, x: float, y: float, width: float, values: Array, names: Sequence[str] | None
+    axes: Axes, x: float, y: float, width: float, values: Array, names: Sequence[str] | None
 ) -> None:
     """Put a bar for each class, with its name below."""
     slot, bottom = width / len(values), y + BARS
-    page.add_patch(Rectangle((x, bottom), width, 1, color=PALE, linewidth=0))
+    axes.add_patch(Rectangle((x, bottom), width, 1, color=PALE, linewidth=0))
     for i, value in enumerate(values):
         left, side = x + i * slot, min(max(slot - 2, 1), MAP)
         bar = (left + (slot - side) / 2, bottom - BARS * value)
-        page.add_patch(Rectangle(bar, side, BARS * value, color=GREY, linewidth=0))
-        if len(values) <= NAMED:
-            name = str(i) if names is None else shortened(names[i], slot - 14, 9)
-            put_text(page, left + slot / 2, bottom + 12, name, 9, GREY, ha="center")
+        axes.add_patch(Rectangle(bar, side, BARS * value, color=GREY, linewidth=0))
+        if len(values) <= MAX_NAMES:
+            name = str(i) if names is None else fitted(names[i], slot - 14, 9)
+            put_text(axes, left + slot / 2, bottom + 12, name, 9, GREY, ha="center")

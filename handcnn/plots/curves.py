@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from handcnn.formatting import exact_percent
-from handcnn.plots.page import (
+from handcnn.plots.figure import (
     GREY,
     HEADER,
     INK,
@@ -20,15 +19,16 @@ from handcnn.plots.page import (
     VALIDATION,
     check_range,
     default_settings,
-    new_page,
+    new_figure,
     put_text,
 )
+from handcnn.text import exact_percent
 from handcnn.training import best_epoch
 from handcnn.types import Array
 
 History = Sequence[Mapping[str, float]]
 
-WIDTH, HEIGHT = 1210, 750  # of the page, in pixels
+WIDTH, HEIGHT = 1210, 750  # of the figure, in pixels
 REMARK = (
     "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
     "Dashed: the best epoch, whose weights are kept."
@@ -50,7 +50,7 @@ ACCURACY = Measure("accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 
 LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000)
 
 
-def draw_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
+def plot_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
     """Return a plot of the training and validation accuracy of every epoch, in per cent.
 
     Args:
@@ -62,13 +62,13 @@ def draw_accuracy(history: History, title: str, test_accuracy: float | None = No
     return _draw(history, ACCURACY, title, test_accuracy)
 
 
-def draw_loss(history: History, title: str, test_loss: float | None = None) -> Figure:
+def plot_loss(history: History, title: str, test_loss: float | None = None) -> Figure:
     """Return a plot of the training and validation loss (mean cross-entropy) of every epoch.
 
-    The marked epoch is that of `draw_accuracy`, chosen by accuracy. Its weights were saved.
+    The marked epoch is that of `plot_accuracy`, chosen by accuracy. Its weights were saved.
 
     Args:
-        history: as for `draw_accuracy`, with `loss`.
+        history: as for `plot_accuracy`, with `loss`.
         title: the training data; the heading starts with it.
         test_loss: drawn at the best epoch, whose weights were tested.
     """
@@ -86,7 +86,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
     training, validation, test = (measure.factor * np.array(v) for v in (*columns, tests))
     best = history.index(best_epoch(history))
 
-    figure, page = new_page(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK)
+    figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK)
     axes = _add_axes(figure, measure.label)
     _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
     _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
@@ -104,7 +104,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
     outside = [f"{name} {show(y)}" for name, y in starts.items() if not low <= y <= high]
     if outside:
         note = f"Outside the axis in epoch {epochs[0]:.0f}: {', '.join(outside)}"
-        put_text(page, MARGIN + 70, HEIGHT - 24, note, 10, GREY)
+        put_text(background, MARGIN + 70, HEIGHT - 24, note, 10, GREY)
     return figure
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from handcnn.plots.page import GREY, HEADER, MARGIN, greys, new_page, put_text, put_tile
+from handcnn.plots.figure import GREY, HEADER, MARGIN, greys, new_figure, put_text, put_tile
 from handcnn.types import Array
 
 COLUMNS, TILE, GAP = 8, 104, 8  # images per row; side of a tile and gap between tiles, in pixels
 LABEL = 92  # pixels for the names of the rows
 
 
-def draw_distortions(originals: Array, distorted: Array, title: str) -> Figure:
+def plot_distortions(originals: Array, distorted: Array, title: str) -> Figure:
     """Return a plot of pairs, eight in a row: the original above, its distorted copy below.
 
     Args:
@@ -20,7 +20,7 @@ def draw_distortions(originals: Array, distorted: Array, title: str) -> Figure:
     """
     rows = -(-len(originals) // COLUMNS)
     pitch = 2 * (TILE + GAP) + 20
-    figure, page = new_page(
+    figure, axes = new_figure(
         MARGIN + LABEL + COLUMNS * (TILE + GAP) - GAP + MARGIN,
         HEADER + rows * pitch,
         title,
@@ -31,8 +31,8 @@ def draw_distortions(originals: Array, distorted: Array, title: str) -> Figure:
         for below, image in enumerate(pair):
             x = MARGIN + LABEL + column * (TILE + GAP)
             y = HEADER - 20 + row * pitch + below * (TILE + GAP)
-            put_tile(page, x, y, TILE, greys(np.asarray(image)))
+            put_tile(axes, x, y, TILE, greys(np.asarray(image)))
             if column == 0:
                 name = ("original", "distorted")[below]
-                put_text(page, MARGIN, y + TILE / 2, name, 10, GREY)
+                put_text(axes, MARGIN, y + TILE / 2, name, 10, GREY)
     return figure

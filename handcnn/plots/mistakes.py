@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from handcnn.formatting import percent
-from handcnn.plots.page import (
+from handcnn.plots.figure import (
     GREY,
     HEADER,
     INK,
@@ -14,13 +13,14 @@ from handcnn.plots.page import (
     VALIDATION,
     check_range,
     default_settings,
+    fitted,
     greys,
-    new_page,
+    new_figure,
     put_text,
     put_tile,
-    shortened,
     text_width,
 )
+from handcnn.text import percent
 from handcnn.types import Array
 
 COLUMNS = 8
@@ -28,7 +28,7 @@ TILE, PITCH, ROW_HEIGHT = 140, 170, 216  # pixels
 
 
 @default_settings()
-def draw_mistakes(
+def plot_mistakes(
     images: Array,
     labels: Array,
     probabilities: Array,
@@ -55,7 +55,7 @@ def draw_mistakes(
     remark = (
         f"Misread: {len(wrong):,} of {len(labels):,} images. Shown by confidence: {len(shown):,}."
     )
-    figure, page = new_page(
+    figure, axes = new_figure(
         MARGIN + COLUMNS * PITCH - (PITCH - TILE) + MARGIN,
         HEADER + max(-(-len(shown) // COLUMNS) * ROW_HEIGHT, 40),
         f"{title}: worst mistakes",
@@ -64,12 +64,12 @@ def draw_mistakes(
     for position, i in enumerate(shown):
         row, column = divmod(position, COLUMNS)
         x, y = MARGIN + column * PITCH, HEADER + row * ROW_HEIGHT
-        put_tile(page, x, y, TILE, greys(images[i]))
+        put_tile(axes, x, y, TILE, greys(images[i]))
         for word, label, line, colour in (
             ("true ", labels[i], 14, INK),
             ("predicted ", predicted[i], 34, VALIDATION),
         ):
-            name = shortened(names[label], PITCH - 6 - text_width(word, 10), 10)
-            put_text(page, x, y + TILE + line, f"{word}{name}", 10, colour)
-        put_text(page, x, y + TILE + 54, percent(confidence[i]), 9, GREY)
+            name = fitted(names[label], PITCH - 6 - text_width(word, 10), 10)
+            put_text(axes, x, y + TILE + line, f"{word}{name}", 10, colour)
+        put_text(axes, x, y + TILE + 54, percent(confidence[i]), 9, GREY)
     return figure

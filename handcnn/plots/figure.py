@@ -1,6 +1,6 @@
-"""Shared by all plots: a page measured in pixels, its elements, its colours, its file.
+"""Shared by all plots: a figure measured in pixels, its elements, its colours, its file.
 
-The y axis of a page points down.
+Everything is placed in pixels from the upper left corner of the figure; y points down.
 """
 
 import os
@@ -20,12 +20,12 @@ from matplotlib.patches import Rectangle
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import atomic_write
-from handcnn.text import one_line
+from handcnn.text import one_line, shortened
 from handcnn.types import Array
 
 DPI = 110
 MARGIN = 40  # pixels, left and right of everything
-HEADER = 120  # pixels from the top of the page to the top of the drawing
+HEADER = 120  # pixels from the top of the figure to the plot below its heading
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008).
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#009E73"
@@ -52,23 +52,23 @@ def save_figure(path: str | os.PathLike[str], figure: Figure) -> None:
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def new_page(width: int, height: int, heading: str, remark: str) -> tuple[Figure, Axes]:
+def new_figure(width: int, height: int, heading: str, remark: str) -> tuple[Figure, Axes]:
     """Return a white figure with a heading, and axes over all of it whose unit is the pixel."""
     figure = Figure((width / DPI, height / DPI), DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    page.set_axis_off()
-    put_text(page, MARGIN, 38, heading, 15, INK, weight="bold")
-    put_text(page, MARGIN, 68, remark, 10, GREY)
-    return figure, page
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    put_text(axes, MARGIN, 38, heading, 15, INK, weight="bold")
+    put_text(axes, MARGIN, 68, remark, 10, GREY)
+    return figure, axes
 
 
 def put_text(
-    page: Axes, x: float, y: float, text: str, size: float = 11, colour: str = INK, **style: Any
+    axes: Axes, x: float, y: float, text: str, size: float = 11, colour: str = INK, **style: Any
 ) -> None:
     """Draw a text, by default to the right of `x` and vertically centred on `y`."""
     style.setdefault("va", "center")
-    page.text(x, y, drawable(text), fontsize=size, color=colour, parse_math=False, **style)
+    axes.text(x, y, drawable(text), fontsize=size, color=colour, parse_math=False, **style)
 
 
 def drawable(text: str) -> str:
@@ -88,35 +88,31 @@ def text_width(text: str, size: float = 11) -> float:
     return float(font.get_width_height()[0]) / 64  # its unit is 1/64 pixel
 
 
-def shortened(text: str, width: float, size: float = 11) -> str:
+def fitted(text: str, width: float, size: float = 11) -> str:
     """Return a text of at most `width` pixels; if it is too wide, its middle is left out."""
-    text = drawable(text)
-    shown, kept = text, len(text) // 2
-    while text_width(shown, size) > width and kept > 1:
-        kept -= 1
-        shown = f"{text[:kept]}\N{HORIZONTAL ELLIPSIS}{text[-kept:]}"
-    return shown
+    dots = "\N{HORIZONTAL ELLIPSIS}"
+    return shortened(drawable(text), lambda shown: text_width(shown, size) <= width, dots)
 
 
 def _font() -> FT2Font:
     return get_font(findfont("DejaVu Sans"))
 
 
-def put_tile(page: Axes, x: float, y: float, side: float, picture: Array) -> None:
-    """Put a small image (H, W, 3) into a framed square of the page; its pixels stay sharp."""
-    page.imshow(picture, extent=(x, x + side, y + side, y), aspect="auto", interpolation="nearest")
-    page.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=PALE, linewidth=0.8))
+def put_tile(axes: Axes, x: float, y: float, side: float, image: Array) -> None:
+    """Put a small image (H, W, 3) into a framed square; its pixels stay sharp."""
+    axes.imshow(image, extent=(x, x + side, y + side, y), aspect="auto", interpolation="nearest")
+    axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=PALE, linewidth=0.8))
 
 
 def put_colour_bar(
-    page: Axes, x: float, y: float, width: float, ramp: Array, ticks: Sequence[str], label: str
+    axes: Axes, x: float, y: float, width: float, ramp: Array, ticks: Sequence[str], label: str
 ) -> None:
-    """Put a colour bar on the page: its label above, evenly spaced ticks below."""
-    page.imshow(ramp[None], extent=(x, x + width, y + 12, y), aspect="auto")
-    put_text(page, x, y - 12, label, 9, GREY)
+    """Put a colour bar into the figure: its label above, evenly spaced ticks below."""
+    axes.imshow(ramp[None], extent=(x, x + width, y + 12, y), aspect="auto")
+    put_text(axes, x, y - 12, label, 9, GREY)
     for place, tick in zip(np.linspace(0, 1, len(ticks)), ticks, strict=True):
         ha = {0.0: "left", 1.0: "right"}.get(float(place), "center")
-        put_text(page, x + place * width, y + 24, tick, 9, GREY, ha=ha)
+        put_text(axes, x + place * width, y + 24, tick, 9, GREY, ha=ha)
 
 
 def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> None:
