@@ -63,7 +63,7 @@ LOOKS: dict[str, Callable[[Network], object]] = {
     "predict_proba of one image": lambda net: net.predict_proba(OTHERS[:1]),
     "evaluate": lambda net: evaluate(net, iter([(OTHERS, LABELS)])),
     "the page": lambda net: (view.describe(net, CLASSES, ""), view.read(net, CLASSES, picture())),
-    "the plot of the filters": lambda net: plots.draw_filters(net, LINE, "title"),
+    "the plot of the filters": lambda net: plots.plot_filters(net, LINE, "title"),
     "the table": str,
     "architecture": lambda net: net.architecture(),
     "with_parameters": lambda net: net.with_parameters(copies(net.parameters())).forward(OTHERS),

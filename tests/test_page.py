@@ -26,7 +26,8 @@ from handcnn import (
     OutputLayer,
     documented_network,
 )
-from handcnn.layers import MaxPool2D, ReLU
+from handcnn.layers import Layer, MaxPool2D, ReLU
+from handcnn.models import NETWORKS
 from handcnn.page import view
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import prepare_picture, to_batch
@@ -175,12 +176,49 @@ def test_what_is_known_before_anything_is_drawn() -> None:
     )
 
 
+def test_all_named_networks_of_a_hundred_classes_can_be_drawn_for() -> None:
+    for make in NETWORKS.values():
+        assert view.describe(make(classes=100), [str(k) for k in range(100)], "")["layers"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "k", "cost"),
+    [
+        # For an image: 784 + (30 * 3 * 28 + 500 * 784) + 500 + 500 numbers.
+        (
+            [Conv2D(1, 500, 3, padding=1), MaxPool2D(28), OutputLayer(500, 500)],
+            500,
+            "198,152,000 numbers to explain its 500 classes for a drawing, at most 50,000,000",
+        ),
+        # For an image: 784 * 100 * (10 + 901 + 1) + 100 * 101, the biases and the pooling included.
+        (
+            [
+                Conv2D(1, 100, 3, padding=1),
+                Conv2D(100, 100, 3, padding=1),
+                MaxPool2D(28),
+                OutputLayer(100, 100),
+            ],
+            100,
+            "7,151,090,000 multiplications to explain its 100 classes for a drawing, "
+            "at most 2,000,000,000",
+        ),
+    ],
+    ids=["memory", "time"],
+)
+def test_the_cost_of_why_is_counted_for_every_class(layers: list[Layer], k: int, cost: str) -> None:
+    """Regression: a file of 600 kB took 1 GB and 16 seconds for each drawing."""
+    net = Network([InputLayer(), *layers], (1, 28, 28))
+    fault = f"the network needs {cost} are allowed; read pictures with predict.py instead"
+    with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
+        view.describe(net, [str(number) for number in range(k)], "")
+
+
 def test_every_layer_of_the_register_has_its_sentence() -> None:
     """EXAMPLES has one of each; test_layers.py checks that."""
     for layer in EXAMPLES.values():
         shape = EXAMPLE_SHAPE[1:]
         sentence = describe_layer(layer, shape, layer.output_shape(shape))
-        assert sentence.endswith("."), f"{layer} needs a sentence in handcnn/page/words.py"
+        assert sentence.endswith("."), f"{layer} needs a sentence in handcnn/page/explanations.py"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,14 @@ from handcnn.layers.sequence import backward, copied, forward
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import examine_picture, load_picture, to_batch
+from handcnn.storage.networks import cost_per_image
 from handcnn.text import are_digits, percent
 from handcnn.types import Array
 
 LEVELS = 127  # of each sign
+# For one drawing, which goes through the network once for each class: 300 MB, about two seconds.
+MAX_NUMBERS = 50_000_000
+MAX_MULTIPLICATIONS = 2_000_000_000
 SEVERAL = "there seem to be several digits, and the network reads them as one; draw a single digit"
 
 
@@ -35,7 +39,11 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
         net: a network with inputs (1, H, W) and outputs (K,).
         classes: the name of each class.
         origin: the data set and the accuracy of the weights.
+
+    Raises:
+        HandcnnError: a drawing would take too much memory or time.
     """
+    _check_cost(net, len(classes))
     shapes = [net.input_shape, *net.output_shapes()]
     layers = [
         {
@@ -110,6 +118,20 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
     layers = copied(net.layers)  # so that each thread has its own x
     forward(layers, np.repeat(x, K, axis=0))
     return outputs, backward(layers, np.eye(K))
+
+
+def _check_cost(net: Network, k: int) -> None:
+    """Refuse a network that takes too much memory or time to explain all of its k classes."""
+    numbers, multiplications = cost_per_image(net)
+    for cost, limit, what in (
+        (k * numbers, MAX_NUMBERS, "numbers"),
+        (k * multiplications, MAX_MULTIPLICATIONS, "multiplications"),
+    ):
+        if cost > limit:
+            raise HandcnnError(
+                f"the network needs {cost:,} {what} to explain its {k} classes for a drawing, at "
+                f"most {limit:,} are allowed; read pictures with predict.py instead"
+            )
 
 
 def _first_convolution(net: Network) -> int | None:

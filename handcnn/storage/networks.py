@@ -154,11 +154,10 @@ def _checked_input_shape(shape: Any) -> Shape | None:
     return tuple(shape)
 
 
-def _check_cost(net: Network) -> None:
-    """Refuse a network that needs too much memory or time for one image, however small its file."""
+def cost_per_image(net: Network) -> tuple[int, int]:
+    """Return how many numbers and multiplications a network with an input_shape needs."""
     shape = net.input_shape
-    if shape is None:
-        return
+    assert shape is not None
     numbers = multiplications = 0
     for layer, output in zip(net.layers, cast(list[Shape], net.output_shapes()), strict=True):
         numbers += prod(output)
@@ -167,6 +166,14 @@ def _check_cost(net: Network) -> None:
             numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
         multiplications += layer.multiplications(output)
         shape = output
+    return numbers, multiplications
+
+
+def _check_cost(net: Network) -> None:
+    """Refuse a network that needs too much memory or time for one image, however small its file."""
+    if net.input_shape is None:
+        return
+    numbers, multiplications = cost_per_image(net)
     for cost, most, what in (
         (numbers, MOST_NUMBERS, "numbers"),
         (multiplications, MOST_MULTIPLICATIONS, "multiplications"),
