@@ -10,15 +10,13 @@ Only this computer can reach the page. Ctrl-C ends the program.
 import argparse
 import signal
 import sys
-import threading
-import webbrowser
 from functools import partial
 
 try:
     from handcnn import use_threads
     from handcnn.commands import command_line as cli
     from handcnn.commands.weights import picture_network
-    from handcnn.page import server, view
+    from handcnn.page import browser, server, view
 except ModuleNotFoundError as error:
     sys.exit(f"draw.py: {error.name} is not installed in this Python; use make, or see README.md")
 except KeyboardInterrupt:
@@ -56,11 +54,12 @@ def draw(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
-        address = f"http://{server.HOST}:{listener.getsockname()[1]}/"
+        port = listener.getsockname()[1]
+        address = f"http://{server.HOST}:{port}/"
         print(f"weights: {saved}")
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
-        if not options.no_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        if not options.no_browser and not browser.open_page(address):
+            print(browser.how_to_reach(port), flush=True)
         server.serve(listener, about, partial(view.read, saved.net, saved.class_names))
     return 0
 

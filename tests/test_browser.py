@@ -140,6 +140,9 @@ def test_all_ten_digits_by_mouse(page: Page) -> None:
 
 def test_everything_that_is_shown_of_a_drawing(page: Page) -> None:
     assert shown(page) == EMPTY
+    expect(page.locator("#origin")).to_have_text(
+        "documented: 1,606,666 weights, trained on digits, epoch 10, 90.00 % on validation"
+    )
     assert not pixels(page, "#seen")[..., :3].any()
     draw(page, drawing("7"))
     settle(page)
@@ -330,6 +333,31 @@ def test_a_picture_goes_the_way_of_predict(page: Page, way: str) -> None:
     page.keyboard.press("c")
     draw(page, drawing("0"))
     assert settle(page) == "0"
+
+
+def test_a_picture_whose_file_has_changed_comes_back(page: Page, tmp_path: Path) -> None:
+    """Regression: the server was said not to respond, for ever."""
+    path = tmp_path / "seven.jpg"
+    path.write_bytes(SEVEN.read_bytes())
+    page.set_input_files("#file", path)
+    expect(page.locator("#answer")).to_have_text("7")
+    draw(page, drawing("1"))
+    assert settle(page) == "1"
+    path.write_bytes(b"another picture")
+    page.click("#undo")
+    for _ in drawing("1")[1:]:
+        page.click("#undo")
+    expect(page.locator("#answer")).to_have_text("7")
+    assert settle(page) == "7"
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_without_javascript_the_page_says_so(browser: Browser, address: str) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("noscript p")).to_be_visible()
+        assert page.locator("noscript p").inner_html().startswith("This page needs JavaScript: ")
 
 
 def hand_over(page: Page, way: str, content: bytes, more: int = 0) -> None:

@@ -236,11 +236,23 @@ def test_many_clients_at_once_get_the_answers_that_one_alone_gets(port: int) -> 
 # draw.py itself ----------------------------------------------------------------------------------
 
 
+class Browser(webbrowser.BaseBrowser):
+    """A browser that only records what it opens."""
+
+    def __init__(self, name: str, addresses: list[str]) -> None:
+        super().__init__(name)
+        self.addresses = addresses
+
+    def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
+        self.addresses.append(url)
+        return True
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Keep draw.py from serving and opening a browser; return what it would have opened."""
     addresses: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", addresses.append)
+    monkeypatch.setattr(webbrowser, "get", lambda: Browser("firefox", addresses))
     monkeypatch.setattr(server, "serve", lambda *_: None)
     former = signal.getsignal(signal.SIGTERM)
     yield addresses
@@ -261,6 +273,37 @@ def test_it_prints_the_address_and_opens_the_browser(
     address = out[1].removeprefix("draw on: ").removesuffix("   (Ctrl-C ends it)")
     assert address.startswith("http://127.0.0.1:")
     assert opened == ([] if options else [address])
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="has a graphical browser")
+@pytest.mark.parametrize("name", ["lynx", "www-browser", None])
+def test_without_a_display_no_browser_starts(tmp_path: Path, name: str | None) -> None:
+    """Regression: a text browser took over the terminal."""
+    if name:
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+        program.chmod(0o755)
+    code = "from handcnn.page.browser import open_page; print(open_page('http://127.0.0.1:1/'))"
+    environment = {"PATH": str(tmp_path), "TERM": "xterm", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"
+    assert not (tmp_path / "started").exists()
+
+
+def test_without_a_browser_it_says_how_to_reach_the_page(
+    weights: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(webbrowser, "get", lambda: Browser("/usr/bin/w3m", opened))
+    assert draw.main(["--weights", str(weights)]) == 0
+    *_, address, advice = capsys.readouterr().out.splitlines()
+    port = address.split(":")[3].split("/")[0]
+    assert advice == (
+        "no graphical browser here: open the address in one; on another computer, forward the "
+        f"port first: ssh -L {port}:localhost:{port} THIS_COMPUTER"
+    )
+    assert opened == []
 
 
 def test_a_busy_port_is_one_sentence(

@@ -73,8 +73,8 @@ function showLostServer() {
 
 function buildNetwork(about) {
   classes = about.classes;
-  const origin = about.origin && `trained on ${about.origin}`;
-  $("origin").textContent = [`${about.parameters} weights`, origin].filter(Boolean).join(", ");
+  const origin = about.origin && `, trained on ${about.origin}`;
+  $("origin").textContent = `${about.network}: ${about.parameters} weights${origin}`;
   $("answer").className = classes.every((name) => name.length === 1) ? "" : "name";
   buildBars(classes, explain);
   $("choice").replaceChildren($("choice").firstElementChild, ...classes.map(choice));

@@ -18,6 +18,7 @@ import numpy as np
 from handcnn.errors import HandcnnError
 from handcnn.layers import Conv2D, InputLayer, Layer
 from handcnn.layers.sequence import backward, copied, forward
+from handcnn.models import network_name
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import examine_picture, load_picture, to_batch
@@ -56,7 +57,13 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
         if before and after and not isinstance(layer, InputLayer)
     ]
     parameters = sum(array.size for array in net.parameters().values())
-    return {"classes": classes, "origin": origin, "parameters": f"{parameters:,}", "layers": layers}
+    return {
+        "classes": classes,
+        "network": network_name(net) or "network of your own",
+        "parameters": f"{parameters:,}",
+        "origin": origin,
+        "layers": layers,
+    }
 
 
 def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]:

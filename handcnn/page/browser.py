@@ -1,0 +1,27 @@
+"""Open a page in a graphical browser: one of text would take over the terminal."""
+
+import threading
+import webbrowser
+from pathlib import Path
+
+TEXT_BROWSERS = {"www-browser", "links", "elinks", "lynx", "w3m"}  # as webbrowser knows them
+
+
+def open_page(address: str) -> bool:
+    """Open a page without waiting for the browser; return False if there is no graphical one."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    if Path(browser.name).name in TEXT_BROWSERS:
+        return False
+    threading.Thread(target=browser.open, args=(address,), daemon=True).start()
+    return True
+
+
+def how_to_reach(port: int) -> str:
+    """Return what to do where `open_page` found no browser."""
+    return (
+        "no graphical browser here: open the address in one; on another computer, forward the "
+        f"port first: ssh -L {port}:localhost:{port} THIS_COMPUTER"
+    )
