@@ -96,18 +96,26 @@ NAMES += ["sandal", "shirt", "sneaker", "bag", "ankle boot"]
 LONG = "the name of a class that is far too long for any picture"
 
 
-def all_figures() -> dict[str, Figure]:
+RUN = (
+    "lenet, --epochs 100 --batch-size 128 --learning-rate 0.0005 --schedule constant "
+    "--augment distort --seed 4294967295 --limit 50000"
+)
+
+
+def all_figures(run: str = "", *, distorted: bool = False) -> dict[str, Figure]:
     labels = np.arange(40) % 10
     probabilities = answers(*(((i * 7) % 10, 0.5 + 0.01 * i) for i in range(10))).repeat(4, axis=0)
     counts = np.diag(np.arange(10) * 50) + np.arange(100).reshape(10, 10) % 7
     images = np.random.default_rng(2).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     net, _ = convolution(filters=32)
     return {
-        "accuracy": plots.plot_accuracy(history_of(10), TITLE, 0.97),
-        "loss": plots.plot_loss(history_of(10), TITLE, 0.1),
-        "confusion matrix": plots.plot_confusion_matrix(counts, TITLE),
-        "worst mistakes": plots.plot_mistakes(images, labels, probabilities, TITLE),
-        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.plot_filters(net, digit(), TITLE),
+        "accuracy": plots.plot_accuracy(history_of(10), TITLE, 0.97, run=run, distorted=distorted),
+        "loss": plots.plot_loss(history_of(10), TITLE, 0.1, run=run, distorted=distorted),
+        "confusion matrix": plots.plot_confusion_matrix(counts, TITLE, run=run),
+        "worst mistakes": plots.plot_mistakes(images, labels, probabilities, TITLE, run=run),
+        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.plot_filters(
+            net, digit(), TITLE, run=run
+        ),
     }
 
 
@@ -271,11 +279,26 @@ def test_no_setting_of_matplotlib_changes_a_picture_or_is_changed(tmp_path: Path
         assert dict(matplotlib.rcParams) == before
 
 
-def test_every_picture_opens_with_its_title_and_nothing_overlaps() -> None:
-    for name, figure in all_figures().items():
+@pytest.mark.parametrize("run", ["", RUN, "lenet " * 99])
+def test_every_plot_names_its_data_and_its_run_and_nothing_overlaps(run: str) -> None:
+    for name, figure in all_figures(run).items():
         assert said(figure)[0] == f"{TITLE}: {name}"
+        if run == RUN:
+            assert said(figure)[1] == RUN
         assert not any(text.startswith("-") for text in said(figure))
         check_layout(figure)
+
+
+def test_the_curves_of_a_run_with_distortion_say_why_training_lies_behind() -> None:
+    for run in ("", RUN):
+        plain, distorted = all_figures(run), all_figures(run, distorted=True)
+        for name, place in {"accuracy": "below", "loss": "above"}.items():
+            (note,) = set(said(distorted[name])) - set(said(plain[name]))
+            assert note == (
+                "Training images are distorted and harder to read than those of validation, so "
+                f"training may lie {place} validation."
+            )
+            check_layout(distorted[name])
 
 
 # Numbers that cannot be drawn ---------------------------------------------------------------------
@@ -573,13 +596,13 @@ def test_mistakes_are_the_confident_ones_in_order(white: float) -> None:
     shown = [1 - pixels(tile)[0, 0, 0] / 0.95 for tile in images_of(figure)]
     np.testing.assert_allclose(shown, levels[[2, 4]], atol=1e-6)
     assert said(figure)[1:] == [
-        "Misread: 3 of 5 images. Shown by confidence: 2.",
+        "Misread: 3 of 5 images, numbered from 0. Shown by confidence: 2.",
         "true 2",
         "predicted 3",
-        "90.00 %",
+        "90.00 %, image 2",
         "true 4",
         "predicted 9",
-        "75.00 %",
+        "75.00 %, image 4",
     ]
 
 
@@ -615,7 +638,7 @@ def test_mistakes_say_the_names_of_the_classes() -> None:
     images = np.zeros((10, 28, 28))
     figure = plots.plot_mistakes(images, labels, probabilities, TITLE, NAMES)
     check_layout(figure)
-    words = [text for text in said(figure)[2:] if not text.endswith(" %")]
+    words = [text for text in said(figure)[2:] if ", image " not in text]
     assert words[::2] == [f"true {name}" for name in NAMES]
     assert words[1::2] == [f"predicted {name}" for name in reversed(NAMES)]
     figure = plots.plot_mistakes(images, labels, probabilities, TITLE, names)

@@ -32,7 +32,9 @@ SHARE_WIDTH = 90  # width in pixels of a percentage with the space around it
 
 
 @default_settings()
-def plot_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None = None) -> Figure:
+def plot_confusion_matrix(
+    matrix: Array, title: str, names: Sequence[str] | None = None, *, run: str = ""
+) -> Figure:
     """Return a grid of the counts in which colour shows the errors; the diagonal stays grey.
 
     The column on the right shows the recall of each true class, the row below the precision of
@@ -42,6 +44,7 @@ def plot_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None
         matrix: counts (K, K), a row for each true class, as from `training.confusion_matrix`.
         title: the data that were tested; the heading starts with it.
         names: the names of the classes, by default 0 to K-1.
+        run: its network and options, shown below the heading.
     """
     check_range("counts", matrix, 0, 1_000_000)
     k = len(matrix)
@@ -56,12 +59,14 @@ def plot_confusion_matrix(matrix: Array, title: str, names: Sequence[str] | None
         f"{right:,} of {total:,} right ({_share(right, total)}), {total - right:,} wrong. "
         "Recall: the share of a row that is right. Precision: of a column."
     )
-    besides = MARGIN + round(text_width(remark, 10)) + 40 + COLOUR_BAR + MARGIN
+    lines = max(text_width(line, 10) for line in (remark, run))
+    besides = MARGIN + round(lines) + 40 + COLOUR_BAR + MARGIN
     figure, axes = new_figure(
         max(left + width + 100 + MARGIN, besides, 1100),
         top + height + (30 if cell_width >= SHARE_WIDTH else SHARE_WIDTH) + MARGIN,
         f"{title}: confusion matrix",
         remark,
+        run,
     )
     columns, rows = left + cell_width * np.arange(k + 1), top + cell_height * np.arange(k + 1)
     _put_cells(axes, columns, rows, matrix)

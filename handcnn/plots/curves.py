@@ -28,10 +28,14 @@ from handcnn.types import Array
 
 History = Sequence[Mapping[str, float]]
 
-WIDTH, HEIGHT = 1210, 750  # of the figure, in pixels
+WIDTH, HEIGHT = 1210, 765  # of the figure, in pixels
 REMARK = (
     "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
     "Dashed: the best epoch, whose weights are kept."
+)
+HARDER = (
+    "Training images are distorted and harder to read than those of validation, so training may "
+    "lie {} validation."
 )
 
 
@@ -44,13 +48,23 @@ class Measure(NamedTuple):
     show: Callable[[float], str]  # a value of the y axis as text
     smallest_span: float  # of the y axis, so that noise does not fill it
     largest: float  # the largest value allowed in the history
+    worse: str  # where a worse value lies
 
 
-ACCURACY = Measure("accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1)
-LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000)
+ACCURACY = Measure(
+    "accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1, "below"
+)
+LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000, "above")
 
 
-def plot_accuracy(history: History, title: str, test_accuracy: float | None = None) -> Figure:
+def plot_accuracy(
+    history: History,
+    title: str,
+    test_accuracy: float | None = None,
+    *,
+    run: str = "",
+    distorted: bool = False,
+) -> Figure:
     """Return a plot of the training and validation accuracy of every epoch, in per cent.
 
     Args:
@@ -58,11 +72,20 @@ def plot_accuracy(history: History, title: str, test_accuracy: float | None = No
             `accuracy` and `val_accuracy`.
         title: the training data; the heading starts with it.
         test_accuracy: drawn at the best epoch, whose weights were tested.
+        run: its network and options, shown below the heading.
+        distorted: whether training saw distorted images; the plot then says what that means.
     """
-    return _draw(history, ACCURACY, title, test_accuracy)
+    return _plot(history, ACCURACY, title, test_accuracy, run, distorted)
 
 
-def plot_loss(history: History, title: str, test_loss: float | None = None) -> Figure:
+def plot_loss(
+    history: History,
+    title: str,
+    test_loss: float | None = None,
+    *,
+    run: str = "",
+    distorted: bool = False,
+) -> Figure:
     """Return a plot of the training and validation loss (mean cross-entropy) of every epoch.
 
     The marked epoch is that of `plot_accuracy`, chosen by accuracy. Its weights were saved.
@@ -71,14 +94,23 @@ def plot_loss(history: History, title: str, test_loss: float | None = None) -> F
         history: as for `plot_accuracy`, with `loss`.
         title: the training data; the heading starts with it.
         test_loss: drawn at the best epoch, whose weights were tested.
+        run: as for `plot_accuracy`.
+        distorted: as for `plot_accuracy`.
     """
-    return _draw(history, LOSS, title, test_loss)
+    return _plot(history, LOSS, title, test_loss, run, distorted)
 
 
 @default_settings()
-def _draw(history: History, measure: Measure, title: str, tested: float | None) -> Figure:
+def _plot(
+    history: History,
+    measure: Measure,
+    title: str,
+    test_result: float | None,
+    run: str,
+    distorted: bool,
+) -> Figure:
     """Return one measure by epoch, with the best epoch and the test result marked."""
-    show, tests = measure.show, [] if tested is None else [tested]
+    show, tests = measure.show, [] if test_result is None else [test_result]
     columns = [[row[name] for row in history] for name in (measure.name, f"val_{measure.name}")]
     check_range(f"values of {measure.name}", sum(columns, tests), 0, measure.largest)
     epochs = np.array([row["epoch"] for row in history])
@@ -86,7 +118,9 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
     training, validation, test = (measure.factor * np.array(v) for v in (*columns, tests))
     best = history.index(best_epoch(history))
 
-    figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK)
+    figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK, run)
+    if distorted:
+        put_text(background, MARGIN, 106 if run else 90, HARDER.format(measure.worse), 10, GREY)
     axes = _add_axes(figure, measure.label)
     _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
     _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
@@ -110,7 +144,7 @@ def _draw(history: History, measure: Measure, title: str, tested: float | None) 
 
 def _add_axes(figure: Figure, label: str) -> Axes:
     """Return axes under the header, with room for a legend, and with a light grid."""
-    left, top, right, bottom = MARGIN + 70, HEADER + 30, MARGIN, 100
+    left, top, right, bottom = MARGIN + 70, HEADER + 45, MARGIN, 100
     width, height = WIDTH - left - right, HEIGHT - top - bottom
     axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
     axes.set_facecolor("white")

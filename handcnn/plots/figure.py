@@ -52,14 +52,20 @@ def save_figure(path: str | os.PathLike[str], figure: Figure) -> None:
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def new_figure(width: int, height: int, heading: str, remark: str) -> tuple[Figure, Axes]:
-    """Return a white figure with a heading, and axes over all of it whose unit is the pixel."""
+def new_figure(
+    width: int, height: int, heading: str, remark: str, run: str = ""
+) -> tuple[Figure, Axes]:
+    """Return a white figure with a heading, and axes over all of it whose unit is the pixel.
+
+    Below the heading stand the network and options of the run, if given, and a remark.
+    """
     figure = Figure((width / DPI, height / DPI), DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     put_text(axes, MARGIN, 38, heading, 15, INK, weight="bold")
-    put_text(axes, MARGIN, 68, remark, 10, GREY)
+    put_text(axes, MARGIN, 62, fitted(run, width - 2 * MARGIN, 10), 10, INK)
+    put_text(axes, MARGIN, 84 if run else 68, remark, 10, GREY)
     return figure, axes
 
 

@@ -36,7 +36,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @default_settings()
 def plot_filters(
-    net: Network, image: Array, title: str, names: Sequence[str] | None = None
+    net: Network, image: Array, title: str, names: Sequence[str] | None = None, *, run: str = ""
 ) -> Figure:
     """Return a plot of the kernels of the first Conv2D, each above its response to one image.
 
@@ -49,10 +49,12 @@ def plot_filters(
         image: one input, (H, W) or (C, H, W), uint8 in 0..255 or floats in 0..1.
         title: the training data; the heading starts with it.
         names: the names of the classes, by default 0 to K-1.
+        run: its network and options, shown below the heading.
     """
     index = next((i for i, layer in enumerate(net.layers) if isinstance(layer, Conv2D)), None)
     if index is None:
-        return new_figure(1000, HEADER, f"{title}: filters", "This network has no Conv2D.")[0]
+        none = "This network has no Conv2D."
+        return new_figure(1000, HEADER, f"{title}: filters", none, run)[0]
     weights = net.layers[index].parameters()["weights"]  # (F, C, k, k)
     check_range("weights", weights, -MAX_VALUE, MAX_VALUE)
     kernels = weights.mean(axis=1)[:MAX_PAIRS]  # (f, k, k)
@@ -67,6 +69,7 @@ def plot_filters(
         top + 14 + sum(band.height for band in bands),
         f"{title}: filters of {net.layers[index]}",
         _remark(weights, bool(bands)),
+        run,
     )
     _put_pairs(axes, pitch, kernels, outputs[index][:MAX_PAIRS])
     _put_image(axes, image, float(np.abs(kernels).max()))

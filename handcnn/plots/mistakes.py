@@ -36,6 +36,7 @@ def plot_mistakes(
     names: Sequence[str] | None = None,
     *,
     count: int = 24,
+    run: str = "",
 ) -> Figure:
     """Return a plot of the images that were assigned to a wrong class with the highest probability.
 
@@ -46,6 +47,7 @@ def plot_mistakes(
         title: the data that were tested; the heading starts with it.
         names: the names of the classes, by default 0 to K-1.
         count: the largest number of mistakes to show.
+        run: its network and options, shown below the heading.
     """
     check_range("probabilities", probabilities, 0, 1 + 2e-7)  # float32 may round above 1
     names = [str(i) for i in range(probabilities.shape[1])] if names is None else names
@@ -53,13 +55,15 @@ def plot_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     remark = (
-        f"Misread: {len(wrong):,} of {len(labels):,} images. Shown by confidence: {len(shown):,}."
+        f"Misread: {len(wrong):,} of {len(labels):,} images, numbered from 0. "
+        f"Shown by confidence: {len(shown):,}."
     )
     figure, axes = new_figure(
         MARGIN + COLUMNS * PITCH - (PITCH - TILE) + MARGIN,
         HEADER + max(-(-len(shown) // COLUMNS) * ROW_HEIGHT, 40),
         f"{title}: worst mistakes",
         remark if len(wrong) else f"None: all {len(labels):,} images were read correctly.",
+        run,
     )
     for position, i in enumerate(shown):
         row, column = divmod(position, COLUMNS)
@@ -71,5 +75,5 @@ def plot_mistakes(
         ):
             name = fitted(names[label], PITCH - 6 - text_width(word, 10), 10)
             put_text(axes, x, y + TILE + line, f"{word}{name}", 10, colour)
-        put_text(axes, x, y + TILE + 54, percent(confidence[i]), 9, GREY)
+        put_text(axes, x, y + TILE + 54, f"{percent(confidence[i])}, image {i:,}", 9, GREY)
     return figure
