@@ -109,6 +109,19 @@ class Options:
         """The options that a training needs."""
         return Recipe(**{entry.name: getattr(self, entry.name) for entry in fields(Recipe)})
 
+    def changes(self) -> dict[str, object]:
+        """Return the options that differ from the network's recipe, or else their default.
+
+        Data set and threads are left out: every run names the one, and the other changes no result.
+        """
+        usual = asdict(Options()) | asdict(RECIPES[self.network])
+        named = {"network", "dataset", "threads"}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in named and value != usual[name]
+        }
+
 
 @dataclass(frozen=True)
 class Request:

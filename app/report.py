@@ -74,6 +74,12 @@ def _typed(options: Options) -> str:
     return "\n         ".join(lines).replace("\0", " ")
 
 
+def network_and_options(options: Options) -> str:
+    """Return the network of a run and the options that differ from its recipe, for the plots."""
+    changes = [f" {flag(name)} {value}" for name, value in options.changes().items()]
+    return f"{options.network}, trained by its recipe{' but' * bool(changes)}{''.join(changes)}"
+
+
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
     """Test the best weights, record the result, draw the plots; return the test accuracy.
 
@@ -154,14 +160,19 @@ def figures(
     from handcnn import plots  # matplotlib takes half a second to import
 
     history, title = session.state.history, session.dataset.title
+    run = network_and_options(session.options)
+    distorted = session.options.augment != "none"
     images, labels = session.dataset.test
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    yield "accuracy.png", plots.plot_accuracy(history, title, test.accuracy)
-    yield "loss.png", plots.plot_loss(history, title, test.loss)
+    yield (
+        "accuracy.png",
+        plots.plot_accuracy(history, title, test.accuracy, run=run, distorted=distorted),
+    )
+    yield "loss.png", plots.plot_loss(history, title, test.loss, run=run, distorted=distorted)
     names = session.dataset.class_names
-    yield "confusion_matrix.png", plots.plot_confusion_matrix(counts, title, names)
-    yield "mistakes.png", plots.plot_mistakes(images, labels, probabilities, title, names)
-    yield "filters.png", plots.plot_filters(net, images[0], title, names)
+    yield "confusion_matrix.png", plots.plot_confusion_matrix(counts, title, names, run=run)
+    yield "mistakes.png", plots.plot_mistakes(images, labels, probabilities, title, names, run=run)
+    yield "filters.png", plots.plot_filters(net, images[0], title, names, run=run)
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:

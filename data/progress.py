@@ -1,9 +1,10 @@
-"""A progress bar for slow tasks, on a terminal only."""
+"""Progress bars. tqdm, which draws them, is loaded only where one is drawn."""
 
 import sys
 from typing import Any
 
-from handcnn.progress import load_tqdm
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
 
 
 def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) -> Any:
@@ -12,3 +13,22 @@ def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     disable = not (shown and is_terminal)
     return tqdm(desc=title, total=total, leave=False, miniters=1, disable=disable, **options)
+
+
+def load_tqdm(alternative: str = "") -> Any:
+    """Return tqdm's class of progress bars, for a terminal or a notebook.
+
+    Args:
+        alternative: what else the user can do, at the end of the message.
+
+    Raises:
+        HandcnnError: tqdm cannot use its settings, which it reads when it is imported.
+    """
+    try:
+        from tqdm.auto import tqdm
+    except ValueError as error:
+        raise HandcnnError(
+            f"the progress bar cannot be loaded: {one_line(error)}; "
+            f"check the TQDM_ variables in the environment{alternative}"
+        ) from error
+    return tqdm

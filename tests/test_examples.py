@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -31,9 +32,15 @@ def test_the_notebook_shows_what_it_says(notebook: dict[str, Any]) -> None:
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
                 exec("".join(cell["source"]), names)
-    figures = plt.get_fignums()
+    figures = [plt.figure(number) for number in plt.get_fignums()]
     plt.close("all")
     assert len(figures) == 3
+    images = [image for figure in figures for axes in figure.axes for image in axes.images]
+    signed = [image for image in images if image.get_clim()[0] < 0]
+    assert len(signed) == 2 * 8 + 1  # kernels, responses, votes
+    for image in signed:
+        red, _, blue, _ = image.to_rgba(np.array([image.get_clim()[1]]))[0]
+        assert red > blue  # positive, as in every plot and on the page
     out = printed.getvalue()
     ((measured, derived),) = re.findall(r"measured (\S+)   derived (\S+)", out)
     assert float(measured) == pytest.approx(float(derived), rel=1e-6)

@@ -7,16 +7,20 @@ system, in which nothing may be created.
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import predict
 import train
+from app.options import Options
+from app.report import network_and_options
 from data import TRAINING_IMAGES
 from data.catalogue import CATALOGUE
 from handcnn.augmentation import AUGMENTATIONS
-from handcnn.models import NETWORKS
+from handcnn.models import NETWORKS, RECIPES
 from handcnn.schedule import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
@@ -189,3 +193,22 @@ def test_the_programs_themselves(tmp_path: Path, sentence: str) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"{said}; see {program} --help\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, ""),
+        ({"threads": 7, "dataset": "mnist"}, ""),
+        ({"seed": 3}, " but --seed 3"),
+        ({"epochs": 20, "augment": "none"}, " but --epochs 20 --augment none"),
+        ({"batch_size": 32, "limit": 500}, " but --batch-size 32 --limit 500"),
+    ],
+)
+def test_the_plots_name_the_options_that_differ_from_the_recipe(
+    changes: dict[str, Any], shown: str
+) -> None:
+    """20 epochs and no augmentation are the recipe of another network."""
+    recipe = {"network": "lenet", **asdict(RECIPES["lenet"])}
+    options = Options(**(recipe | changes))
+    assert network_and_options(options) == f"lenet, trained by its recipe{shown}"

@@ -98,7 +98,7 @@ LONG = "the name of a class that is far too long for any picture"
 
 RUN = (
     "lenet, --epochs 100 --batch-size 128 --learning-rate 0.0005 --schedule constant "
-    "--augment distort --seed 4294967295 --limit 50000"
+    "--augment distort --seed 12345"
 )
 
 
@@ -113,7 +113,7 @@ def all_figures(run: str = "", *, distorted: bool = False) -> dict[str, Figure]:
         "loss": plots.plot_loss(history_of(10), TITLE, 0.1, run=run, distorted=distorted),
         "confusion matrix": plots.plot_confusion_matrix(counts, TITLE, run=run),
         "worst mistakes": plots.plot_mistakes(images, labels, probabilities, TITLE, run=run),
-        "filters of Conv2D(1 -> 32, 3x3, padding 1)": plots.plot_filters(
+        "filters of Conv2D(1 \N{RIGHTWARDS ARROW} 32, 3x3, padding 1)": plots.plot_filters(
             net, digit(), TITLE, run=run
         ),
     }

@@ -53,7 +53,7 @@ def plot_confusion_matrix(
     width, height = k * cell_width, k * cell_height
     longest = round(max(map(text_width, names)))
     left = MARGIN + 36 + max(longest, 80)  # right of the names, and of "precision"
-    top = HEADER + 40 + (0 if longest <= cell_width else longest)
+    top = HEADER + 34 + (0 if longest <= cell_width else longest)
     right, total = int(np.trace(matrix)), int(matrix.sum())
     remark = (
         f"{right:,} of {total:,} right ({_share(right, total)}), {total - right:,} wrong. "
@@ -63,7 +63,7 @@ def plot_confusion_matrix(
     besides = MARGIN + round(lines) + 40 + COLOUR_BAR + MARGIN
     figure, axes = new_figure(
         max(left + width + 100 + MARGIN, besides, 1100),
-        top + height + (30 if cell_width >= SHARE_WIDTH else SHARE_WIDTH) + MARGIN,
+        top + height + (30 if cell_width >= SHARE_WIDTH else SHARE_WIDTH) + 24,
         f"{title}: confusion matrix",
         remark,
         run,

@@ -28,7 +28,7 @@ from handcnn.types import Array
 
 History = Sequence[Mapping[str, float]]
 
-WIDTH, HEIGHT = 1210, 765  # of the figure, in pixels
+WIDTH, HEIGHT = 1210, 780  # of the figure, in pixels
 REMARK = (
     "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
     "Dashed: the best epoch, whose weights are kept."

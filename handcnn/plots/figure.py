@@ -25,7 +25,7 @@ from handcnn.types import Array
 
 DPI = 110
 MARGIN = 40  # pixels, left and right of everything
-HEADER = 120  # pixels from the top of the figure to the plot below its heading
+HEADER = 132  # pixels from the top of the figure to the plot below its heading
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008).
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#009E73"

@@ -29,7 +29,7 @@ from handcnn.types import Array
 LEFT = MARGIN + 240  # left edge of the pairs, right of the image and of the longest labels
 COLUMNS, MAX_PAIRS = 8, 32  # pairs per row; the most pairs
 KERNEL, GAP, RESPONSE = 60, 4, 84  # sides of the two tiles of a pair and their gap, in pixels
-PITCH, ROW_HEIGHT = 102, 164  # from one pair to the next, in pixels
+PITCH, ROW_HEIGHT = 102, 160  # from one pair to the next, in pixels
 MAX_VALUE = 1e30  # of weights and responses, so that sums in float32 stay finite
 MINUS = "\N{MINUS SIGN}"
 
@@ -67,7 +67,7 @@ def plot_filters(
     figure, axes = new_figure(
         LEFT + width + MARGIN,
         top + 14 + sum(band.height for band in bands),
-        f"{title}: filters of {net.layers[index]}",
+        f"{title}: filters of {net.layers[index]}".replace("->", "\N{RIGHTWARDS ARROW}"),
         _remark(weights, bool(bands)),
         run,
     )
