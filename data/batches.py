@@ -52,6 +52,7 @@ class Batches:
         batch_size: samples in a batch, at least 1.
         rng: the random generator for shuffling.
         classes: number of columns of the one-hot labels.
+        rows: the numbers of the images to use; None for all.
 
     Yields:
         x: (n, 1, H, W) float32 in [0, 1], the bytes divided by 255; y: (n, classes) float32.
@@ -64,6 +65,7 @@ class Batches:
         batch_size: int,
         rng: np.random.Generator | None = None,
         classes: int = 10,
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if images.ndim != 3 or images.dtype != np.uint8:
             raise ValueError(
@@ -79,17 +81,19 @@ class Batches:
             raise ValueError(f"Batches expects a batch_size of at least 1, got {batch_size}")
         _check_labels(labels, classes)
         self.images, self.labels, self.batch_size, self.rng = images, labels, batch_size, rng
+        self.rows = np.arange(len(images)) if rows is None else rows
         self.one_hot_rows: Float32 = np.eye(classes, dtype=np.float32)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Float32, Float32]]:
-        order = None if self.rng is None else self.rng.permutation(len(self.images))
-        for start in range(0, len(self.images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            chosen = part if order is None else order[part]
+        rows = self.rows
+        if self.rng is not None:
+            rows = rows[self.rng.permutation(len(rows))]
+        for start in range(0, len(rows), self.batch_size):
+            chosen = rows[start : start + self.batch_size]
             pixels = self.images[chosen, None]  # (n, 1, H, W)
             x = np.divide(pixels, WHITE, dtype=np.float32)
             yield x, self.one_hot_rows[self.labels[chosen]]

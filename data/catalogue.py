@@ -7,7 +7,7 @@ from typing import NamedTuple
 from handcnn.text import DIGITS
 
 SIDE = 28  # height and width of every image in pixels
-MOST_CLASSES = 100  # so that labels fit into bytes and a confusion matrix is readable
+MAX_CLASSES = 100  # so that labels fit into bytes and a confusion matrix is readable
 
 
 class OpenML(NamedTuple):

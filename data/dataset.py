@@ -1,43 +1,42 @@
-"""Load a data set and divide it into training, validation and test parts.
+"""A data set: its images and labels, and which of them train, validate and test.
 
-If MNIST is not available, `auto` uses the digits bundled with scikit-learn instead, with a warning
-that nobody can overlook.
+A reader returns one with the parts that its source has. `split` adds the missing ones. Nothing is
+copied: a part is a list of row numbers.
 """
 
 import re
-import sys
-import textwrap
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from data.batches import Batches
 from data.catalogue import CATALOGUE, Known
-from data.digits import load_digits_like_mnist
-from data.download_cache import Say
-from data.own import load_own, validation_share
-from data.published import load_published, with_hashes
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 from handcnn.types import UInt8
 
-CACHE = Path(__file__).parent / "cache"
-TRAINING_IMAGES = {name: known.train for name, known in CATALOGUE.items()}
-WIDTH = 78
+Rows = npt.NDArray[np.int64]
+PartName = Literal["train", "validation", "test"]
+# Returns the row numbers 0 to N-1 in two groups, for N labels and the size of the second group
+Divide = Callable[[UInt8, int, np.random.Generator], tuple[Rows, Rows]]
 
 
-class Split(NamedTuple):
-    """Images (N, 28, 28) and their labels (N,), both uint8."""
+class Part(NamedTuple):
+    """Images (n, 28, 28) and their labels (n,), both uint8."""
 
     images: UInt8
     labels: UInt8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set in three parts, with a record of its origin.
+    """A data set with its origin.
 
     `train` is for training, `validation` chooses the best epoch, and `test` is used at the end of
     each training.
@@ -46,178 +45,169 @@ class Dataset:
         name: short, for folders.
         title: its name in messages and plots; that of the digits says that they are not MNIST.
         address: the name or path with which `load_dataset` loads it again.
-        record: the source, sizes and hashes of the images, as JSON values.
+        source: where the images come from.
+        class_names: the name of each class.
+        images: (N, 28, 28), of all parts.
+        labels: (N,), indices of `class_names`.
+        rows: the row numbers of each part.
+        notes: what else belongs into the record, as JSON values.
     """
-
-    name: str
-    title: str
-    address: str
-    train: Split
-    validation: Split
-    test: Split
-    record: dict[str, Any]
-
-    @property
-    def class_names(self) -> list[str]:
-        """The name of each class."""
-        names: list[str] = self.record["class_names"]
-        return names
-
-    def batches(
-        self,
-        part: Literal["train", "validation", "test"],
-        size: int,
-        rng: np.random.Generator | None = None,
-    ) -> Batches:
-        """Return one part in batches, shuffled if `rng` is given."""
-        split: Split = getattr(self, part)
-        return Batches(*split, size, rng, classes=self.record["classes"])
-
-
-class _Whole(NamedTuple):
-    """A data set before division: the last `test` rows test, `validation` other rows validate."""
 
     name: str
     title: str
     address: str
     source: str
+    class_names: list[str]
     images: UInt8
     labels: UInt8
-    sha256: dict[str, str]
-    test: int
-    validation: int
-    classes: list[str]
+    rows: Mapping[PartName, Rows]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
+    def part(self, name: PartName) -> Part:
+        """Return a copy of one part."""
+        return Part(self.images[self.rows[name]], self.labels[self.rows[name]])
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    @property
+    def train(self) -> Part:
+        """The images for training."""
+        return self.part("train")
 
+    @property
+    def validation(self) -> Part:
+        """The images that choose the best epoch."""
+        return self.part("validation")
 
-def load_dataset(
-    name: str = "auto",
-    *,
-    data_home: Path | None = None,
-    cache_dir: Path = CACHE,
-    seed: int = 0,
-    limit: int | None = None,
-    say: Say = _say,
-) -> Dataset:
-    """Load a data set and divide it.
+    @property
+    def test(self) -> Part:
+        """The images for the test at the end."""
+        return self.part("test")
 
-    Args:
-        name: a name in the catalogue; or the path of your own images (`data.own` lists the
-            formats); or "auto" for MNIST or, if it is not available, the digits with a warning.
-        data_home: scikit-learn's download folder; None for its usual place.
-        cache_dir: the folder of the fast cache.
-        seed: of the shuffle that chooses the validation images.
-        limit: use only this many training images; validation and test stay complete.
-        say: is called with each message, which may have several lines.
-
-    Raises:
-        HandcnnError: the data are not available (never with "auto") or cannot be used, the name is
-            unknown, or `limit` is larger than the number of training images.
-    """
-    cause = None
-    if name == "auto":
-        try:
-            whole = _load_known(CATALOGUE["mnist"], data_home, cache_dir, say)
-        except HandcnnError as error:
-            cause = str(error)
-            say(_substitution(cause))
-            whole = _load_known(CATALOGUE["digits"], data_home, cache_dir, say)
-    elif name in CATALOGUE:
-        known = CATALOGUE[name]
-        try:
-            whole = _load_known(known, data_home, cache_dir, say)
-        except HandcnnError as error:
-            raise HandcnnError(
-                f"{known.title} is not available: {error}. {_advice(known)} Or train on the "
-                "bundled set: --dataset digits."
-            ) from error
-    elif Path(name).name != name or Path(name).exists():
-        whole = _load_path(Path(name).resolve(), say)
-    else:
-        names = ", ".join(("auto", *CATALOGUE))
-        raise HandcnnError(
-            f"unknown dataset {one_line(name)!r}; choose one of {names}, or give a path"
+    def batches(self, part: PartName, size: int, rng: np.random.Generator | None = None) -> Batches:
+        """Return one part in batches, shuffled if `rng` is given."""
+        return Batches(
+            self.images,
+            self.labels,
+            size,
+            rng,
+            classes=len(self.class_names),
+            rows=self.rows[part],
         )
-    dataset = _split(whole, seed, limit)
-    if cause:
-        dataset.record["instead_of_mnist_because"] = cause
-    return dataset
+
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of all images and of all labels, in hexadecimal."""
+        return {
+            "images": sha256(self.images.data).hexdigest(),
+            "labels": sha256(self.labels.data).hexdigest(),
+        }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The source, the sizes and the hashes of the images, as JSON values."""
+        return {
+            "dataset": self.name,
+            "source": self.source,
+            "sizes": {name: len(rows) for name, rows in self.rows.items()},
+            "classes": len(self.class_names),
+            "class_names": self.class_names,
+            "sha256": self.sha256,
+            "published_mnist": self.sha256 == CATALOGUE["mnist"].sha256,
+            **self.notes,
+        }
 
 
-def _load_known(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> _Whole:
-    if known.openml:
-        raw = load_published(known, data_home, cache_dir, say)
-    else:
-        raw = with_hashes(*load_digits_like_mnist())
-    about = (known.name, known.title, known.name, known.source)
-    return _Whole(*about, *raw, known.test, known.validation, list(known.classes))
-
-
-def _load_path(path: Path, say: Say) -> _Whole:
-    own = load_own(path, say)
-    # Part of the run folder's name: short, plain, and different from all names in the catalogue.
-    stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
-    title, source = f"{one_line(path.name)} (own data)", f"{path} ({own.form})"
-    raw = with_hashes(own.images, own.labels)
-    validation = validation_share(len(own.images) - own.test)
-    return _Whole(f"own-{stem}", title, str(path), source, *raw, own.test, validation, own.classes)
-
-
-def _split(whole: _Whole, seed: int, limit: int | None) -> Dataset:
-    """Use the last rows for the test; shuffle the others and use the last of them to validate."""
-    images, labels = whole.images, whole.labels
-    rows = len(images) - whole.test
-    available = rows - whole.validation
-    if limit is not None and not 1 <= limit <= available:
-        raise HandcnnError(
-            f"cannot keep {limit:,} training images: {whole.name} has {available:,}; "
-            f"choose a limit from 1 to {available:,}"
-        )
-    order = np.random.default_rng(seed).permutation(rows)
-    chosen, validation = order[:available][:limit], order[available:]
-    train = Split(images[chosen], labels[chosen])
-    sizes = {"train": len(chosen), "validation": len(validation), "test": whole.test}
-    record = {
-        "dataset": whole.name,
-        "source": whole.source,
-        "sizes": sizes,
-        "classes": len(whole.classes),
-        "class_names": whole.classes,
-        "split_seed": seed,
-        "limit": limit,
-        "sha256": whole.sha256,
-        "published_mnist": whole.sha256 == CATALOGUE["mnist"].sha256,
-    }
-    validate = Split(images[validation], labels[validation])
-    # Copies, because views would keep the whole array in memory.
-    test = Split(images[rows:].copy(), labels[rows:].copy())
-    return Dataset(whole.name, whole.title, whole.address, train, validate, test, record)
-
-
-def _advice(known: Known) -> str:
-    return (
-        f"To get {known.title}, connect to the network and start again, or point --data-home (or "
-        "SCIKIT_LEARN_DATA) at a folder that already holds scikit-learn's copy of it."
+def known_dataset(known: Known, images: UInt8, labels: UInt8) -> Dataset:
+    """Return the images and labels of a data set in the catalogue with its facts, not yet split."""
+    train, test = np.split(np.arange(len(images)), [len(images) - known.test])
+    return Dataset(
+        name=known.name,
+        title=known.title,
+        address=known.name,
+        source=known.source,
+        class_names=list(known.classes),
+        images=images,
+        labels=labels,
+        rows={"train": train, "test": test},
     )
 
 
-def _substitution(cause: str) -> str:
-    """Return the warning in a frame of ASCII characters, at most 78 columns wide."""
-    paragraphs = [
-        "WARNING: THIS IS NOT MNIST",
-        f"MNIST is not available: {cause.encode('ascii', 'replace').decode()}.",
-        "Training continues with the 1,797 small handwritten digits bundled with scikit-learn (8x8 "
-        "pixels, enlarged to 28x28). The accuracy you will see is NOT an accuracy on "
-        "MNIST and cannot be compared with one.",
-        f"{_advice(CATALOGUE['mnist'])} With --dataset mnist, nothing replaces it; "
-        "--dataset digits selects this small set.",
-    ]
-    lines = []
-    for paragraph in paragraphs:
-        lines += ["", *textwrap.wrap(paragraph, WIDTH - 6, break_on_hyphens=False)]
-    frame = "*" * WIDTH
-    body = [f"** {line:<{WIDTH - 6}} **" for line in [*lines, ""]]
-    return "\n".join(["", frame, *body, frame, ""])
+def users_dataset(
+    path: Path, form: str, parts: Mapping[PartName, Part], class_names: list[str]
+) -> Dataset:
+    """Return a user's images, not yet split.
+
+    Args:
+        path: the file or folder that the user named.
+        form: the name of the format.
+        parts: the parts that it holds.
+        class_names: the name of each class.
+    """
+    ends = np.cumsum([len(part.labels) for part in parts.values()])
+    rows = np.split(np.arange(ends[-1]), ends[:-1])
+    # Part of the run folder's name: short, plain, and different from all names in the catalogue.
+    stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
+    return Dataset(
+        name=f"own-{stem}",
+        title=f"{one_line(path.name)} (own data)",
+        address=str(path),
+        source=f"{path} ({form})",
+        class_names=class_names,
+        images=np.concatenate([part.images for part in parts.values()]),
+        labels=np.concatenate([part.labels for part in parts.values()]),
+        rows=dict(zip(parts, rows, strict=True)),
+    )
+
+
+def split(
+    dataset: Dataset, *, validation: int, divide: Divide, seed: int, limit: int | None
+) -> Dataset:
+    """Choose training images for validation, if the data set has no validation part.
+
+    Args:
+        dataset: a data set with at least the parts `train` and `test`.
+        validation: how many images to choose.
+        divide: chooses them.
+        seed: of the random generator that `divide` uses.
+        limit: use only this many training images.
+
+    Raises:
+        HandcnnError: `limit` is larger than the number of training images.
+    """
+    rows, given = dataset.rows["train"], dataset.rows.get("validation")
+    count = validation if given is None else 0
+    available = len(rows) - count
+    if limit is not None and not 1 <= limit <= available:
+        raise HandcnnError(
+            f"cannot keep {limit:,} training images: {dataset.name} has {available:,}; "
+            f"choose a limit from 1 to {available:,}"
+        )
+    train, chosen = divide(dataset.labels[rows], count, np.random.default_rng(seed))
+    parts: dict[PartName, Rows] = {
+        "train": rows[train][:limit],
+        "validation": rows[chosen] if given is None else given,
+        "test": dataset.rows["test"],
+    }
+    notes = {"split_seed": seed, "limit": limit, **dataset.notes}
+    return replace(dataset, rows=parts, notes=notes)
+
+
+def at_random(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Divide rows at random: the last `count` after a shuffle are the second group."""
+    order = rng.permutation(len(labels))
+    return order[: len(order) - count], order[len(order) - count :]
+
+
+def per_class(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Divide rows at random, but in each class in the same proportion.
+
+    The first group keeps an image of every class, so the second one may be smaller than `count`. It
+    begins with these, so that its first images are of all classes, too.
+    """
+    order = rng.permutation(len(labels))
+    place = np.zeros(len(labels))  # of each row among those of its class, from 0 to 1
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        place[members[1:]] = (np.arange(1, len(members)) + rng.random()) / len(members)
+    order = order[np.argsort(place[order], kind="stable")]
+    kept = len(order) - min(count, int(np.count_nonzero(place)))
+    return order[:kept], order[kept:]

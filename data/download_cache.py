@@ -7,17 +7,21 @@ files are checked first, and unusable ones are renamed.
 import gzip
 import hashlib
 import json
+import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data.catalogue import Known
+from data.progress import Say
 from handcnn.errors import HandcnnError
+from handcnn.storage.files import atomic_write
 from handcnn.text import one_line
 
-Say = Callable[[str], None]
+MAX_JSON_BYTES = 10_000_000  # OpenML's responses about a data set of 785 columns have 200 kB
+MAX_DATA_BYTES = 1_000_000_000  # MNIST as text has 128 MB
 
 BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
 NO_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
@@ -69,6 +73,20 @@ def files(folder: Path, known: Known) -> list[Path]:
     return [file for file in (*answers, data_file(folder, known)) if file and file.exists()]
 
 
+def copy(files: Iterable[Path], folder: Path, target: Path) -> None:
+    """Copy files of one download cache to another one, if they are not there yet.
+
+    Raises:
+        OSError: a file cannot be written. The others and half a file never are.
+    """
+    for file in files:
+        place = target / file.relative_to(folder)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, atomic_write(place) as new:
+                shutil.copyfileobj(source, new)
+
+
 def damaged(folder: Path, known: Known) -> dict[Path, str]:
     """Return the damaged cached files, each with its fault.
 
@@ -81,7 +99,7 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
         file = folder / name
         try:
             with _opened(file) as content:
-                answers[key] = json.loads(content.read())[key]
+                answers[key] = json.loads(content.read(MAX_JSON_BYTES))[key]
         except FileNotFoundError:
             continue
         except (*BROKEN, *NO_JSON, LookupError, TypeError):
@@ -91,12 +109,21 @@ def damaged(folder: Path, known: Known) -> dict[Path, str]:
     if data := data_file(folder, known):
         try:
             with _opened(data) as content:
-                found = hashlib.file_digest(content, "md5").hexdigest()
+                found = _md5(content)
             if found != (md5 or found):
                 faults[data] = "its MD5 is not the one that OpenML gives for it"
         except BROKEN as error:
             faults[data] = f"it is incomplete or damaged ({error})"
     return faults
+
+
+def _md5(content: gzip.GzipFile) -> str:
+    """Return the MD5 of a file, or of its first gigabyte if it is larger than any data set."""
+    digest, rest = hashlib.md5(usedforsecurity=False), MAX_DATA_BYTES
+    while rest > 0 and (piece := content.read(1_000_000)):
+        digest.update(piece)
+        rest -= len(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -1,18 +1,13 @@
-"""Fetch a data set from OpenML with scikit-learn and parse it: a program for a separate process.
+"""Fetch a data set from OpenML with scikit-learn and parse it: the work of a child process.
 
-    python fetch.py TITLE NAME VERSION DATA_HOME
+A process can be killed at any time, and when it ends, the gigabyte that the parser needs is
+returned to the system. `data.openml` starts `run`, which sends these messages through a pipe:
 
-`data.openml` starts it. A process can be killed at any time, and when it ends, the gigabyte that
-the parser needs is returned to the system. It writes one JSON list per line to stdout:
-
-    ["made", PATH]            a new file or folder in scikit-learn's download cache
-    ["bytes", COUNT]          how much of the data has arrived; 0 if nothing is awaited
-    ["parsing", FILE]         all of it has arrived
-    ["parsed", ROWS, SOURCE]  followed by the bytes of images (ROWS, 28, 28) and labels (ROWS,)
-    ["failed", REASON]        a fault of the network or of this machine
-    ["unusable", REASON]      a fault of the response or of the cache
-
-scikit-learn does not report what it is waiting for, but Python's audit events show it.
+    ("request", URL)            scikit-learn asks for something
+    ("connected",)              the server has accepted the connection
+    ("parsed", IMAGES, LABELS)  (N, 28, 28) and (N,), both uint8
+    ("failed", REASON)          a fault of the network or of this machine
+    ("unusable", REASON)        a fault of the response or of the cache
 
 The parser is scikit-learn's own ("liac-arff"). Its default parser needs pandas, on which handcnn
 does not depend. It was also seen to fail on this data and then delete the cached file.
@@ -24,140 +19,98 @@ import os
 import shutil
 import signal
 import socket
-import sys
-import threading
-import time
+import warnings
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPException
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener, install_opener
 
 import numpy as np
-from sklearn.datasets import fetch_openml
 
-# Seconds to wait
-CONNECT = 10.0  # for the first connection
-ANSWERS = 60.0  # for all small responses that come before the data
-SILENCE = 30.0  # between two packets
-DOWNLOAD = 1800.0  # for the data: 15 to 150 MB, perhaps for a whole classroom
-POLL = 0.1  # between two progress reports
+from data.catalogue import SIDE, Known
+from handcnn.types import UInt8
 
-SIDE = 28
-writing = threading.Lock()
+SILENCE = 30.0  # seconds to wait between two packets
 
 
-def main(title: str, name: str, version: str, data_home: str) -> None:
-    """Report every step, then the images and labels, or why there are none."""
+def run(parent: Connection, known: Known, home: Path) -> None:
+    """Fetch and parse a data set, and tell the parent process everything.
+
+    Args:
+        parent: the pipe to the parent process.
+        known: which data set; it has an address at OpenML.
+        home: scikit-learn's download folder. If the parent process is killed, it is deleted.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    Thread(target=_end_with_the_parent, args=(home,), daemon=True).start()
+    warnings.simplefilter("ignore")
     socket.setdefaulttimeout(SILENCE)
-    wait = Wait(data_home)
-    sys.addaudithook(wait.listen)
-    threading.Thread(target=wait.watch, daemon=True).start()
-    try:
-        bunch = fetch_openml(
-            name,
-            version=int(version),
-            data_home=data_home,
-            as_frame=False,
-            parser="liac-arff",
-            n_retries=1,
-        )
-        content = as_bytes(bunch.data, bunch.target)
-    except Exception as error:
-        report(*explain(error, title, wait))
-    else:
-        report("parsed", len(bunch.target), wait.source, content=content)
-    os._exit(0)  # without waiting for the other thread
-
-
-def report(*words: object, content: bytes = b"") -> None:
-    """Send a line to the parent, followed by its content."""
-    with writing:
-        sys.stdout.buffer.write(json.dumps(words).encode() + b"\n" + content)
-        sys.stdout.buffer.flush()
-
-
-@dataclass
-class Wait:
-    """What scikit-learn is waiting for, and since when."""
-
-    data_home: str
-    url: str = ""  # of the last request
-    since: float = 0.0  # time of the first request for small responses, or of that for the data
-    is_connected: bool = False
-    is_waiting: bool = False
-    folder: Path | None = None  # holds the response until it is complete
-
-    @property
-    def host(self) -> str:
-        """The host and port of the last request."""
-        return urlsplit(self.url).netloc
-
-    @property
-    def source(self) -> str:
-        """The source of the data, for messages."""
-        if self.url:
-            return f"the response of {self.host} to {self.url}"
-        return f"the content of scikit-learn's download cache in {self.data_home}"
-
-    def listen(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Update the state for an audit event."""
-        if event == "urllib.Request":
-            if not self.url or is_small(self.url) != is_small(arguments[0]):
-                self.since = time.monotonic()
-            self.url, self.is_waiting = arguments[0], True
-        elif event == "http.client.send":
-            self.is_connected = True
-        elif event == "tempfile.mkdtemp":
-            self.folder = Path(arguments[0])
-            report("made", arguments[0])
-        elif event == "os.rename" and self.folder in Path(os.fsdecode(arguments[0])).parents:
-            self.is_waiting = False
-            report("made", arguments[1])
-            if not is_small(self.url):
-                report("parsing", arguments[1])
-
-    def watch(self) -> None:
-        """End the process when a wait takes too long, or when the parent has ended."""
+    handler = ReportingHandler(parent)
+    install_opener(build_opener(handler))
+    with suppress(BrokenPipeError):  # the parent was killed
         try:
-            while not (reason := self.overdue()):
-                report("bytes", self.bytes())
-                time.sleep(POLL)
-            report("failed", reason)
-        except OSError:  # the parent has ended
-            if self.folder:
-                shutil.rmtree(self.folder, ignore_errors=True)
-        os._exit(1)
-
-    def overdue(self) -> str:
-        """Return what has not arrived in time, or "". Parsing has no time limit."""
-        waited = time.monotonic() - self.since
-        limit = ANSWERS if is_small(self.url) else DOWNLOAD
-        if self.is_waiting and not self.is_connected and waited > CONNECT:
-            return f"{self.host} could not be reached within {CONNECT:g} s"
-        if self.is_waiting and waited > limit:
-            return f"{self.host} did not send all of {self.url} within {limit:g} s"
-        return ""
-
-    def bytes(self) -> int:
-        """Return how many bytes of the data have arrived."""
-        if self.is_waiting and self.folder and not is_small(self.url):
-            with suppress(OSError):
-                return sum(file.stat().st_size for file in self.folder.iterdir())
-        return 0
+            parent.send(("parsed", *_fetch(known, home)))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            parent.send(explain(error, known.title, handler.url, home))
 
 
-def is_small(url: str) -> bool:
-    """Return whether this is the URL of one of the small responses before the data."""
-    return "/api/" in url
+def _end_with_the_parent(home: Path) -> None:
+    parent = parent_process()
+    assert parent
+    parent.join()
+    shutil.rmtree(home, ignore_errors=True)
+    os._exit(1)
 
 
-def as_bytes(pixels: Any, labels: Any) -> bytes:
-    """Turn scikit-learn's floats (N, 784) and strings (N,) into bytes.
+def _fetch(known: Known, home: Path) -> tuple[UInt8, UInt8]:
+    from sklearn.datasets import fetch_openml
+
+    assert known.openml
+    bunch = fetch_openml(
+        known.openml.name,
+        version=known.openml.version,
+        data_home=home,
+        as_frame=False,
+        parser="liac-arff",
+        n_retries=1,
+    )
+    return as_bytes(bunch.data, bunch.target)
+
+
+class ReportingHandler(HTTPHandler, HTTPSHandler):
+    """Opens URLs as usual, and tells the parent process of every request and connection."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self.pipe = pipe
+        self.url = ""  # of the last request
+
+    def do_open(self, http_class: Any, req: Request, **options: Any) -> Any:
+        """Send a request and return the response."""
+        if not req.unverifiable:  # false for a redirect, which belongs to the request before it
+            self.url = req.full_url
+            self.pipe.send(("request", self.url))
+        pipe = self.pipe
+
+        class ReportingConnection(http_class):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                pipe.send(("connected",))
+
+        return super().do_open(ReportingConnection, req, **options)
+
+
+def as_bytes(pixels: Any, labels: Any) -> tuple[UInt8, UInt8]:
+    """Turn scikit-learn's floats (N, 784) and strings (N,) into images (N, 28, 28) and labels (N,).
 
     Raises:
         ValueError: the conversion would change a value.
@@ -171,21 +124,22 @@ def as_bytes(pixels: Any, labels: Any) -> bytes:
         raise ValueError("not every pixel is an integer in 0..255")
     if not np.array_equal(numbers.astype(np.uint8), numbers):
         raise ValueError(f"labels lie in {numbers.min()}..{numbers.max()}")
-    return images.tobytes() + numbers.astype(np.uint8).tobytes()
+    return images.reshape(-1, SIDE, SIDE), numbers.astype(np.uint8)
 
 
-def explain(error: Exception, title: str, wait: Wait) -> tuple[str, str]:
-    """Return "failed" or "unusable", and a sentence that explains the error."""
+def explain(error: Exception, title: str, url: str, home: Path) -> tuple[str, str]:
+    """Return "failed" and a sentence, or "unusable" and the rest of a sentence about the data."""
+    host = urlsplit(url).netloc
     match error:
         case HTTPError():
-            return "failed", f"{wait.host} answered {error.code} {error.reason} to {wait.url}"
+            return "failed", f"{host} answered {error.code} {error.reason} to {url}"
         case URLError():
             reason = getattr(error.reason, "strerror", None) or error.reason
-            return "failed", f"{wait.host} could not be reached ({reason})"
+            return "failed", f"{host} could not be reached ({reason})"
         case TimeoutError():
-            return "failed", f"{wait.host} sent nothing for {SILENCE:g} s while sending {wait.url}"
+            return "failed", f"{host} sent nothing for {SILENCE:g} s while sending {url}"
         case ConnectionError() | HTTPException():
-            return "failed", f"{wait.host} closed the connection for {wait.url}"
+            return "failed", f"{host} closed the connection for {url}"
         case MemoryError():
             return "failed", f"there is too little memory to parse {title}, which takes about 1 GB"
         case gzip.BadGzipFile() | EOFError() | zlib.error():
@@ -193,15 +147,11 @@ def explain(error: Exception, title: str, wait: Wait) -> tuple[str, str]:
         case json.JSONDecodeError():
             fault = "is not JSON (a log-in page, perhaps?)"
         case OSError():
-            place, reason = error.filename or wait.data_home, error.strerror or error
-            return "failed", f"scikit-learn's download folder cannot be used: {place}: {reason}"
+            place, reason = home.parent, error.strerror or error
+            return "failed", f"{title} cannot be downloaded to {place}: {reason}"
         case ValueError() if "md5" in str(error):
             fault = "is damaged: its MD5 is not the one that OpenML gives for it"
         case _:
             text = str(error).partition("\n")[0]
             fault = f"is not {title} as OpenML sends it ({type(error).__name__}: {text})"
-    return "unusable", f"{wait.source} {fault}"
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return "unusable", fault

@@ -1,10 +1,13 @@
-"""Progress bars. tqdm, which draws them, is loaded only where one is drawn."""
+"""What a user sees while data are fetched or read: messages, and a bar on a terminal."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
+
+Say = Callable[[str], None]  # shows a message
 
 
 def progress_bar(title: str, total: int, *, shown: bool = True, **options: Any) -> Any:

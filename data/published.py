@@ -5,31 +5,23 @@ bytes in `<name>.npz`, which loads in well under a second. Neither source is tru
 compared with the published facts before they are used.
 """
 
-from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from data.catalogue import SIDE, Known
-from data.download_cache import Say
+from data.dataset import Dataset, known_dataset
 from data.openml import fetch
+from data.progress import Say
 from handcnn.errors import HandcnnError
-from handcnn.storage.archive import UnreadableError, read_archive, write_archive
+from handcnn.storage.archive import read_archive, write_archive
+from handcnn.storage.files import UnreadableError
 from handcnn.text import one_line
 from handcnn.types import UInt8
 
 
-class Raw(NamedTuple):
-    """All images (N, 28, 28) and labels (N,) of a data set, uint8, and the SHA-256 of both."""
-
-    images: UInt8
-    labels: UInt8
-    sha256: dict[str, str]
-
-
-def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> Raw:
+def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: Say) -> Dataset:
     """Return a whole data set, in the published order.
 
     It comes from the fast cache, or else from scikit-learn's download cache, or else from OpenML.
@@ -41,28 +33,23 @@ def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: S
             ones, or a cache cannot be read now (it then stays where it is).
     """
     path = cache_dir / f"{known.name}.npz"
-    raw = _read_or_quarantine(path, known, say)
-    if raw is None:
-        raw = with_hashes(*fetch(known, data_home, check, say))
-        _write(path, known, raw, say)
-    differing = [name for name in known.sha256 if raw.sha256[name] != known.sha256[name]]
+    dataset = _read_or_quarantine(path, known, say)
+    if dataset is None:
+        images, labels = fetch(known, data_home, check, say)
+        dataset = known_dataset(known, images, labels)
+        _write(path, known, dataset, say)
+    differing = [name for name in known.sha256 if dataset.sha256[name] != known.sha256[name]]
     if differing:
         say(
             f"warning: the SHA-256 of the {' and the '.join(differing)} differs from that of the "
             f"published {known.title} (rows and class counts agree); run.json records the one used"
         )
-    elif _counts(raw.labels, known) != _published_counts(known):
+    elif _counts(dataset.labels, known) != _published_counts(known):
         say(
             f"warning: the last {known.test:,} images are not those published to test "
             f"{known.title} (all class counts agree); they are used for the test anyway"
         )
-    return raw
-
-
-def with_hashes(images: UInt8, labels: UInt8) -> Raw:
-    """Return images and labels with their SHA-256 in hexadecimal."""
-    hashes = {"images": sha256(images.data).hexdigest(), "labels": sha256(labels.data).hexdigest()}
-    return Raw(images, labels, hashes)
+    return dataset
 
 
 def check(images: UInt8, labels: UInt8, known: Known) -> None:
@@ -105,7 +92,7 @@ def _text(counts: list[int]) -> str:
     return " ".join(map(str, counts))
 
 
-def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
+def _read_or_quarantine(path: Path, known: Known, say: Say) -> Dataset | None:
     """Return the content of the fast cache, or None if there is none or it fails a check.
 
     Raises:
@@ -128,27 +115,27 @@ def _read_or_quarantine(path: Path, known: Known, say: Say) -> Raw | None:
         return None
 
 
-def read(path: Path, known: Known) -> Raw:
+def read(path: Path, known: Known) -> Dataset:
     """Read a fast cache and compare it with what was published and with its own SHA-256."""
     shape, byte = (known.rows, SIDE, SIDE), np.dtype(np.uint8)
     arrays, metadata = read_archive(
         path, known.name, lambda _: {"images": (shape, byte), "labels": (shape[:1], byte)}
     )
-    raw = with_hashes(arrays["images"], arrays["labels"])
+    dataset = known_dataset(known, arrays["images"], arrays["labels"])
     try:
-        check(raw.images, raw.labels, known)
-        if metadata.get("sha256") != raw.sha256:
+        check(dataset.images, dataset.labels, known)
+        if metadata.get("sha256") != dataset.sha256:
             raise HandcnnError("its pixels or labels have changed since it was written (SHA-256)")
     except HandcnnError as error:
         raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from error
-    return raw
+    return dataset
 
 
-def _write(path: Path, known: Known, raw: Raw, say: Say) -> None:
-    arrays = {"images": raw.images, "labels": raw.labels}
+def _write(path: Path, known: Known, dataset: Dataset, say: Say) -> None:
+    arrays = {"images": dataset.images, "labels": dataset.labels}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_archive(path, known.name, arrays, {"sha256": raw.sha256})
+        write_archive(path, known.name, arrays, {"sha256": dataset.sha256})
     except OSError as error:
         say(
             f"the fast cache {one_line(path)} cannot be written ({error.strerror or error}): "

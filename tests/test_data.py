@@ -20,9 +20,9 @@ from sklearn.datasets import load_digits
 from data import Batches, Dataset, load_dataset, one_hot
 from data.__main__ import main
 from data.catalogue import CATALOGUE
-from data.dataset import CACHE
 from data.digits import draw_like_mnist, load_digits_like_mnist
 from data.download_cache import data_file
+from data.loading import CACHE
 from handcnn import HandcnnError
 from handcnn.pictures import prepare_picture
 

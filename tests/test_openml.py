@@ -11,22 +11,24 @@ client gives up.
 import gzip
 import hashlib
 import io
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
 import pytest
 from damaged_files import Damage, damages, fuzzed
 from hypothesis import given
-from openml_server import FETCH_LOCALLY, OpenML, arff, serving
+from openml_server import OpenML, arff, serving
 
 from data import load_dataset
 from data.catalogue import CATALOGUE, Known
@@ -51,11 +53,11 @@ SMALL = replace(
 )
 # Only the limits under test are short, so that a busy machine cannot break a test.
 SHORT = {
-    ("list", "drip"): "fetch.ANSWERS = 0.3",
-    ("list", "slow header"): "fetch.ANSWERS = 0.3",
-    ("list", "stall"): "fetch.SILENCE = 0.3",
-    ("data", "drip"): "fetch.DOWNLOAD = 0.3",
-    ("data", "stall"): "fetch.SILENCE = 0.3",
+    ("list", "drip"): "ANSWERS",
+    ("list", "slow header"): "ANSWERS",
+    ("list", "stall"): "SILENCE",
+    ("data", "drip"): "DOWNLOAD",
+    ("data", "stall"): "SILENCE",
 }
 
 
@@ -69,10 +71,10 @@ class Machine:
     def start(self, known: Known = SMALL) -> None:
         """Load MNIST and compare it with the data of the server."""
         self.said.clear()
-        images, labels, _ = load_published(known, self.home, self.cache, self.said.append)
-        assert images.dtype == labels.dtype == np.uint8
-        np.testing.assert_array_equal(images, PIXELS.reshape(-1, 28, 28))
-        np.testing.assert_array_equal(labels, LABELS)
+        found = load_published(known, self.home, self.cache, self.said.append)
+        assert found.images.dtype == found.labels.dtype == np.uint8
+        np.testing.assert_array_equal(found.images, PIXELS.reshape(-1, 28, 28))
+        np.testing.assert_array_equal(found.labels, LABELS)
 
     def fails(self, known: Known = SMALL) -> str:
         """Start the program, which must fail; return its message."""
@@ -94,36 +96,30 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Path | None]:
-    """Return the socket of a server that forks for every fetch; None if forks are not possible."""
-    if not hasattr(os, "fork"):
-        yield None
-        return
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "s"  # socket paths must be short
-        command = [sys.executable, "-I", FETCH_LOCALLY, "--serve", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout
-            assert process.stdout.readline() == b"ready\n"
-            yield path
-            process.kill()
-
-
 Setup = Callable[[str], None]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fork_children() -> Iterator[None]:
+    """Start child processes by forks of a process that has scikit-learn loaded: loading is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["sklearn.datasets", "fetch_locally"])
+            patch.setattr("data.openml.CONTEXT", context)
+        yield
+
+
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenML]:
-    monkeypatch.setenv("no_proxy", "*")
+def server() -> Iterator[OpenML]:
     with serving(PIXELS, LABELS, CATALOGUE["mnist"]) as running:
         yield running
 
 
 @pytest.fixture
-def set_up(server: OpenML, forks: Path | None, monkeypatch: pytest.MonkeyPatch) -> Setup:
+def set_up(server: OpenML, monkeypatch: pytest.MonkeyPatch) -> Setup:
     """Return a function that makes every fetch use the server, after running some Python code."""
-    return lambda setup: monkeypatch.setattr("data.openml.PROGRAM", server.program(setup, forks))
+    return lambda setup: monkeypatch.setattr("data.openml.run", server.child(setup))
 
 
 @pytest.fixture(autouse=True)
@@ -151,8 +147,8 @@ def test_data_home_of_scikit_learn_is_honoured(
     machine.start()
     server.stop()
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(machine.home))
-    _, labels, _ = load_published(SMALL, None, machine.cache / "other", machine.said.append)
-    np.testing.assert_array_equal(labels, LABELS)
+    found = load_published(SMALL, None, machine.cache / "other", machine.said.append)
+    np.testing.assert_array_equal(found.labels, LABELS)
 
 
 FAULTS = [
@@ -196,12 +192,17 @@ def test_fault_is_one_sentence_and_nothing_is_left(
     machine: Machine,
     server: OpenML,
     set_up: Setup,
+    monkeypatch: pytest.MonkeyPatch,
     route: str,
     fault: str,
     sentence: str,
 ) -> None:
     server.faults[route] = fault
-    set_up(SHORT.get((route, fault), ""))
+    match SHORT.get((route, fault)):
+        case "SILENCE":
+            set_up("fetch.SILENCE = 0.3")
+        case str(limit):
+            monkeypatch.setattr(f"data.openml.{limit}", 0.3)
     assert machine.fails() == sentence.format(
         host=server.host, url=server.address(route), data=server.address("data")
     )
@@ -211,14 +212,13 @@ def test_fault_is_one_sentence_and_nothing_is_left(
 OUTSIDE = [
     (
         "a name that is looked up for ever",
-        "fetch.CONNECT = 0.2\n"
-        "fetch.socket.getaddrinfo = lambda *_, **__: fetch.threading.Event().wait()",
+        "fetch.socket.getaddrinfo = lambda *_, **__: __import__('threading').Event().wait()",
         "{host} could not be reached within 0.2 s",
     ),
     (
         "a full disk",
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))",
-        "scikit-learn's download folder cannot be used: {home}: File too large",
+        "MNIST cannot be downloaded to {temporary}: File too large",
     ),
     (
         "too little memory, as Python sees it",
@@ -238,44 +238,73 @@ OUTSIDE = [
     ("setup", "sentence"), [row[1:] for row in OUTSIDE], ids=[row[0] for row in OUTSIDE]
 )
 def test_fault_of_this_machine(
-    machine: Machine, server: OpenML, set_up: Setup, setup: str, sentence: str
+    machine: Machine,
+    server: OpenML,
+    set_up: Setup,
+    monkeypatch: pytest.MonkeyPatch,
+    setup: str,
+    sentence: str,
 ) -> None:
     set_up(setup)
-    assert machine.fails() == sentence.format(host=server.host, home=machine.home)
+    monkeypatch.setattr("data.openml.CONNECT", 0.2 if "getaddrinfo" in setup else 60)
+    assert machine.fails() == sentence.format(host=server.host, temporary=gettempdir())
     assert machine.files(machine.home) == machine.files(machine.cache) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("name", "whole_group"),
+    [("SIGINT", False), ("SIGINT", True), ("SIGTERM", False), ("SIGKILL", False)],
+)
 def test_whoever_ends_the_download_leaves_no_orphan_and_no_half_file(
-    machine: Machine, server: OpenML, name: str
+    machine: Machine, server: OpenML, tmp_path: Path, name: str, whole_group: bool
 ) -> None:
-    """The server sees the connection of the child process close when the parent ends."""
+    """The server sees the connection of the child process close when the parent ends.
+
+    Ctrl-C in a terminal is a signal to the whole group of processes.
+    """
     number = getattr(signal, name)
     server.faults["data"] = "drip"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     program = f"""
-import sys
+import sys, tempfile
+from functools import partial
 from pathlib import Path
-import data.openml
+sys.path.insert(0, "tests")
+import data.openml, fetch_locally
 from data.catalogue import CATALOGUE
 from data.published import load_published
 from handcnn.commands.command_line import run
-data.openml.PROGRAM = {server.program()!r}
+tempfile.tempdir = {str(temporary)!r}
+data.openml.run = partial(fetch_locally.run_locally, {server.url!r}, "")
 places = (Path({str(machine.home)!r}), Path({str(machine.cache)!r}))
 sys.exit(run("program", lambda: load_published(CATALOGUE["mnist"], *places, print)))
 """
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=pipe, stderr=pipe, start_new_session=True
+    ) as process:
         assert server.dripping.wait(60)
-        process.send_signal(number)
+        if whole_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         assert server.hung_up.wait(60)
         out, err = process.communicate()
     assert out == b"MNIST: fetching about 15 MB from openml.org, once\n"
-    files = machine.files(machine.home)
-    if number == signal.SIGINT:
-        assert (process.returncode, err, files) == (130, b"program: interrupted\n", [])
-    else:  # the parent could not clean up, and the complete responses stay
-        assert (process.returncode, err, files) == (-number, b"", ["1.gz", *["554.gz"] * 3])
+    expected = (130, b"program: interrupted\n") if name == "SIGINT" else (-number, b"")
+    assert (process.returncode, err) == expected
+    assert machine.files(machine.home) == []
+    wait_until(lambda: not list(temporary.iterdir()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for at most a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class Screen(io.StringIO):
@@ -476,11 +505,11 @@ def flip_a_pixel(cache: Path) -> None:
 BAD_CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (
         lambda cache: (cache / FILE).write_bytes((cache / FILE).read_bytes()[:2000]),
-        "{path} is not a complete .npz file of handcnn: File is not a zip file",
+        "{path} is not a complete .npz file: File is not a zip file",
     ),
     "a flipped bit": (
         flip_a_pixel,
-        "{path} is not a complete .npz file of handcnn: Bad CRC-32 for file 'images.npy'",
+        "{path} is not a complete .npz file: Bad CRC-32 for file 'images.npy'",
     ),
     "fewer rows": (
         lambda cache: fill(cache, PIXELS[:30], LABELS[:30]),
@@ -532,7 +561,7 @@ def test_bad_fast_cache_is_named_quarantined_and_fetched_again(
 def test_a_cache_that_cannot_be_read_now_stays_where_it_is(
     machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Once failed: an unreadable file was taken for damaged and quarantined."""
+    """Regression: an unreadable file was taken for damaged and quarantined."""
     machine.start()
     path = machine.cache / FILE
     message = f"cannot read {path}: Input/output error"
@@ -640,18 +669,18 @@ ABOUT: Any = ("name", "title", "source", "classes", "openml")
 
 @pytest.mark.parametrize("name", [name for name, known in CATALOGUE.items() if known.openml])
 def test_every_data_set_of_openml_by_name(
-    machine: Machine, forks: Path | None, monkeypatch: pytest.MonkeyPatch, name: str
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """With few images and no known hash, each is fetched by its name, checked and cached."""
     known = replace(SMALL, **{key: getattr(CATALOGUE[name], key) for key in ABOUT}, sha256={})
     monkeypatch.setitem(CATALOGUE, name, known)
     with serving(PIXELS, LABELS, known) as server:
-        monkeypatch.setattr("data.openml.PROGRAM", server.program(by=forks))
+        monkeypatch.setattr("data.openml.run", server.child())
         places: dict[str, Any] = {"data_home": machine.home, "cache_dir": machine.cache}
         load_dataset(name, say=machine.said.append, **places)
     assert server.requests == ["list", "description", "features", "qualities", "data"]
     found = load_dataset(name, say=machine.said.append, **places)
-    assert len(machine.said) == 2
+    assert len([said for said in machine.said if "the class" not in said]) == 2
     assert (found.name, found.address, found.title) == (name, name, known.title)
     assert found.class_names == found.record["class_names"] == list(known.classes)
     assert found.record["sha256"] == SMALL.sha256

@@ -239,7 +239,7 @@ class Fault(NamedTuple):
     epochs: int | None = None
 
 
-LOAD = "data.dataset.load_digits_like_mnist"
+LOAD = "data.loading.load_digits_like_mnist"
 # The first is called at the start of each epoch, the second at its end.
 TRAIN, EVALUATE = "handcnn.training.learning_rates", "app.session.evaluate"
 CHECKPOINT = "app.session.save_checkpoint"

@@ -348,7 +348,7 @@ class Boom:
 
 ZEROS = np.zeros((2, 1, 3, 3), np.float32)
 PICKLE = np.array([Boom()], dtype=object)
-BROKEN = "is not a complete .npz file of handcnn: "
+BROKEN = "is not a complete .npz file: "
 CANNOT = "cannot be used: "
 NOT_KNOWN = CANNOT + "its architecture is unknown to handcnn "
 NO_NETWORK = CANNOT + "its architecture is not a valid network "

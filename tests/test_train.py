@@ -49,7 +49,7 @@ SEVEN = ROOT / "docs" / "seven.jpg"
 def _digits_drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "data.dataset.load_digits_like_mnist", functools.cache(load_digits_like_mnist)
+            "data.loading.load_digits_like_mnist", functools.cache(load_digits_like_mnist)
         )
         patch.setattr("sys.warnoptions", ["error"])  # otherwise train.py would silence warnings
         yield

@@ -74,7 +74,7 @@ def serve() -> None:
     from data import load_dataset
 
     # Import and compute now what the first training would.
-    replace("data.dataset.load_digits_like_mnist", functools.cache)
+    replace("data.loading.load_digits_like_mnist", functools.cache)
     load_dataset("digits")
     for name in PLOTS:
         replace(f"handcnn.plots.draw_{Path(name).stem}", lambda _: draw)

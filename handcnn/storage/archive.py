@@ -6,13 +6,10 @@ allocated for an array, its shape and dtype are compared with the metadata, and 
 bytes in the file.
 """
 
-import errno
 import json
 import os
-import stat
 import zipfile
 from collections.abc import Callable, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,19 +18,15 @@ from numpy.lib import format as npy
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import atomic_write
+from handcnn.storage.npz import open_npz, read_array, read_header
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
 FORMAT = "handcnn"
 VERSION = 1
 MAX_METADATA_BYTES = 16_000_000  # about 15,000 epochs of history
-MAX_HEADER_BYTES = 1_000  # of an array; with a much longer one, Python's parser runs out of memory
 
 Layout = Mapping[str, tuple[Shape, np.dtype[Any]]]  # shape and dtype of every array by name
-
-
-class UnreadableError(HandcnnError):
-    """A file that cannot be opened or read, so that its content is unknown."""
 
 
 def write_archive(
@@ -84,47 +77,15 @@ def read_archive(
             of `layout`, all finite. The message is one line.
         MemoryError: there is too little memory to read it; it may be intact.
     """
-    with _open(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_entries(archive, os.fstat(file.fileno()).st_size)
-                metadata = _read_metadata(archive, kind)
-                return _read_arrays(archive, layout(metadata)), metadata
-        except HandcnnError as error:
-            raise unusable(path, error) from error
-        except MemoryError:
-            raise
-        except Exception as error:  # damaged bytes make zipfile and NumPy raise almost any class,
-            # even EINVAL, for a seek to before the start. Other OSErrors come from the system.
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                raise unreadable(path, error) from error
-            fault = f"is not a complete .npz file of handcnn: {one_line(error)}"
-            raise HandcnnError(f"{one_line(path)} {fault}") from error
-
-
-def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
-    """Return the error for a file that was read but must not be used."""
-    return HandcnnError(f"{one_line(path)} cannot be used: {one_line(fault)}")
+    with open_npz(path) as archive:
+        _check_entries(archive, Path(path).stat().st_size)
+        metadata = _read_metadata(archive, kind)
+        return _read_arrays(archive, layout(metadata)), metadata
 
 
 def reason(error: Exception) -> str:
     """Return the message of an error. That of a KeyError is only the key, so words are added."""
     return f"there is no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> UnreadableError:
-    """Return the error for a file that cannot be opened or read."""
-    cause = getattr(error, "strerror", None) or error
-    return UnreadableError(f"cannot read {one_line(path)}: {one_line(cause)}")
-
-
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    try:
-        if stat.S_ISREG(Path(path).stat().st_mode):
-            return Path(path).open("rb")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise unreadable(path, error) from error
-    raise HandcnnError(f"{one_line(path)} is not a file")  # a pipe or a device may never end
 
 
 def _check_entries(archive: zipfile.ZipFile, file_size: int) -> None:
@@ -142,11 +103,11 @@ def _check_entries(archive: zipfile.ZipFile, file_size: int) -> None:
 def _read_metadata(archive: zipfile.ZipFile, kind: str) -> dict[str, Any]:
     if "metadata.npy" not in archive.namelist():
         raise HandcnnError("it was not written by handcnn (there is no entry 'metadata')")
-    shape, dtype, length = _read_header(archive, "metadata")
+    shape, dtype, length = read_header(archive, "metadata")
     if shape != () or dtype.str[:2] != "<U" or not dtype.itemsize == length <= MAX_METADATA_BYTES:
         raise HandcnnError("its metadata is not a JSON text")
     try:
-        metadata = json.loads(_read_data(archive, "metadata").tobytes().decode("utf-32-le"))
+        metadata = json.loads(read_array(archive, "metadata").tobytes().decode("utf-32-le"))
     except (ValueError, RecursionError):
         raise HandcnnError("its metadata is not a JSON text") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
@@ -170,39 +131,18 @@ def _read_arrays(archive: zipfile.ZipFile, layout: Layout) -> dict[str, Array]:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    found_shape, found_dtype, length = _read_header(archive, name)
-    if (found_shape, found_dtype) != (shape, dtype):
+    header = read_header(archive, name)
+    if (header.shape, header.dtype) != (shape, dtype):
         raise HandcnnError(
-            f"the array {name!r} has shape {found_shape} of {found_dtype}, "
+            f"the array {name!r} has shape {header.shape} of {header.dtype}, "
             f"but {shape} of {dtype} is needed"
         )
-    if length != (needed := prod(shape) * dtype.itemsize):
-        raise HandcnnError(f"the array {name!r} has {length} bytes, but {needed} are needed")
-    array = _read_data(archive, name)
+    if header.length != header.size:
+        raise HandcnnError(
+            f"the array {name!r} has {header.length} bytes, but {header.size} are needed"
+        )
+    array = read_array(archive, name)
     _check_numbers(f"the array {name!r}", array)
-    return array
-
-
-def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[Shape, np.dtype[Any], int]:
-    """Return the shape and dtype of an array, and the number of bytes after its header."""
-    entry = archive.getinfo(f"{name}.npy")
-    with archive.open(entry) as file:
-        stream = cast(BinaryIO, file)
-        try:
-            version = npy.read_magic(stream)
-            if version != (1, 0):
-                raise ValueError(f".npy version {version} is not (1, 0)")
-            shape, _, dtype = npy.read_array_header_1_0(stream, MAX_HEADER_BYTES)
-        except (zipfile.BadZipFile, MemoryError):
-            raise
-        except Exception as error:  # a damaged header makes its parser raise almost any class
-            raise HandcnnError(f"the header of the array {name!r} is damaged") from error
-        return shape, dtype, entry.file_size - file.tell()
-
-
-def _read_data(archive: zipfile.ZipFile, name: str) -> Array:
-    with archive.open(f"{name}.npy") as file:
-        array: Array = npy.read_array(cast(BinaryIO, file), allow_pickle=False)
     return array
 
 

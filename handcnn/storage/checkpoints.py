@@ -11,7 +11,8 @@ import numpy as np
 
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
-from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.storage.archive import Layout, read_archive, reason, write_archive
+from handcnn.storage.files import unusable
 from handcnn.storage.networks import build_network, checked_architecture, parameter_layout
 from handcnn.types import Array
 

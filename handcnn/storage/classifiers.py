@@ -14,7 +14,7 @@ import numpy as np
 
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
-from handcnn.storage.archive import unusable
+from handcnn.storage.files import unusable
 from handcnn.storage.networks import read_weights
 from handcnn.text import one_line
 from handcnn.types import Array, Shape

@@ -1,15 +1,50 @@
-"""Atomic writes: a file is complete or absent, so no crash destroys what was saved before."""
+"""Files read and written safely: only regular files are opened, and writes are atomic.
+
+A written file is complete or absent, so no crash destroys what was saved before. Opening a pipe
+would wait for ever, and reading a device might never end.
+"""
 
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
+
+
+class UnreadableError(HandcnnError):
+    """A file that cannot be opened or read, so that its content is unknown."""
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        UnreadableError: the file is missing or cannot be opened.
+        HandcnnError: it is a folder, a pipe or a device.
+    """
+    try:
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            return Path(path).open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise unreadable(path, error) from error
+    raise HandcnnError(f"{one_line(path)} is not a file")
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> UnreadableError:
+    """Return the error for a file that cannot be opened or read."""
+    cause = getattr(error, "strerror", None) or error
+    return UnreadableError(f"cannot read {one_line(path)}: {one_line(cause)}")
+
+
+def unusable(path: str | os.PathLike[str], fault: object) -> HandcnnError:
+    """Return the error for a file that was read but must not be used."""
+    return HandcnnError(f"{one_line(path)} cannot be used: {one_line(fault)}")
 
 
 @contextmanager

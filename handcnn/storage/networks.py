@@ -15,7 +15,8 @@ from handcnn.errors import HandcnnError
 from handcnn.layers import LAYERS, Conv2D, Layer
 from handcnn.layers.checks import check_learning_rate
 from handcnn.network import Network
-from handcnn.storage.archive import Layout, read_archive, reason, unusable, write_archive
+from handcnn.storage.archive import Layout, read_archive, reason, write_archive
+from handcnn.storage.files import unusable
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 

@@ -1,0 +1,178 @@
+"""A user's images, by path: an .npz file, IDX files, a CSV table, or a folder of pictures.
+
+The rules are the same for all formats: images of 28x28 bytes; up to 100 classes, each with training
+images; and a test part, which is split off if there is none.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data.csv_table import arrays_in_csv
+from data.dataset import Dataset, PartName, Rows, per_class
+from data.idx import NAME as IDX_NAME
+from data.idx import arrays_in_idx_files
+from data.npz_file import arrays_in_npz, arrays_in_npz_files
+from data.picture_folder import read_pictures, subfolders, visible
+from data.progress import Say
+from data.stored_arrays import PARTS, kind_in, read_arrays
+from handcnn.errors import HandcnnError
+from handcnn.text import one_line
+
+FORMS = (
+    "give an .npz file (x_train, y_train, x_test, y_test), a folder of IDX files "
+    "(train-images-idx3-ubyte and so on), a .csv file (label and 784 pixels), or a folder with a "
+    "subfolder of pictures for each class"
+)
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+ONE_IN = 6  # one image in six is split off for the test, then one in six for validation
+MAX_TEST_IMAGES, MAX_VALIDATION_IMAGES = 10_000, 5_000
+MIN_TRAINING_IMAGES = 10
+BRIGHT = 128  # grey values from here on are nearer to white
+
+
+def load_path(
+    path: Path, say: Say, *, invert: bool = False, transpose: bool = False, skip: bool = False
+) -> Dataset:
+    """Return the images at `path`, with a training and a test part.
+
+    Args:
+        path: a file or a folder.
+        say: is called with each message.
+        invert: turn dark on bright into bright on dark.
+        transpose: swap the rows and columns of each image.
+        skip: leave out pictures that cannot be used.
+
+    Raises:
+        HandcnnError: there is nothing at `path`, or it cannot be used.
+    """
+    if not path.exists():
+        raise HandcnnError(f"{one_line(path)} does not exist; {FORMS}")
+    folder = _innermost(path) if path.is_dir() else path
+    dataset = _read_folder(path, folder, say) if path.is_dir() else _read_file(path, say)
+    if dataset:
+        is_emnist = bool(re.search("emnist", _names(path, folder), re.IGNORECASE))
+        if is_emnist:
+            say(f"{one_line(path)}: EMNIST's files hold transposed images; they are turned upright")
+        dataset = _turned(path, dataset, say, invert=invert, transpose=transpose or is_emnist)
+    elif invert or transpose:
+        raise HandcnnError(
+            f"{one_line(path)} does not hold arrays but, perhaps, pictures, which are turned "
+            "bright on dark anyway; omit --invert and --transpose"
+        )
+    else:
+        dataset = read_pictures(path, folder, say, skip_unreadable=skip)
+    if dataset is None:
+        raise HandcnnError(f"{one_line(path)} holds no data set; {FORMS}")
+    _check_classes(path, dataset)
+    return dataset if "test" in dataset.rows else _with_test(path, dataset, say)
+
+
+def validation_images(training_images: int) -> int:
+    """Return how many of the training images to use for validation."""
+    return min(MAX_VALIDATION_IMAGES, training_images // ONE_IN)
+
+
+def _read_file(path: Path, say: Say) -> Dataset:
+    """Return the data set in a single file."""
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return read_arrays(path, ".npz", arrays_in_npz(path))
+    if suffix == ".csv":
+        return read_arrays(path, "CSV", arrays_in_csv([path], say))
+    if suffix in PACKED:
+        raise HandcnnError(f"{one_line(path)} is packed; unpack it and give its folder")
+    raise HandcnnError(f"{one_line(path)} is not a data set; {FORMS}")
+
+
+def _innermost(path: Path) -> Path:
+    """Return the folder itself, or the one that it wraps, as unpacked archives often do."""
+    inner = path
+    while (
+        len(found := subfolders(inner)) == 1
+        and found[0].name.lower() not in PARTS
+        and not any(map(_is_table, visible(inner)))
+    ):
+        inner = found[0]
+    return inner
+
+
+def _is_table(file: Path) -> bool:
+    """Return whether a file's name is that of an IDX file, a table or arrays."""
+    return bool(IDX_NAME.fullmatch(file.name)) or file.suffix.lower() in (".csv", ".npz")
+
+
+def _read_folder(path: Path, folder: Path, say: Say) -> Dataset | None:
+    """Return the data set in IDX, .npz or .csv files of a folder, or None if there is none."""
+    files = visible(folder)
+    inside = [place / place.name for place in files if place.is_dir()]  # as Kaggle unpacks them
+    files = [file for file in (*files, *inside) if not file.is_dir() and file.exists()]
+    if any(IDX_NAME.fullmatch(file.name) for file in files):
+        return read_arrays(path, "IDX files", arrays_in_idx_files(files))
+    npz = [file for file in files if file.suffix.lower() == ".npz"]
+    if any(kind_in(file.stem) for file in npz):
+        return read_arrays(path, ".npz files", arrays_in_npz_files(npz))
+    if tables := [file for file in files if file.suffix.lower() == ".csv"]:
+        return read_arrays(path, "CSV", arrays_in_csv(tables, say))
+    return None
+
+
+def _names(path: Path, folder: Path) -> str:
+    """Return the names of IDX files and tables in a folder, or that of a table."""
+    files = visible(folder) if folder.is_dir() else [path]
+    return " ".join(file.name for file in files if file.suffix.lower() != ".npz")
+
+
+def _turned(path: Path, dataset: Dataset, say: Say, *, invert: bool, transpose: bool) -> Dataset:
+    """Return the data set with images inverted and transposed; warn of bright borders."""
+    images, notes = dataset.images, {"invert": invert, "transpose": transpose}
+    if transpose:
+        images = np.ascontiguousarray(images.transpose(0, 2, 1))
+    if invert:
+        images = 255 - images
+    border = np.concatenate(
+        [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
+    )  # (N, 108)
+    share = np.mean(np.median(border, axis=1) >= BRIGHT)
+    if share > 0.5:
+        advice = "omit --invert" if invert else "add --invert"
+        say(
+            f"warning: {share:.0%} of the images in {one_line(path)} have a bright border. "
+            "predict.py and draw.py give bright ink on black to a network: if these images are "
+            f"dark ink on a bright ground, {advice}"
+        )
+    given = {name: value for name, value in notes.items() if value}
+    return replace(dataset, images=images, notes={**dataset.notes, **given})
+
+
+def _check_classes(path: Path, dataset: Dataset) -> None:
+    labels = (
+        dataset.labels[dataset.rows["train"]] if "train" in dataset.rows else dataset.labels[:0]
+    )
+    counts = np.bincount(labels, minlength=len(dataset.class_names))
+    if len(counts) < 2 or len(labels) < MIN_TRAINING_IMAGES:
+        raise HandcnnError(
+            f"{one_line(path)} holds {len(labels)} training images of {len(counts)} classes; at "
+            f"least {MIN_TRAINING_IMAGES} images of 2 classes are needed"
+        )
+    if not counts.all():
+        name = one_line(dataset.class_names[int(counts.argmin())])
+        raise HandcnnError(
+            f"{one_line(path)}: no training image of the class {name} can be used; add some, or "
+            "remove the class"
+        )
+
+
+def _with_test(path: Path, dataset: Dataset, say: Say) -> Dataset:
+    """Split test images off at random, always the same ones."""
+    rows = dataset.rows["train"]
+    count = min(MAX_TEST_IMAGES, len(rows) // ONE_IN)
+    kept, drawn = per_class(dataset.labels[rows], count, np.random.default_rng(0))
+    say(
+        f"{one_line(path)} has no test part: {len(drawn):,} images drawn at random are held "
+        f"out for the test, {len(kept):,} remain"
+    )
+    parts: dict[PartName, Rows] = {"train": rows[np.sort(kept)], "test": rows[np.sort(drawn)]}
+    return replace(dataset, rows={**dataset.rows, **parts})
