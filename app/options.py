@@ -21,7 +21,14 @@ from handcnn.storage import runs
 
 DOCUMENTED = RECIPES["documented"]
 # What a checkpoint without an option means by that: version 0.1 had none of these.
-WHERE_MISSING = {"network": "documented", "schedule": "constant", "augment": "none"}
+WHERE_MISSING = {
+    "network": "documented",
+    "schedule": "constant",
+    "augment": "none",
+    "invert": False,
+    "transpose": False,
+    "skip_unreadable": False,
+}
 COUNT = cli.whole_number(1, 1_000_000)
 
 
@@ -98,6 +105,15 @@ class Options:
         f"{{{','.join(['auto', *TRAINING_IMAGES])},PATH}}",
         fixed=True,
         is_path=True,
+    )
+    invert: bool = option(
+        False, None, "turn your own images, dark on bright, into bright on dark", fixed=True
+    )
+    transpose: bool = option(
+        False, None, "swap the rows and columns of your own images", fixed=True
+    )
+    skip_unreadable: bool = option(
+        False, None, "leave out those of your own pictures that cannot be used", fixed=True
     )
     limit: int | None = option(None, COUNT, "use only N training images", "N", fixed=True)
     threads: int = option(
@@ -233,6 +249,8 @@ def saved_options(saved: Mapping[str, object]) -> Options:
 def _is_valid(value: object, entry: Field[Any]) -> bool:
     if entry.metadata["is_path"]:
         return isinstance(value, str)
+    if entry.metadata["convert"] is None:
+        return isinstance(value, bool)
     try:
         return bool(entry.metadata["convert"](str(value)) == value)
     except argparse.ArgumentTypeError:

@@ -66,9 +66,9 @@ def introduce(session: Session, console: Console) -> None:
 def _typed(options: Options) -> str:
     """Return the options as on a command line, on lines of at most 80 columns."""
     typed = [
-        f"{flag(name)}\0{one_line(value)}"  # keeps the two on one line
+        flag(name) if value is True else f"{flag(name)}\0{one_line(value)}"  # stay on one line
         for name, value in asdict(options).items()
-        if value is not None
+        if value is not None and value is not False
     ]
     lines = textwrap.wrap(" ".join(typed), 71, break_on_hyphens=False, break_long_words=False)
     return "\n         ".join(lines).replace("\0", " ")

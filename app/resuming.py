@@ -9,7 +9,7 @@ from typing import Any
 from app.console import plural
 from app.options import Options, Request, flag, saved_options
 from app.session import Session, load_data
-from data import Dataset
+from data import TRAINING_IMAGES, Dataset
 from handcnn.commands.hints import train_command
 from handcnn.errors import HandcnnError
 from handcnn.models import network_name
@@ -35,6 +35,7 @@ def resumed_session(run: Path | str, request: Request) -> Iterator[Session]:
     with runs.locked(folder):
         options, state = read_run(folder)
         options = changed_options(folder, options, len(state.history), request.given)
+        _check_place(folder, options.dataset)
         dataset = load_data(options, request.data_home)
         _check_data(folder, dataset, state)
         state.net.set_learning_rate(options.learning_rate)
@@ -83,11 +84,13 @@ def changed_options(
         given = {name: value for name, value in given.items() if name != "dataset"}
     for entry in fields(Options):
         past, new = getattr(options, entry.name), given.get(entry.name)
-        if entry.metadata["fixed"] and new not in (None, past):
+        has_moved = entry.name == "dataset" and _is_path(past) and _is_path(new)
+        if entry.metadata["fixed"] and new not in (None, past) and not has_moved:
             option = flag(entry.name)
-            was = f"without {option}" if past is None else f"with {option} {past}"
+            was = f"without {option}" if past in (None, False) else f"with {option} {past}"
+            change = "which cannot change" + ("" if new is True else f" to {new}")
             raise HandcnnError(
-                f"{one_line(folder)} was trained {was}, which cannot change to {new} on resuming; "
+                f"{one_line(folder)} was trained {was}, {change} on resuming; "
                 "omit the option or start a new run"
             )
     changed = replace(options, **given)
@@ -103,6 +106,19 @@ def changed_options(
             f"--epochs {changed.epochs}; omit the option or start a new run"
         )
     return changed
+
+
+def _is_path(dataset: str | None) -> bool:
+    return dataset is not None and dataset not in ("auto", *TRAINING_IMAGES)
+
+
+def _check_place(folder: Path, dataset: str) -> None:
+    """Raise a HandcnnError if the user's images are no longer where they were."""
+    if _is_path(dataset) and not Path(dataset).exists():
+        raise HandcnnError(
+            f"{one_line(folder)} was trained on {one_line(dataset)}, which does not exist; if the "
+            "images have moved, add --dataset with their new path"
+        )
 
 
 def _check_data(folder: Path, dataset: Dataset, state: Checkpoint) -> None:

@@ -177,5 +177,11 @@ def new_session(request: Request) -> Iterator[Session]:
 def load_data(options: Options, data_home: Path | None) -> Dataset:
     """Return the data set of a run."""
     return load_dataset(
-        options.dataset, data_home=data_home, seed=options.seed, limit=options.limit
+        options.dataset,
+        data_home=data_home,
+        seed=options.seed,
+        limit=options.limit,
+        invert=options.invert,
+        transpose=options.transpose,
+        skip_unreadable=options.skip_unreadable,
     )

@@ -32,13 +32,25 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--data-home", type=cli.folder, metavar="FOLDER", help="scikit-learn's download folder"
     )
+    for name, help in {
+        "--invert": "turn your own images, dark on bright, into bright on dark",
+        "--transpose": "swap the rows and columns of your own images",
+        "--skip-unreadable": "leave out those of your own pictures that cannot be used",
+    }.items():
+        parser.add_argument(name, action="store_true", help=help)
     return parser.parse(None)
 
 
 def fetch(options: argparse.Namespace) -> int:
     """Load the data, which also fills the fast cache, and print a summary."""
     start = time.perf_counter()
-    dataset = load_dataset(options.dataset, data_home=options.data_home)
+    dataset = load_dataset(
+        options.dataset,
+        data_home=options.data_home,
+        invert=options.invert,
+        transpose=options.transpose,
+        skip_unreadable=options.skip_unreadable,
+    )
     seconds = time.perf_counter() - start
     sizes = ", ".join(f"{size:,} {part}" for part, size in dataset.record["sizes"].items())
     print(f"{dataset.title} is available and checked: {sizes} images, loaded in {seconds:.2f} s")

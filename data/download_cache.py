@@ -134,6 +134,8 @@ def _opened(file: Path) -> Iterator[gzip.GzipFile]:
         OutsideError: it cannot be opened or read, which does not mean that it is damaged.
     """
     try:
+        if file.exists() and not file.is_file():  # opening a pipe would wait for ever
+            raise OSError(None, "it is not a file")
         with gzip.open(file) as content:
             yield content
     except (FileNotFoundError, *BROKEN):

@@ -190,6 +190,8 @@ def _prepare(file: Path) -> UInt8:
     """Return a picture as the network expects it: uint8 (28, 28)."""
     from handcnn.pictures import load_picture, prepare_picture  # loads Pillow and SciPy
 
+    if not file.is_file():  # opening a pipe would wait for ever
+        raise HandcnnError(f"{one_line(file)} is not a file")
     grey = load_picture(file)
     try:
         return prepare_picture(grey)

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from data.published import load_published, read
 from handcnn import HandcnnError
 from handcnn.storage.archive import write_archive
 
+ROOT = Path(__file__).parent.parent
 FILE = "mnist.npz"
 RNG = np.random.default_rng(5)
 LABELS = RNG.permutation(np.repeat([0, 1, 2], 12)).astype(np.uint8)
@@ -467,6 +469,60 @@ def test_download_cache_that_holds_other_data_is_quarantined_and_fetched_again(
     machine.start()
     assert "is not MNIST: MNIST has 36 images" in machine.said[1]
     assert "mnist_784.arff.gz.bad" in machine.files(machine.home)
+
+
+def test_a_download_cache_that_swells_takes_no_memory(machine: Machine, server: OpenML) -> None:
+    machine.start()
+    (machine.cache / FILE).unlink()
+    with gzip.open(machine.cached("qualities/554.gz"), "wb", 1) as file:
+        for _ in range(100):
+            file.write(b" " * 10**6)
+    tracemalloc.start()
+    machine.start()
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert "it is incomplete or not a response of OpenML" in machine.said[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_download_cache(machine: Machine, server: OpenML) -> None:
+    machine.start()
+    (machine.cache / FILE).unlink()
+    file = machine.cached("qualities/554.gz")
+    file.unlink()
+    os.mkfifo(file)
+    assert machine.fails() == (
+        f"{file} in scikit-learn's download cache cannot be read: it is not a file"
+    )
+
+
+def test_a_daemonic_process_is_told_what_to_do(
+    machine: Machine, server: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert machine.fails() == (
+        "MNIST is parsed in a process of its own, which a daemonic process cannot start; "
+        "run `python -m data mnist` once before"
+    )
+
+
+def test_a_script_without_a_guard_is_told_what_to_do(machine: Machine, tmp_path: Path) -> None:
+    """The child process imports the script, which would load the data set again."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from data import load_dataset
+try:
+    load_dataset("mnist", data_home=Path({str(machine.home)!r}), cache_dir=Path("none"))
+except ValueError as error:
+    sys.exit(str(error))
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "a script must call load_dataset under `if __name__ == '__main__':`" in last
 
 
 def test_damaged_download_that_cannot_be_quarantined_is_named(

@@ -416,12 +416,49 @@ def test_ones_own_images_from_training_to_prediction(
         x = arrays["x_test"][:, None].astype(np.float32) / np.float32(255)
         np.testing.assert_array_equal(net.predict(x), arrays["y_test"])
 
-    crosses(path, shift=1)
+    moved = path.rename(tmp_path / "moved.npz")
     capsys.readouterr()
     assert resume(folder, "--epochs", "4") == 1
     assert capsys.readouterr().err == (
+        f"train.py: {folder} was trained on {path}, which does not exist; if the images have "
+        "moved, add --dataset with their new path\n"
+    )
+    assert resume(folder, "--epochs", "4", "--dataset", str(moved)) == 0
+    assert resume(folder, "--epochs", "5") == 0  # the new path was saved
+    moved.rename(path)
+
+    crosses(path, shift=1)
+    capsys.readouterr()
+    assert resume(folder, "--epochs", "6", "--dataset", str(path)) == 1
+    assert capsys.readouterr().err == (
         f"train.py: {folder} was trained on other {path} data than those there now (their "
         "SHA-256 differ); restore the old data or start a new run\n"
+    )
+
+
+def test_inverted_images_stay_inverted_on_resuming(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "crosses.npz"
+    crosses(path)
+    with np.load(path) as arrays:
+        dark = {name: 255 - x if name[0] == "x" else x for name, x in arrays.items()}
+    np.savez(path, **dark)
+    options = ["--dataset", str(path), "--invert", "--transpose", "--epochs", "1"]
+    assert train.main([*options, "--output-dir", str(tmp_path / "runs")]) == 0
+    out, err = capsys.readouterr()
+    assert "--invert --transpose" in " ".join(out.split())
+    assert err == ""
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert resume(folder, "--epochs", "2") == 0
+    record = read_record(folder)
+    assert (record["options"]["invert"], record["data"]["invert"]) == (True, True)
+    assert record["options"]["skip_unreadable"] is False
+    capsys.readouterr()
+    assert resume(folder, "--skip-unreadable") == 1
+    assert capsys.readouterr().err == (
+        f"train.py: {folder} was trained without --skip-unreadable, which cannot change on "
+        "resuming; omit the option or start a new run\n"
     )
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -816,6 +817,12 @@ def a_pipe(folder: Path) -> None:
     os.mkfifo(folder / "train-images-idx3-ubyte")
 
 
+def pipes(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        os.mkfifo(folder / name / "1.png")
+
+
 TOGETHER = (
     "put class folders alone into it, or the folders train, test and, if you like, val with the "
     "same class folders in each"
@@ -849,6 +856,11 @@ FOLDERS: list[tuple[Callable[[Path], object], str]] = [
         "{path}/emnist-letters-train-images-idx3-ubyte; give each a folder or a file for itself",
     ),
     (a_pipe, "{path}/train-images-idx3-ubyte is not a file"),
+    (
+        pipes,
+        "2 of 2 pictures in {path} cannot be used; fix or remove them, or leave them out with "
+        "--skip-unreadable",
+    ),
     (Path.mkdir, f"{{path}} holds no data set; {FORMS}"),
     (lambda path: None, f"{{path}} does not exist; {FORMS}"),
     (lambda path: path.write_text("x"), f"{{path}} is not a data set; {FORMS}"),
@@ -859,7 +871,7 @@ FOLDERS: list[tuple[Callable[[Path], object], str]] = [
 def test_paths_that_cannot_be_used(
     tmp_path: Path, make: Callable[[Path], object], sentence: str
 ) -> None:
-    if make is a_pipe and not hasattr(os, "mkfifo"):
+    if make in (a_pipe, pipes) and not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
     make(tmp_path / "set")
     assert refusal(tmp_path / "set") == sentence.format(path=tmp_path / "set")
@@ -1006,9 +1018,29 @@ def test_a_forged_header_gets_no_memory(
     path = tmp_path / "own.npz"
     FORGED[name][0](path)
     monkeypatch.setattr("numpy.lib.format.read_array", read_array)
+    tracemalloc.start()
     message = refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
     assert FORGED[name][1] in message
     assert "pickle" not in message
+
+
+def test_a_gzipped_idx_file_that_swells_is_refused_by_its_header(tmp_path: Path) -> None:
+    """A megabyte that becomes a gigabyte, but there are only nine labels."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    head = struct.pack(">HBBIII", 0, 8, 3, 100_000, 28, 28)
+    with gzip.open(folder / "train-images-idx3-ubyte.gz", "wb", 1) as file:
+        file.write(head)
+        for _ in range(784):
+            file.write(bytes(100_000))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(labels(9)))
+    tracemalloc.start()
+    message = refusal(folder)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert "holds 100,000 images, but" in message
 
 
 IMAGES = images(5)

@@ -12,7 +12,13 @@ from typing import Any
 
 from handcnn.errors import HandcnnError
 from handcnn.storage.checkpoints import HISTORY_COLUMNS
-from handcnn.storage.files import atomic_write, flush_folder, lock_file, remove_temporary_files
+from handcnn.storage.files import (
+    atomic_write,
+    flush_folder,
+    lock_file,
+    open_file,
+    remove_temporary_files,
+)
 from handcnn.text import one_line
 
 OUTPUTS = Path("outputs")
@@ -69,9 +75,12 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in `folder` until this process leaves the block or dies.
 
     Raises:
-        HandcnnError: another process is training there.
+        HandcnnError: another process is training there, or the lock is not a file.
     """
-    with (folder / LOCK).open("ab") as file:
+    path = folder / LOCK
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise HandcnnError(f"{one_line(path)} is not a file; remove it")
+    with path.open("ab") as file:
         try:
             lock_file(file)
         except (BlockingIOError, PermissionError):
@@ -144,7 +153,8 @@ def find(run: Path | str, output_dir: Path, advice: str) -> Path:
 def tested_accuracy(folder: Path, epochs: int) -> float | None:
     """Return the test accuracy recorded after this number of epochs, or None if there is none."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        with open_file(folder / RECORD) as file:
+            record = json.load(file)
         accuracy = record["test"]["accuracy"]
         is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # false for NaN
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
