@@ -7,6 +7,7 @@ checked. Every failure becomes one sentence.
 
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,7 +98,7 @@ def _child(known: Known, home: Path) -> Iterator[tuple[Any, Connection]]:
     pipe, end = CONTEXT.Pipe(duplex=False)
     child = CONTEXT.Process(target=run, args=(end, known, home), daemon=True)
     with pipe:
-        with end, _without_ctrl_c():
+        with end, _without_ctrl_c(), _without_main_module():
             child.start()
         try:
             yield child, pipe
@@ -116,6 +118,17 @@ def _without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide the running script, which a new process would import and so, perhaps, run again."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @dataclass
@@ -241,7 +254,4 @@ def _end(title: str, exit_code: int) -> str:
     process = f"the process that fetches and parses {title}"
     if exit_code < 0:
         return f"{process} was killed, perhaps because memory ran out: it needs about 1 GB"
-    return (
-        f"{process} could not start; a script must call load_dataset under "
-        "`if __name__ == '__main__':`, because the new process imports the script"
-    )
+    return f"{process} ended early, with exit code {exit_code}; start again"

@@ -79,15 +79,18 @@ def kind_in(name: str) -> Kind | None:
 def by_role(place: str, named: Iterable[tuple[str, StoredArray]]) -> Arrays:
     """Return the arrays by part and kind, both taken from their names.
 
+    If no name names a part, all are of the part `train`. Otherwise those without one are ignored.
+
     Raises:
         HandcnnError: two have the same part and kind, so they are of different data sets.
     """
     found: Arrays = {}
-    for name, array in named:
-        kind = kind_in(name)
-        if kind is None:
+    listed = [(part_in(name), kind_in(name), array) for name, array in named]
+    is_divided = any(part for part, _, _ in listed)
+    for part, kind, array in listed:
+        if kind is None or (is_divided and part is None):
             continue
-        role = part_in(name) or "train", kind
+        role = part or "train", kind
         if role in found:
             raise HandcnnError(
                 f"{place} holds more than one data set: {found[role].what} and {array.what}; "

@@ -82,6 +82,8 @@ def _read_file(path: Path, say: Say) -> Dataset:
         return read_arrays(path, ".npz", arrays_in_npz(path))
     if suffix == ".csv":
         return read_arrays(path, "CSV", arrays_in_csv([path], say))
+    if IDX_NAME.fullmatch(path.name):
+        raise HandcnnError(f"{one_line(path)} is one of several IDX files; give their folder")
     if suffix in PACKED:
         raise HandcnnError(f"{one_line(path)} is packed; unpack it and give its folder")
     raise HandcnnError(f"{one_line(path)} is not a data set; {FORMS}")

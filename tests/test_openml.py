@@ -471,6 +471,18 @@ def test_download_cache_that_holds_other_data_is_quarantined_and_fetched_again(
     assert "mnist_784.arff.gz.bad" in machine.files(machine.home)
 
 
+def test_a_download_cache_that_cannot_be_written(machine: Machine, server: OpenML) -> None:
+    folder = machine.home / "openml" / "openml.org"
+    folder.mkdir(parents=True)
+    (folder / "data").write_text("not a folder")
+    machine.start()
+    assert machine.said[2:] == [
+        f"{folder}, scikit-learn's download cache, cannot keep MNIST: Not a directory"
+    ]
+    server.stop()
+    machine.start()  # from the fast cache
+
+
 def test_a_download_cache_that_swells_takes_no_memory(machine: Machine, server: OpenML) -> None:
     machine.start()
     (machine.cache / FILE).unlink()
@@ -506,23 +518,27 @@ def test_a_daemonic_process_is_told_what_to_do(
     )
 
 
-def test_a_script_without_a_guard_is_told_what_to_do(machine: Machine, tmp_path: Path) -> None:
-    """The child process imports the script, which would load the data set again."""
-    script = tmp_path / "script.py"
-    script.write_text(f"""
+@pytest.mark.parametrize("is_file", [True, False], ids=["a file", "standard input"])
+def test_a_script_needs_no_guard(
+    machine: Machine, server: OpenML, tmp_path: Path, is_file: bool
+) -> None:
+    """Regression: the child process imported the script, which started another child process."""
+    text = f"""
 import sys
-sys.path.insert(0, {str(ROOT)!r})
+from functools import partial
 from pathlib import Path
-from data import load_dataset
-try:
-    load_dataset("mnist", data_home=Path({str(machine.home)!r}), cache_dir=Path("none"))
-except ValueError as error:
-    sys.exit(str(error))
-""")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert "a script must call load_dataset under `if __name__ == '__main__':`" in last
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import data.openml, fetch_locally
+from data.catalogue import CATALOGUE
+data.openml.run = partial(fetch_locally.run_locally, {server.url!r}, "")
+_, labels = data.openml.fetch(CATALOGUE["mnist"], Path({str(machine.home)!r}), lambda *_: None, len)
+print(labels.tolist())
+"""
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    command = [sys.executable, str(script) if is_file else "-"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, input=text)
+    assert (done.stdout, done.stderr) == (f"{LABELS.tolist()}\n", "")
 
 
 def test_damaged_download_that_cannot_be_quarantined_is_named(

@@ -462,6 +462,32 @@ def test_inverted_images_stay_inverted_on_resuming(
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (".lock", "{folder}/.lock is not a file; remove it"),
+        (
+            "run.json",
+            "{folder}/run.json cannot be written: it is not a regular file; choose another name",
+        ),
+        (
+            "checkpoint.npz",
+            "{folder} is not the folder of a run: it holds no checkpoint.npz; give a folder inside "
+            "outputs, or latest",
+        ),
+    ],
+)
+def test_a_pipe_in_a_run_is_refused_not_waited_for(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, sentence: str
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / finished.name)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert resume(folder) == 1
+    assert sentence.format(folder=folder) in capsys.readouterr().err
+
+
 def test_a_limit_above_ones_own_images_is_refused_when_their_number_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

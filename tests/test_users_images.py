@@ -184,6 +184,17 @@ def test_medmnist(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.test.labels, y["test"])
 
 
+def test_arrays_without_parts(tmp_path: Path) -> None:
+    """They are divided. Beside arrays with parts, they are something else."""
+    x, y = images(24), labels(24)
+    np.savez(tmp_path / "own.npz", images=x, labels=y)
+    found, _ = load(tmp_path / "own.npz")
+    both = [*rows(found), *((i.tobytes(), int(n)) for i, n in zip(*found.test, strict=True))]
+    assert sorted(both) == expected_rows(x, y)
+    keras(tmp_path / "own.npz", x_train=x, label_names=np.array(["a", "b", "c"]))
+    assert rows(load(tmp_path / "own.npz")[0]) == expected_rows(x, y)
+
+
 def test_kannada_mnist(tmp_path: Path) -> None:
     """A file for each array, beside files of another set without parts."""
     x, y = images(24), labels(24)
@@ -877,10 +888,12 @@ def test_paths_that_cannot_be_used(
     assert refusal(tmp_path / "set") == sentence.format(path=tmp_path / "set")
 
 
-def test_what_is_packed_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_the_data_set_itself(tmp_path: Path) -> None:
     path = tmp_path / "archive.zip"
     zipped(path, b"")
     assert refusal(path) == f"{path} is packed; unpack it and give its folder"
+    path = path.rename(tmp_path / "train-images-idx3-ubyte.gz")
+    assert refusal(path) == f"{path} is one of several IDX files; give their folder"
 
 
 def broken_pictures(folder: Path) -> None:
