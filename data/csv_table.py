@@ -47,16 +47,15 @@ def arrays_in_csv(paths: list[Path], say: Say) -> Arrays:
             )
         numbers = _numbers(path, skip=header is not None)
         column = 0 if header is None else next(i for i, name in enumerate(header) if name in LABELS)
-        labels, pixels = numbers[:, column], np.delete(numbers, column, axis=1)
-        if not np.array_equal(labels, np.rint(labels)):
-            raise HandcnnError(f"{one_line(path)} holds labels that are not whole numbers")
-        tables[part, "images"] = _stored(one_line(path), pixels)
-        tables[part, "labels"] = _stored(one_line(path), labels.astype(np.int64))
+        tables[part, "images"] = _stored(path, np.delete(numbers, column, axis=1))
+        tables[part, "labels"] = _stored(path, numbers[:, column])
     return tables
 
 
-def _stored(what: str, array: Array) -> StoredArray:
-    return StoredArray(what=what, shape=array.shape, dtype=array.dtype, read=lambda: array)
+def _stored(path: Path, array: Array) -> StoredArray:
+    return StoredArray(
+        what=one_line(path), shape=array.shape, dtype=array.dtype, read=lambda: array
+    )
 
 
 def _columns(path: Path) -> tuple[bool, list[str] | None]:

@@ -125,8 +125,7 @@ def read_arrays(path: Path, form: str, arrays: Arrays) -> Dataset:
             f"{one_line(path)} claims {total / 1e6:,.0f} MB, more than the limit of "
             f"{MAX_BYTES / 1e6:,.0f} MB; leave out images"
         )
-    labels = {part: arrays[part, "labels"].read() for part in parts}
-    labels = {part: array.reshape(len(array), -1)[:, 0] for part, array in labels.items()}
+    labels = {part: _whole_numbers(arrays[part, "labels"]) for part in parts}
     classes = _classes(arrays["train", "labels"].what, labels["train"])
     for part in parts:
         if len(unknown := np.setdiff1d(labels[part], classes)):
@@ -151,12 +150,10 @@ def read_arrays(path: Path, form: str, arrays: Arrays) -> Dataset:
 def _check(images: StoredArray, labels: StoredArray) -> None:
     """Refuse images and labels by what their headers claim."""
     shape, pixels = images.shape, SIDE * SIDE
-    if images.dtype.kind not in "buif" or labels.dtype.kind not in "ui":
-        fault = images if images.dtype.kind not in "buif" else labels
-        wanted = (
-            "grey values must be numbers" if fault is images else "labels must be whole numbers"
-        )
-        raise HandcnnError(f"{fault.what} holds {fault.dtype}; {wanted}")
+    if images.dtype.kind not in "buif":
+        raise HandcnnError(f"{images.what} holds {images.dtype}; grey values must be numbers")
+    if labels.dtype.kind not in "uif":
+        raise HandcnnError(f"{labels.what} holds {labels.dtype}; labels must be whole numbers")
     if shape[1:] in ((SIDE, SIDE, 3), (3, SIDE, SIDE)):
         raise HandcnnError(
             f"{images.what} has shape {shape}; colours are not read: take the mean over the axis "
@@ -180,6 +177,16 @@ def _check(images: StoredArray, labels: StoredArray) -> None:
             f"{images.what} holds {shape[0]:,} images, but {labels.what} {labels.shape[0]:,} "
             "labels; there must be one label per image"
         )
+
+
+def _whole_numbers(stored: StoredArray) -> Array:
+    """Return labels (N,) as whole numbers; refuse fractions, NaN and infinity."""
+    labels = stored.read().reshape(-1)
+    with np.errstate(invalid="ignore"):
+        numbers: Array = labels.astype(np.int64)
+    if not np.array_equal(numbers, labels):
+        raise HandcnnError(f"{stored.what} holds labels that are not whole numbers")
+    return numbers
 
 
 def _classes(what: str, labels: Array) -> Array:

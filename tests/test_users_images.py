@@ -151,6 +151,13 @@ def test_the_same_images_in_other_shapes_and_numbers(tmp_path: Path, name: str) 
     assert (said, rows(found)) == ([], expected_rows(x, y))
 
 
+def test_labels_with_a_point(tmp_path: Path) -> None:
+    x, y = images(24), labels(24)
+    keras(tmp_path / "own.npz", x_train=x, y_train=y.astype(np.float32))
+    found, _ = load(tmp_path / "own.npz")
+    assert (rows(found), found.class_names) == (expected_rows(x, y), ["0", "1", "2"])
+
+
 def test_black_and_white(tmp_path: Path) -> None:
     x, y = images(24) > 100, labels(24)
     keras(tmp_path / "own.npz", x_train=x)
@@ -644,7 +651,7 @@ KERAS: dict[str, tuple[Arrays, str]] = {
     ),
     "labels that are no whole numbers": (
         {"y_train": labels(24) + 0.5},
-        ": y_train holds float64; labels must be whole numbers",
+        ": y_train holds labels that are not whole numbers",
     ),
     "labels in words": (
         {"y_train": np.array(["cat"] * 24)},
