@@ -16,6 +16,7 @@ from app.console import Console, epoch_line
 from app.interrupts import Interrupts
 from app.options import Options, Request
 from data import Dataset, load_dataset
+from handcnn.augmentation import fitting
 from handcnn.commands.command_line import describe
 from handcnn.commands.hints import resume_command
 from handcnn.errors import HandcnnError
@@ -42,7 +43,8 @@ class Session:
     def open(cls, folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Self:
         """Return a session that continues from `state`, which will be saved with these options."""
         # Save the data set that "auto" has found, so that resuming loads the same one.
-        options = replace(options, dataset=dataset.address)
+        augment = fitting(options.augment, dataset.class_names)
+        options = replace(options, dataset=dataset.address, augment=augment)
         state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
         return cls(folder, dataset, options, state)
 

@@ -45,8 +45,8 @@ class Recipe:
 
 RECIPES = {
     "documented": Recipe(20, 64, 0.001, "constant", "none"),
-    "lenet": Recipe(2, 64, 0.0045, "one-cycle", "distort"),
-    "deep": Recipe(30, 64, 0.0016, "cosine", "distort"),
+    "lenet": Recipe(2, 64, 0.0045, "one-cycle", "handwriting"),
+    "deep": Recipe(30, 64, 0.0016, "cosine", "handwriting"),
 }
 
 

@@ -107,7 +107,7 @@ def train(
         start = time.perf_counter()
         for number, ((x, y), rate) in enumerate(zip(batches, rates, strict=True), start=1):
             net.set_learning_rate(rate)
-            step_loss, step_correct = _take_step(net, augment(x, rng), y)
+            step_loss, step_correct = _take_step(net, augment(x, y, rng), y)
             loss += step_loss * len(x)
             correct += step_correct
             images += len(x)

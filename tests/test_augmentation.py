@@ -5,6 +5,7 @@ pixels; the largest values declared in the module. `drawn` holds the random numb
 augmentation, the argument of `_read_at`; the fixture `draws` records it.
 """
 
+from collections.abc import Sequence
 from math import ceil, cos, floor, pi
 from unittest import mock
 
@@ -25,6 +26,8 @@ from handcnn.augmentation import (
     SHIFT,
     _read_at,
     distort,
+    fitting,
+    handwriting,
     shift,
 )
 from handcnn.types import Array, Shape
@@ -33,7 +36,7 @@ SHAPES = [(3, 1, 28, 28), (2, 3, 7, 10), (1, 2, 6, 5), (40, 1, 9, 8), (2, 1, 1, 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 RANDOM = {name: augment for name, augment in AUGMENTATIONS.items() if name != "none"}
 every_augmentation = pytest.mark.parametrize("augment", RANDOM.values(), ids=RANDOM)
-moving = pytest.mark.parametrize("augment", [shift, distort])
+moving = pytest.mark.parametrize("augment", [shift, distort, handwriting])
 
 
 def images(shape: Shape, seed: int = 0) -> Array:
@@ -42,6 +45,11 @@ def images(shape: Shape, seed: int = 0) -> Array:
 
 def rng(seed: int = 1) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def labels(x: Array) -> Array:
+    """Return one-hot labels (N, 10): 0 to 9, again and again."""
+    return np.eye(10, dtype=np.float32)[np.arange(len(x)) % 10]
 
 
 def maps(n: int, rows: tuple[float, ...], columns: tuple[float, ...]) -> Array:
@@ -109,7 +117,7 @@ def test_distortions_agree_with_the_loops(
 ) -> None:
     """At four times the strength, many places lie outside the image."""
     x = images(shape)
-    close(distort(x, rng()), read_by_loops(x, draws[0]), 1e-5)
+    close(distort(x, labels(x), rng()), read_by_loops(x, draws[0]), 1e-5)
     wild = draws[0] * strength
     close(_read_at(x, wild), read_by_loops(x, wild), 1e-5)
 
@@ -178,7 +186,8 @@ def test_equal_displacements_on_the_whole_grid_are_a_move(shape: Shape) -> None:
 def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
     """Each of the 25 occurs 40 times on average in 1,000 images; 9 standard deviations allowed."""
     image = images((1, 9, 12))
-    out = shift(np.repeat(image[None], 1000, axis=0), rng())
+    x = np.repeat(image[None], 1000, axis=0)
+    out = shift(x, labels(x), rng())
     steps = range(-SHIFT, SHIFT + 1)
     counts = [
         (out == moved(image, down, right)).all(axis=(1, 2, 3)).sum()
@@ -193,7 +202,8 @@ def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
 
 def test_distortions_stay_within_what_is_declared(draws: list[Array]) -> None:
     """They also come close to the limits. The affine map is rotation times shear times scale."""
-    distort(np.zeros((4000, 1, 8, 8), np.float32), rng())
+    x = np.zeros((4000, 1, 8, 8), np.float32)
+    distort(x, labels(x), rng())
     drawn = draws[0].astype(float)
     a, b, c, d = (drawn[row, :, column] for row in (0, 1) for column in (0, 1))
     down = np.hypot(a, c)  # [a, c] = down * [cos, sin]
@@ -221,7 +231,8 @@ def test_a_dot_goes_no_farther_than_declared() -> None:
     """In the middle only shifts and displacements act, and their average is 0."""
     y, x = np.indices((28, 28)) - 13.5
     dot = np.exp(-(x**2 + y**2) / 8).astype(np.float32)
-    out = distort(np.repeat(dot[None, None], 1000, axis=0), rng())[:, 0]
+    dots = np.repeat(dot[None, None], 1000, axis=0)
+    out = distort(dots, labels(dots), rng())[:, 0]
     weights = out / out.sum(axis=(1, 2), keepdims=True)
     centres = np.array([(weights * y).sum(axis=(1, 2)), (weights * x).sum(axis=(1, 2))])
     assert np.abs(centres).max() < MOVE + ELASTIC + 0.5  # the map distorts the dot a little
@@ -235,18 +246,18 @@ def test_a_dot_goes_no_farther_than_declared() -> None:
 @every_augmentation
 def test_equal_images_come_out_differently(augment: augmentation.Augmentation) -> None:
     x = np.repeat(images((1, 1, 12, 12)), 6, axis=0)
-    out = augment(x, rng(0))
+    out = augment(x, labels(x), rng(0))
     assert len({image.tobytes() for image in out}) == 6
-    assert (augment(x, rng(0)) == out).all()
-    assert (augment(x, rng(2)) != out).any()
+    assert (augment(x, labels(x), rng(0)) == out).all()
+    assert (augment(x, labels(x), rng(2)) != out).any()
 
 
 @moving
 def test_all_channels_of_an_image_move_together(augment: augmentation.Augmentation) -> None:
     x = images((5, 1, 9, 8))
-    out = augment(np.concatenate([x, 2 * x], axis=1), rng())
+    out = augment(np.concatenate([x, 2 * x], axis=1), labels(x), rng())
     np.testing.assert_array_equal(out[:, 1], 2 * out[:, 0])
-    np.testing.assert_array_equal(out[:, :1], augment(x, rng()))
+    np.testing.assert_array_equal(out[:, :1], augment(x, labels(x), rng()))
 
 
 @moving
@@ -256,9 +267,9 @@ def test_how_many_are_read_at_a_time_changes_nothing(
 ) -> None:
     """Except for rounding: BLAS may add in another order."""
     x = images((40, 2, 9, 8))
-    expected = augment(x, rng())
+    expected = augment(x, labels(x), rng())
     with mock.patch.object(augmentation, "CACHED", few):
-        close(augment(x, rng()), expected, 1e-6)
+        close(augment(x, labels(x), rng()), expected, 1e-6)
 
 
 @every_augmentation
@@ -266,7 +277,7 @@ def test_the_images_are_never_written_into(augment: augmentation.Augmentation) -
     x = images((20, 1, 12, 12))
     kept = x.copy()
     x.flags.writeable = False
-    out = augment(x, rng())
+    out = augment(x, labels(x), rng())
     assert not np.shares_memory(out, x)
     assert out.dtype == np.float32
     assert out.flags.c_contiguous
@@ -275,5 +286,24 @@ def test_the_images_are_never_written_into(augment: augmentation.Augmentation) -
 
 def test_none_changes_nothing_and_draws_nothing() -> None:
     x, generator = images((2, 1, 5, 5)), rng()
-    assert AUGMENTATIONS["none"](x, generator) is x
+    assert AUGMENTATIONS["none"](x, labels(x), generator) is x
     assert generator.random() == rng().random()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("0123456789", "handwriting"),
+        ("9876543210", "distort"),
+        ("01234567890", "distort"),
+        ("01", "distort"),
+        (["T-shirt", "trousers", *"23456789"], "distort"),
+        ("abcdefghij", "distort"),
+    ],
+)
+def test_strokes_are_for_the_ten_digits_and_no_other_classes(
+    names: Sequence[str], expected: str
+) -> None:
+    assert fitting("handwriting", names) == expected
+    for name in AUGMENTATIONS.keys() - {"handwriting"}:
+        assert fitting(name, names) == name

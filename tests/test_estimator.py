@@ -34,6 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import predict
+from data.digits import load_digits_like_mnist
 from handcnn import (
     HandcnnError,
     HiddenLayer,
@@ -267,10 +268,13 @@ def test_what_mlpclassifier_does(use: Callable[..., object], tmp_path: Path) -> 
 
 
 def test_training_is_the_documented_loop() -> None:
-    """With scaled bytes, shuffled batches, distortions and a schedule."""
+    """With scaled bytes, shuffled batches, distortions and a schedule.
+
+    Three classes are not the ten digits, so "handwriting" only distorts.
+    """
     images, epochs = (X * 15).astype(np.uint8).reshape(-1, 1, 8, 8), 3
     one = CNNClassifier("lenet", epochs=epochs, batch_size=64, random_state=0, threads=1)
-    one.set_params(network=small, learning_rate=0.01, schedule="cosine", augment="distort")
+    one.set_params(network=small, learning_rate=0.01, schedule="cosine", augment="handwriting")
     one.fit(images, y)
 
     rng = np.random.default_rng(SEED)
@@ -283,10 +287,29 @@ def test_training_is_the_documented_loop() -> None:
             batch = order[start : start + 64]
             x, y_true = images[batch] / np.float32(255), np.eye(3, dtype=np.float32)[y[batch]]
             net.set_learning_rate(rate)
-            loss += loss_function(literal_step(net, distort(x, rng), y_true), y_true) * len(batch)
+            y_pred = literal_step(net, distort(x, y_true, rng), y_true)
+            loss += loss_function(y_pred, y_true) * len(batch)
         losses.append(loss / len(X))
     compare(one.network_.parameters(), net.parameters(), 1e-5)
     np.testing.assert_allclose(one.loss_curve_, losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "adds_strokes"),
+    [(np.arange(10), True), (np.array(list("0123456789")), True), (np.arange(1, 11), False)],
+)
+def test_only_the_ten_digits_are_trained_with_strokes(labels: Array, adds_strokes: bool) -> None:
+    """Whatever the type of their labels."""
+    digits, numbers = load_digits_like_mnist()
+    networks = [
+        CNNClassifier(small, epochs=1, augment=augment, random_state=0, threads=1)
+        .fit(digits[:200], labels[numbers[:200]])
+        .network_
+        for augment in ("handwriting", "distort")
+    ]
+    one, other = (net.parameters().values() for net in networks)
+    differ = [(a != b).any() for a, b in zip(one, other, strict=True)]
+    assert any(differ) == adds_strokes
 
 
 def test_weights_scale_the_rows_of_the_gradient() -> None:

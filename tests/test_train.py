@@ -32,7 +32,7 @@ from app.console import Console
 from data import load_dataset
 from data.digits import load_digits_like_mnist
 from handcnn import documented_network, load_network, loss_function
-from handcnn.augmentation import distort, shift
+from handcnn.augmentation import handwriting, shift
 from handcnn.commands import command_line as cli
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.kernels.threads import use_threads
@@ -237,10 +237,22 @@ def test_resuming_refuses_to_change_the_past(
     )
 
 
+def test_images_of_no_digits_are_trained_without_strokes(tmp_path: Path) -> None:
+    """The run records it, so that resuming goes on in the same way."""
+    images, labels = np.zeros((60, 28, 28), np.uint8), np.arange(60) % 3
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "letters.npz", **arrays)  # type: ignore[arg-type]
+    options = ["--dataset", str(tmp_path / "letters.npz"), "--network", "lenet", "--epochs", "1"]
+    assert train.main([*options, "--output-dir", str(tmp_path / "outputs"), "--quiet"]) == 0
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert read_record(folder)["options"]["augment"] == "distort"
+    assert load_checkpoint(folder / "checkpoint.npz").options["augment"] == "distort"
+
+
 TINY = ["--limit", "96", "--epochs", "2", "--learning-rate", "0.002"]
 POOLED = {
     "lenet": [*TINY, "--schedule", "one-cycle", "--augment", "shift"],
-    "deep": [*TINY, "--schedule", "cosine", "--augment", "distort"],
+    "deep": [*TINY, "--schedule", "cosine", "--augment", "handwriting"],
 }
 every_pooled_run = pytest.mark.parametrize("pooled", POOLED, indirect=True)
 
@@ -271,7 +283,7 @@ def test_a_run_of_a_network_with_pooling_is_what_its_options_say(pooled: Path) -
             rates.append(0.002 * (one_cycle if is_lenet else (1 + cos(pi * progress)) / 2))
             net.set_learning_rate(rates[-1])
             with use_threads(threads):
-                net.train_step((shift if is_lenet else distort)(x, rng), y)
+                net.train_step((shift if is_lenet else handwriting)(x, y, rng), y)
         after.append({name: array.copy() for name, array in net.parameters().items()})
 
     state, rows = load_checkpoint(pooled / "checkpoint.npz"), history(pooled)

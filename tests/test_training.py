@@ -217,7 +217,7 @@ def test_images_are_augmented_after_their_order_is_drawn() -> None:
     list(train(net, [(x, y), (x, y)], by, rng))
     rng = np.random.default_rng(2)
     for _ in range(2):
-        literal_step(by_hand, shift(x, rng), y)
+        literal_step(by_hand, shift(x, y, rng), y)
     compare(net.parameters(), by_hand.parameters(), 1e-6)
 
 

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from handcnn.augmentation import AUGMENTATIONS
+from handcnn.augmentation import AUGMENTATIONS, fitting
 from handcnn.estimator.samples import (
     Batches,
     Samples,
@@ -58,7 +58,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         batch_size: images per step.
         learning_rate: the largest of the schedule, for the gradient of the summed loss.
         schedule: "constant", "one-cycle" or "cosine".
-        augment: random changes to each training image, "none", "shift" or "distort".
+        augment: random changes to each training image, "none", "shift", "distort" or
+            "handwriting", which also distorts, and adds strokes to 1s and 7s if the classes are the
+            ten digits.
         early_stopping: whether to hold out some images and stop when the score on them no longer
             improves. The weights with the best score are kept.
         validation_fraction: the share of the images held out for that.
@@ -319,6 +321,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         net, mean_weight = self.network_, 1.0
         if samples.weights is not None:
             net, mean_weight = WeightedNetwork(net), samples.weights.mean()
+        names = [str(name) for name in self.classes_]
+        recipe = replace(recipe, augment=fitting(recipe.augment, names))
         batches = Batches(samples, self._scale, recipe.batch_size, len(self.classes_), self._rng)
         for event in train(net, batches, recipe, self._rng):
             if isinstance(event, Epoch):

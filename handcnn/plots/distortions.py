@@ -24,7 +24,8 @@ def plot_distortions(originals: Array, distorted: Array, title: str) -> Figure:
         MARGIN + LABEL + COLUMNS * (TILE + GAP) - GAP + MARGIN,
         HEADER + rows * pitch,
         title,
-        "In every epoch each image is turned, scaled, sheared, moved and bent a little, at random.",
+        "In every epoch each image is turned, scaled, sheared, moved and bent a little, at random. "
+        "Some 1s and 7s get strokes.",
     )
     for i, pair in enumerate(zip(originals, distorted, strict=True)):
         row, column = divmod(i, COLUMNS)
