@@ -4,7 +4,8 @@
     python draw.py --weights outputs/RUN/weights.npz
     python draw.py --no-browser --port 8080             only serve the page, on this port
 
-Only this computer can reach the page. Ctrl-C ends the program.
+Only this computer can reach the page, or one that forwards a port to it with
+`ssh -L 8080:localhost:2828`. Ctrl-C ends the program.
 """
 
 import argparse

@@ -5,8 +5,8 @@
     python predict.py photo.jpg --show seen.png                    also save what the network saw
     python predict.py - < photo.jpg                                a picture from standard input
 
-A picture can be anything that Pillow opens: a photo or a drawing, of any size, dark on light or
-light on dark. The exit code is 1 if a picture could not be read.
+A picture can be a photo or a drawing, of any size, dark on light or light on dark, as PNG, JPEG or
+in another format that the README lists. The exit code is 1 if a picture could not be read.
 """
 
 import argparse

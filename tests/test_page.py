@@ -254,7 +254,7 @@ def test_weights_too_large_to_compute_with() -> None:
         view.read(net, NAMES, picture(seven()))
 
 
-def test_the_colours_are_those_of_the_pictures_of_a_run() -> None:
+def test_the_colours_are_those_of_the_plots_of_a_run() -> None:
     script = files("handcnn.page").joinpath("maps.js").read_text()
     stops = re.findall(r'"([0-9a-f]{6})"', script)
     colours = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, len(stops)))[:, :3]

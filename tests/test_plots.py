@@ -93,7 +93,7 @@ def answers(*rows: tuple[int, float], classes: int = 10) -> Array:
 
 NAMES = ["T-shirt/top", "trouser", "pullover", "dress", "coat"]
 NAMES += ["sandal", "shirt", "sneaker", "bag", "ankle boot"]
-LONG = "the name of a class that is far too long for any picture"
+LONG = "the name of a class that is far too long for any plot"
 
 
 RUN = (
@@ -265,8 +265,8 @@ SETTINGS: Any = {
 }
 
 
-def test_no_setting_of_matplotlib_changes_a_picture_or_is_changed(tmp_path: Path) -> None:
-    """Once failed: a plot had the user's fonts and margins, or needed LaTeX."""
+def test_no_setting_of_matplotlib_changes_a_plot_or_is_changed(tmp_path: Path) -> None:
+    """Regression: a plot had the user's fonts and margins, or needed LaTeX."""
     for name, figure in all_figures().items():
         plots.save_figure(tmp_path / f"{name}.png", figure)
     with matplotlib.rc_context(SETTINGS):

@@ -77,7 +77,7 @@ def serve() -> None:
     replace("data.loading.load_digits_like_mnist", functools.cache)
     load_dataset("digits")
     for name in PLOTS:
-        replace(f"handcnn.plots.draw_{Path(name).stem}", lambda _: draw)
+        replace(f"handcnn.plots.plot_{Path(name).stem}", lambda _: draw)
     draw().savefig(os.devnull, format="png")
     ticks = SimpleNamespace(perf_counter=itertools.count().__next__)
     replace("handcnn.training.time", lambda _: ticks)
@@ -114,13 +114,13 @@ def train_here(task: dict[str, Any]) -> int:
     return code
 
 
-def draw(*shown: Any) -> Any:
+def draw(*shown: Any, **more: Any) -> Any:
     """Return a figure that differs whenever the arguments differ."""
     import numpy as np
     from matplotlib.figure import Figure
 
     digest = hashlib.sha256()
-    for part in shown:
+    for part in (*shown, *more.values()):
         arrays = part.parameters().values() if hasattr(part, "parameters") else [part]
         for array in arrays:
             digest.update(
