@@ -59,10 +59,8 @@ def load_dataset(
         HandcnnError: the data are not available (never with "auto") or cannot be used, the name is
             unknown, or `limit` is larger than the number of training images.
     """
-    if Path(name).name != name or (name not in ("auto", *CATALOGUE) and Path(name).exists()):
-        dataset = load_path(
-            Path(name).resolve(), say, invert=invert, transpose=transpose, skip=skip_unreadable
-        )
+    if path := _path(name):
+        dataset = load_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
         count, divide = validation_images(len(dataset.rows["train"])), per_class
     else:
         if invert or transpose or skip_unreadable:
@@ -75,6 +73,21 @@ def load_dataset(
     dataset = split(dataset, validation=count, divide=divide, seed=seed, limit=limit)
     _check_parts(dataset, say)
     return dataset
+
+
+def _path(name: str) -> Path | None:
+    """Return the path that is meant, or None if `name` is a name.
+
+    Raises:
+        HandcnnError: no path can be like this.
+    """
+    if name in ("", "auto", *CATALOGUE):
+        return None
+    path = Path(name)
+    try:
+        return path.resolve() if path.name != name or path.exists() else None
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, a circle
+        raise HandcnnError(f"{one_line(name)} cannot be read: {one_line(error)}") from None
 
 
 def _load_name(name: str, data_home: Path | None, cache_dir: Path, say: Say) -> Dataset:

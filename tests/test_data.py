@@ -243,12 +243,21 @@ def test_limit_that_cannot_be_kept(limit: int) -> None:
     )
 
 
-def test_unknown_name() -> None:
+@pytest.mark.parametrize("name", ["minst", ""])
+def test_unknown_name(name: str) -> None:
     with pytest.raises(HandcnnError) as caught:
-        load_dataset("minst")
+        load_dataset(name)
     assert str(caught.value) == (
-        f"unknown dataset 'minst'; choose one of auto, {', '.join(CATALOGUE)}, or give a path"
+        f"unknown dataset {name!r}; choose one of auto, {', '.join(CATALOGUE)}, or give a path"
     )
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/b\0c", "\x1b[31m/x"])
+def test_what_can_be_no_path(name: str) -> None:
+    with pytest.raises(HandcnnError) as caught:
+        load_dataset(name)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 800
 
 
 def test_python_m_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -975,9 +975,11 @@ def test_too_many_classes(tmp_path: Path) -> None:
 # --- forged and damaged files ---------------------------------------------------------------------
 
 
-def zipped(path: Path, content: bytes, claimed: int | None = None) -> None:
+def zipped(
+    path: Path, content: bytes, claimed: int | None = None, method: int = zipfile.ZIP_DEFLATED
+) -> None:
     """Write an .npz whose x_train.npy is `content`, perhaps claiming another size."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("x_train.npy", content)
     if claimed is not None:
         data = bytearray(path.read_bytes())
@@ -1012,6 +1014,10 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a header of 50 MB": (
         lambda path: zipped(path, b"\x93NUMPY\2\0" + struct.pack("<I", 50_000_000) + bytes(50**4)),
         "the header of the array 'x_train' is damaged",
+    ),
+    "an entry packed with bzip2": (
+        lambda path: zipped(path, header((9, 28, 28)), method=zipfile.ZIP_BZIP2),
+        "its entry 'x_train.npy' is packed in a way that NumPy does not use",
     ),
     "more labels than images": (
         lambda path: np.savez_compressed(

@@ -74,11 +74,14 @@ def read_header(archive: zipfile.ZipFile, name: str) -> Header:
     """Return the header of an array.
 
     Raises:
-        HandcnnError: the header is damaged, or NumPy does not compress or encrypt in this way.
+        HandcnnError: the header is damaged, or the entry is encrypted or compressed unusually.
     """
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in METHODS or entry.flag_bits & 0x1:
-        raise HandcnnError(f"its entry {entry.filename!r} is compressed or encrypted")
+        raise HandcnnError(
+            f"its entry {entry.filename!r} is packed in a way that NumPy does not use; save it "
+            "with numpy.savez"
+        )
     with archive.open(entry) as file:
         try:
             form, parse = HEADERS[npy.read_magic(cast(BinaryIO, file))]
