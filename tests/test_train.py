@@ -239,7 +239,8 @@ def test_resuming_refuses_to_change_the_past(
 
 def test_images_of_no_digits_are_trained_without_strokes(tmp_path: Path) -> None:
     """The run records it, so that resuming goes on in the same way."""
-    images, labels = np.zeros((60, 28, 28), np.uint8), np.arange(60) % 3
+    images = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
+    labels = np.arange(60) % 3
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     np.savez(tmp_path / "letters.npz", **arrays)  # type: ignore[arg-type]
     options = ["--dataset", str(tmp_path / "letters.npz"), "--network", "lenet", "--epochs", "1"]
