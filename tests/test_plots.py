@@ -93,7 +93,7 @@ def answers(*rows: tuple[int, float], classes: int = 10) -> Array:
 
 NAMES = ["T-shirt/top", "trouser", "pullover", "dress", "coat"]
 NAMES += ["sandal", "shirt", "sneaker", "bag", "ankle boot"]
-LONG = "the name of a class that is far too long for any plot"
+LONG = "the name of a class that is far too long for any figure"
 
 
 RUN = (
