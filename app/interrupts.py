@@ -51,7 +51,9 @@ class Interrupts:
     def check(self) -> None:
         """Raise `Stopped` if a signal has arrived."""
         if self.requested is not None:
-            advice = f"; resume with: {resume_command(self.folder)}" if self.folder else ""
+            advice = ""
+            if self.folder is not None and self.folder.is_dir():  # neither moved nor deleted
+                advice = f"; resume with: {resume_command(self.folder)}"
             name = signal.Signals(self.requested).name
             raise Stopped(128 + self.requested, f"stopped by {name}; nothing is lost{advice}")
 

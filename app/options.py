@@ -61,8 +61,11 @@ def choice(default: str, names: Collection[str], help: str) -> Any:
 
 
 def _run(text: str) -> Path | str:
-    """Accept the folder of a run, or the word "latest"; ./latest is a folder."""
-    return runs.LATEST if text == runs.LATEST else cli.folder(text)
+    """Accept the folder of a run, a file in it, or the word "latest"; ./latest is a folder."""
+    if text == runs.LATEST:
+        return runs.LATEST
+    path = cli.path(text)
+    return path.parent if path.name in (runs.CHECKPOINT, runs.WEIGHTS) else cli.folder(text)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from app.session import EVALUATION_BATCH, Session
 from handcnn import __version__
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.errors import HandcnnError
+from handcnn.models import FEWEST_STEPS, USUAL_IMAGES
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.text import are_digits, escaped, one_line
@@ -28,6 +30,12 @@ from handcnn.types import Array
 if TYPE_CHECKING:
     from handcnn import plots
 
+# Imported late. A training must not run for minutes to find that one is missing.
+for library in ("matplotlib", "sklearn", "tqdm"):
+    if find_spec(library) is None:
+        raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+
+FAR_TOO_FEW_STEPS = FEWEST_STEPS // 20
 PLOTS = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 
@@ -54,7 +62,9 @@ def introduce(session: Session, console: Console) -> None:
     """Print what will be trained, and record it in the run's folder."""
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
-    console.print(f"options  {_typed(session.options)}")
+    console.print(f"options  {_typed(session)}")
+    if remark := _few_steps(session):
+        print(f"warning  {remark}", flush=True)
     console.print(f"folder   {one_line(session.folder)}\n")
     console.print(f"{session.state.net}\n")
     console.print(HEADING)
@@ -63,13 +73,17 @@ def introduce(session: Session, console: Console) -> None:
         runs.write_record(session.folder, record(session))
 
 
-def _typed(options: Options) -> str:
+def _typed(session: Session) -> str:
     """Return the options as on a command line, on lines of at most 80 columns."""
     typed = [
         flag(name) if value is True else f"{flag(name)}\0{one_line(value)}"  # stay on one line
-        for name, value in asdict(options).items()
+        for name, value in asdict(session.options).items()
         if value is not None and value is not False
     ]
+    images = session.dataset.record["sizes"]["train"]
+    if images < USUAL_IMAGES:  # an epoch is shorter than people expect
+        steps = plural(session.options.epochs * session.steps, "step")
+        typed[1] += f"\0({plural(images, 'image')}:\0{steps})".replace(" ", "\0")
     lines = textwrap.wrap(" ".join(typed), 71, break_on_hyphens=False, break_long_words=False)
     return "\n         ".join(lines).replace("\0", " ")
 
@@ -78,6 +92,16 @@ def network_and_options(options: Options) -> str:
     """Return the network of a run and the options that differ from its recipe, for the plots."""
     changes = [f" {flag(name)} {value}" for name, value in options.changes().items()]
     return f"{options.network}, trained by its recipe{' but' * bool(changes)}{''.join(changes)}"
+
+
+def _few_steps(session: Session) -> str:
+    """Return a remark if the training is far too short to learn, else an empty text."""
+    options, images = session.options, session.dataset.record["sizes"]["train"]
+    steps = options.epochs * session.steps
+    if steps >= FAR_TOO_FEW_STEPS:
+        return ""
+    usual = options.recipe.for_images(images).epochs
+    return f"{plural(steps, 'step')} will teach the network little; --epochs {usual} is advised"
 
 
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:

@@ -1,6 +1,7 @@
 """One run in training: its folder, data and options, and its state after the last epoch.
 
-After every epoch the whole state is saved, so a crash costs at most one epoch.
+After every epoch the whole state is saved, so a crash costs at most one epoch. A training of few
+images has hundreds of epochs of a few steps; there, it costs at most 1 % of them.
 """
 
 import math
@@ -28,6 +29,7 @@ from handcnn.text import one_line
 from handcnn.training import DivergedError, Epoch, Step, best_epoch, copies, evaluate, train
 
 EVALUATION_BATCH = 1000  # images
+STEPS_PER_SAVE = 20  # in a training of few images with a hundred epochs or more
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,20 @@ class Session:
     def epochs_left(self) -> int:
         """The number of epochs still to train."""
         return self.options.epochs - len(self.state.history)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in an epoch."""
+        return self.options.recipe.steps(self.dataset.record["sizes"]["train"])
+
+    @property
+    def epochs_per_save(self) -> int:
+        """After how many epochs the state is saved and a line printed: 1, unless epochs are short.
+
+        Twenty steps of few images take less time than saving, and then 1 % of a training is all
+        that a crash can cost.
+        """
+        return max(1, min(STEPS_PER_SAVE // self.steps, self.options.epochs // 100))
 
     @property
     def best_row(self) -> Mapping[str, float]:
@@ -83,15 +99,15 @@ class Session:
             interrupts.check()  # Ctrl-C also ends a program that reads our output through a pipe
             if not self.folder.is_dir():
                 raise HandcnnError(
-                    f"{one_line(self.folder)} has disappeared, with everything saved in it; "
-                    "start a new run"
+                    f"{one_line(self.folder)} is no longer there: it was moved or deleted; "
+                    "resume it where it is now, or start a new run"
                 ) from error
             has_begun = (self.folder / runs.CHECKPOINT).is_file()
             saved = f"; what was saved before is intact; {go_on}" if has_begun else ""
             raise HandcnnError(describe(error) + saved) from error
 
     def train(self, interrupts: Interrupts, console: Console) -> None:
-        """Train the remaining epochs, and save each one before the next begins.
+        """Train the remaining epochs, and save each one, or a few, before the next begins.
 
         Raises:
             HandcnnError: the loss or a parameter is no longer finite.
@@ -99,25 +115,30 @@ class Session:
         """
         options, state = self.options, self.state
         batches = self.dataset.batches("train", options.batch_size, state.rng)
-        training = train(state.net, batches, options.recipe, state.rng, len(state.history))
+        saved = len(state.history)  # epochs
+        training = train(state.net, batches, options.recipe, state.rng, saved)
         try:
             with console.progress(options.epochs) as show:
                 for event in training:
                     if isinstance(event, Step):
                         show(event)
                     else:
-                        self._finish(event, console)
+                        row = self._validate(event)
+                        if event.number in (saved + self.epochs_per_save, options.epochs):
+                            self.save()
+                            is_best = self.best_row["epoch"] > saved
+                            console.print(epoch_line(row, options.epochs, is_best))
+                            saved = event.number
                     interrupts.check()
         except DivergedError as error:
-            done = len(state.history)
             raise HandcnnError(
-                f"epoch {done + 1}: {error}; {one_line(self.folder)} holds the state after epoch "
-                f"{done}; resume with: {resume_command(self.folder)} "
+                f"epoch {len(state.history) + 1}: {error}; {one_line(self.folder)} holds the state "
+                f"after epoch {saved}; resume with: {resume_command(self.folder)} "
                 f"--learning-rate {options.learning_rate / 10:g}"
             ) from error
 
-    def _finish(self, epoch: Epoch, console: Console) -> None:
-        """Validate, save and print an epoch that was just trained."""
+    def _validate(self, epoch: Epoch) -> dict[str, float]:
+        """Validate an epoch that was just trained, and return its row of the history."""
         batches = self.dataset.batches("validation", EVALUATION_BATCH)
         validation, _ = evaluate(self.state.net, batches)
         if not math.isfinite(validation.loss):
@@ -136,11 +157,9 @@ class Session:
             "images_per_second": round(self.dataset.record["sizes"]["train"] / epoch.seconds),
         }
         self.state.history.append(row)
-        is_best = self.best_row is row
-        if is_best:
+        if self.best_row is row:
             self.state.best = copies(self.state.net.parameters())
-        self.save()
-        console.print(epoch_line(row, self.options.epochs, is_best))
+        return row
 
     def save(self) -> None:
         """Write weights, checkpoint and history.
@@ -168,6 +187,9 @@ def new_session(request: Request) -> Iterator[Session]:
     """Load the data, build the network, make a folder for the run; yield its session."""
     options = request.options
     dataset = load_data(options, request.data_home)
+    if "epochs" not in request.given:
+        recipe = options.recipe.for_images(dataset.record["sizes"]["train"])
+        options = replace(options, epochs=recipe.epochs)
     rng = np.random.default_rng(options.seed)
     classes = len(dataset.class_names)
     net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)

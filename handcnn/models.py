@@ -1,9 +1,9 @@
 """Networks by name, each with the recipe that trains it well."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,18 @@ from handcnn.layers.layer import STANDARD_DEVIATION
 from handcnn.network import Network
 from handcnn.types import Shape
 
+# The epochs of the recipes are for this many training images: MNIST's 60,000 without 5,000 that
+# validate. With fewer images an epoch has fewer steps, and a training at least this many.
+USUAL_IMAGES = 55_000
+FEWEST_STEPS = 2000
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained: the defaults of the train.py options with these names.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images, at least; see `for_images`.
         batch_size: images per step.
         learning_rate: the largest rate of the schedule, for the gradient of the summed loss.
         schedule: a name in `handcnn.schedule.SCHEDULES`.
@@ -41,6 +46,17 @@ class Recipe:
     learning_rate: float
     schedule: str
     augment: str
+
+    def steps(self, images: int) -> int:
+        """Return the number of steps in an epoch of so many training images."""
+        return ceil(images / self.batch_size)
+
+    def for_images(self, images: int) -> "Recipe":
+        """Return the recipe for so many training images: few of them need more epochs."""
+        if images >= USUAL_IMAGES:
+            return self
+        epochs = ceil(FEWEST_STEPS / self.steps(images))
+        return replace(self, epochs=max(self.epochs, epochs))
 
 
 RECIPES = {

@@ -1,5 +1,6 @@
 """Text for people: numbers formatted, long text shortened, text from outside made safe to print."""
 
+import re
 from collections.abc import Callable, Sequence
 
 DIGITS = tuple("0123456789")  # the class names of the ten digits
@@ -52,3 +53,9 @@ def shortened(text: str, fits: Callable[[str], bool], dots: str) -> str:
         kept -= 1
         shown = f"{text[:kept]}{dots}{text[-kept:]}"
     return shown
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Return a key to sort names by, in which numbers count as such: 9.png before 12.png."""
+    parts = re.split("([0-9]+)", name)  # text and numbers alternate
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -483,7 +483,7 @@ def test_a_lost_server_is_told_and_found_again(
         port = address.split(":")[-1].strip("/")
         notice = page.locator("#notice")
         expect(notice).to_have_text(
-            f"The server does not respond. Start it again: python draw.py --port {port}"
+            f"The server does not respond. Start it again with --port {port}."
         )
         draw(page, drawing("1"))
         with serve(other, "--port", port):

@@ -27,9 +27,9 @@ from PIL import Image
 
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
 
-import draw
 from benchmarks.drawing import serve
 from handcnn import documented_network
+from handcnn.commands import draw
 from handcnn.page import server
 from handcnn.storage.classifiers import read_saved_network
 
@@ -57,8 +57,8 @@ def port(weights: Path) -> Iterator[int]:
             return
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.read() == ""
-        assert process.wait() == 0
+        assert process.stderr.read() == "draw.py: interrupted\n"
+        assert process.wait() == 130
 
 
 def ask(
@@ -249,14 +249,12 @@ class Browser(webbrowser.BaseBrowser):
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keep draw.py from serving and opening a browser; return what it would have opened."""
     addresses: list[str] = []
     monkeypatch.setattr(webbrowser, "get", lambda: Browser("firefox", addresses))
     monkeypatch.setattr(server, "serve", lambda *_: None)
-    former = signal.getsignal(signal.SIGTERM)
-    yield addresses
-    signal.signal(signal.SIGTERM, former)
+    return addresses
 
 
 @pytest.mark.parametrize("options", [[], ["--no-browser"]])
@@ -264,7 +262,7 @@ def test_it_prints_the_address_and_opens_the_browser(
     weights: Path, options: list[str], opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = threading.enumerate()
-    assert draw.main(["--weights", str(weights), *options]) == 0
+    assert draw.main(["--weights", str(weights), *options]) == 130
     for thread in threading.enumerate():
         if thread not in threads:
             thread.join()
@@ -296,7 +294,7 @@ def test_without_a_browser_it_says_how_to_reach_the_page(
     weights: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(webbrowser, "get", lambda: Browser("/usr/bin/w3m", opened))
-    assert draw.main(["--weights", str(weights)]) == 0
+    assert draw.main(["--weights", str(weights)]) == 130
     *_, address, advice = capsys.readouterr().out.splitlines()
     port = address.split(":")[3].split("/")[0]
     assert advice == (
@@ -304,6 +302,15 @@ def test_without_a_browser_it_says_how_to_reach_the_page(
         f"port first: ssh -L {port}:localhost:{port} THIS_COMPUTER"
     )
     assert opened == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
+def test_sigterm_ends_it_with_its_exit_code(weights: Path) -> None:
+    with serve(weights, stderr=subprocess.PIPE) as (_, process):
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == "draw.py: stopped by SIGTERM\n"
+        assert process.wait() == 143
 
 
 def test_a_busy_port_is_one_sentence(
@@ -327,7 +334,7 @@ def test_without_weights_it_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("handcnn.commands.weights.train_command", lambda: "python train.py")
+    monkeypatch.setattr("handcnn.commands.hints.train_command", lambda: "python train.py")
     assert draw.main(["--no-browser"]) == 1
     assert capsys.readouterr().err == (
         "draw.py: no run in outputs holds weights.npz; train one first with: python train.py\n"

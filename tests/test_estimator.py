@@ -33,7 +33,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import predict
 from data.digits import load_digits_like_mnist
 from handcnn import (
     HandcnnError,
@@ -46,9 +45,9 @@ from handcnn import (
     loss_gradient,
 )
 from handcnn.augmentation import AUGMENTATIONS, distort
+from handcnn.commands import predict
 from handcnn.estimator import CNNClassifier
-from handcnn.estimator.classifier import FEWEST_STEPS
-from handcnn.models import NETWORKS, RECIPES
+from handcnn.models import FEWEST_STEPS, NETWORKS, RECIPES
 from handcnn.schedule import SCHEDULES, learning_rates
 from handcnn.types import Array, Shape
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-import predict
 import train
-from app.options import Options
+from app.options import Options, parse
 from app.report import network_and_options
 from data import TRAINING_IMAGES
 from data.catalogue import CATALOGUE
 from handcnn.augmentation import AUGMENTATIONS
+from handcnn.commands import predict
 from handcnn.models import NETWORKS, RECIPES
 from handcnn.schedule import SCHEDULES
 
@@ -90,6 +90,9 @@ COMMAND_LINES: dict[str, list[str]] = {
     "predict.py: --show: '-x/s.png' is not in an existing folder": ["-a.png --show -x/s.png"],
     "predict.py: --weights: '.' is not a file": ["a.png --weights ."],
     "predict.py: --weights: '' is not a file": ["a.png --weights="],
+    "predict.py: picture: '.' is a folder without pictures": ["."],
+    "predict.py: picture: '*.png' is a pattern that no file matches": ["*.png", "a.png *.png"],
+    "predict.py: picture: '[F]ILE?' is a pattern that no file matches": ["[F]ILE?"],
     "predict.py: --weights: 'FILE/w.npz' cannot be used as a path: Not a directory": [
         "a.png --weights FILE/w.npz"
     ],
@@ -158,10 +161,11 @@ def test_every_option_of_train_is_in_the_table(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("sentence", COMMAND_LINES)
 def test_bad_command_lines(complaint: Complaint, sentence: str) -> None:
-    program = train if sentence.startswith("train.py") else predict
+    name = sentence.partition(":")[0]
+    program = {"train.py": train.main, "predict.py": predict.main}[name]
     for line in COMMAND_LINES[sentence]:
-        found = complaint(program.main, *line.split())
-        assert found == f"{sentence}; see {program.__name__}.py --help\n"
+        found = complaint(program, *line.split())
+        assert found == f"{sentence}; see {name} --help\n"
 
 
 def test_auto_has_as_many_images_as_mnist(
@@ -212,3 +216,51 @@ def test_the_plots_name_the_options_that_differ_from_the_recipe(
     recipe = {"network": "lenet", **asdict(RECIPES["lenet"])}
     options = Options(**(recipe | changes))
     assert network_and_options(options) == f"lenet, trained by its recipe{shown}"
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind an equals sign, where no shell expands it. A file called ~ is ./~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "w.npz").touch()
+    (tmp_path / "images").mkdir()
+    request = parse(
+        ["--output-dir=~/runs", "--data-home=~/data", "--dataset=~/images", "--resume=~/runs/run"],
+        None,
+    )
+    found = (request.output_dir, request.data_home, request.resume, request.options.dataset)
+    runs = tmp_path / "runs"
+    assert found == (runs, tmp_path / "data", runs / "run", str(tmp_path / "images"))
+    options = predict.parse_options(["~/a.png", "--weights=~/w.npz", "--show=~/s.png"], "predict")
+    assert options.pictures == [tmp_path / "a.png"]
+    assert (options.weights, options.show) == (tmp_path / "w.npz", tmp_path / "s.png")
+    assert predict.parse_options(["./~"], "predict").pictures == [Path("~")]
+
+
+def test_a_run_is_named_by_its_folder_or_by_a_file_in_it(tmp_path: Path) -> None:
+    for name in ("checkpoint.npz", "weights.npz"):
+        (tmp_path / name).touch()
+        assert parse(["--resume", str(tmp_path / name)], None).resume == tmp_path
+    options = predict.parse_options(["a.png", "--weights", str(tmp_path)], "predict")
+    assert options.weights == tmp_path / "weights.npz"
+
+
+def test_folders_and_patterns_are_expanded_in_natural_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell of Windows leaves them to the program. Only * and ? are special."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("p10.png", "p9.PNG", "p[1].jpg", "notes.txt", ".hidden.png", "two/p1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*pictures: str) -> list[str]:
+        return [str(path) for path in predict.parse_options([*pictures], "predict").pictures]
+
+    assert found(".") == ["p9.PNG", "p10.png", "p[1].jpg"]
+    assert found("p*", "-") == ["p9.PNG", "p10.png", "p[1].jpg", "-"]
+    assert found("*/*.png", "p[1].jp?", "p[2].jpg") == ["two/p1.png", "p[1].jpg", "p[2].jpg"]
+    (tmp_path / "?.png").touch()
+    assert found("?.png") == ["?.png"]

@@ -18,8 +18,8 @@ import pytest
 from builders import NO_PICTURE
 from PIL import Image
 
-import predict
 from handcnn import Conv2D, HiddenLayer, Network, OutputLayer, documented_network
+from handcnn.commands import predict
 from handcnn.pictures import Tile, load_picture, prepare_picture, save_sheet
 from handcnn.text import one_line
 
@@ -236,6 +236,11 @@ def test_a_path_that_cannot_be_written_is_told_on_one_short_line(
         (errno.ENOSPC, "No space left on device; free some disk space"),
         (errno.ENAMETOOLONG, "File name too long; choose a shorter name"),
         (errno.EIO, "Input/output error; check that its folder exists and is writable"),
+        (
+            errno.EMFILE,
+            "Too many open files; close other programs, or raise the limit of open files (ulimit "
+            "-n)",
+        ),
     ):
         fault = OSError(number, os.strerror(number))
         monkeypatch.setattr("os.fsync", Mock(side_effect=fault))

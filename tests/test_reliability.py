@@ -248,6 +248,10 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 KILL, TWICE = "send(signal.SIGKILL)", "send(signal.SIGINT, signal.SIGINT)"
 STOPPING = "\nstopping after this step; press Ctrl-C again to quit now\n"
 TOO_LARGE = "File too large; raise the file size limit (ulimit -f)"
+GONE = (
+    "train.py: {run} is no longer there: it was moved or deleted; resume it where it is now, or "
+    "start a new run\n"
+)
 UNHARMED = "what was saved before is intact; resume with: {resume}"
 NAN = "sys.modules['handcnn.training'].Metrics(float('nan'), 0.1)"
 SIZE_NOW = "next(Path({outputs!r}).glob('*/checkpoint.npz')).stat().st_size"
@@ -317,7 +321,11 @@ FAULTS = {
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
         *(2, EVALUATE, "__import__('shutil').rmtree({outputs!r})", 1),
-        "train.py: {run} has disappeared, with everything saved in it; start a new run\n",
+        GONE,
+    ),
+    "the folder is moved": Fault(
+        *(2, EVALUATE, "os.rename({outputs!r}, {outputs!r} + '-moved')", 1),
+        GONE,
     ),
     "out of memory": Fault(
         *(2, TRAIN, "__import__('numpy').empty(10**15)", 1),
@@ -351,6 +359,44 @@ def test_after_a_fault_resuming_ends_as_if_there_was_none(outputs: Outputs, faul
     assert len(litter(outputs.run)) == (fault.function == "os.fsync" and fault.action == KILL)
     assert outputs.epochs == fault.epochs
     outputs.assert_resumes() if result.code else assert_equal(run, outputs.undisturbed)
+
+
+def test_ctrl_c_after_the_current_folder_was_deleted(
+    outputs: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: exit code 1, because the hint is a command for the current folder."""
+    gone = tmp_path / "gone"
+    delete = f"(os.mkdir({str(gone)!r}), os.chdir({str(gone)!r}), os.rmdir({str(gone)!r}))"
+    result = outputs.start(setup=f"at_call(2, {TRAIN!r}, lambda: ({delete}, send(signal.SIGINT)))")
+    monkeypatch.chdir(tmp_path)
+    says = f"stopped by SIGINT; nothing is lost; resume with: {resume_command(outputs.run)}"
+    assert (result.code, result.err) == (130, f"{STOPPING}train.py: {says}\n")
+    monkeypatch.undo()
+    outputs.assert_resumes()
+
+
+def test_ctrl_c_after_the_run_was_moved_names_no_folder_to_resume(outputs: Outputs) -> None:
+    move = f"os.rename({str(outputs.path)!r}, {str(outputs.path) + '-moved'!r})"
+    result = outputs.start(setup=f"at_call(2, {TRAIN!r}, lambda: ({move}, send(signal.SIGINT)))")
+    says = "train.py: stopped by SIGINT; nothing is lost\n"
+    assert (result.code, result.err) == (130, STOPPING + says)
+
+
+def test_short_epochs_are_saved_a_few_at_a_time(forks: Forks, tmp_path: Path) -> None:
+    """One step each, 200 of them: every second one is saved. A kill costs at most two."""
+    options = ["--dataset", "digits", "--limit", "32", "--epochs", "200", "--network", "lenet"]
+    options += ["--schedule", "constant", "--threads", "1"]
+    undisturbed, killed = (Outputs(forks, tmp_path / name, tmp_path, options) for name in "ab")
+    result = undisturbed.start()
+    assert (result.code, result.err) == (0, "")
+    lines = re.findall(r"^ +(\d+)/200 ", result.out, re.M)
+    assert [int(line) for line in lines] == list(range(2, 201, 2))
+    assert len(without_clock(undisturbed.run)) == 200
+    kill = f"at_call(100, {EVALUATE!r}, lambda: send(signal.SIGKILL))"
+    assert killed.start(setup=kill).code == -9
+    assert killed.epochs == 98
+    assert killed.resume().code == 0
+    assert_equal(killed.run, undisturbed.run)
 
 
 def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
@@ -790,6 +836,11 @@ def test_a_lock_that_is_held_is_told_from_a_file_system_without_locks(
         runs.locked(tmp_path),
     ):
         pass
+
+    with runs.locked(tmp_path):
+        (tmp_path / runs.LOCK).unlink()  # regression: this let a second process in
+        with pytest.raises(HandcnnError, match="another process"), runs.locked(tmp_path):
+            pass
 
     def no_locks(file: object) -> None:
         raise OSError(95, "Operation not supported")

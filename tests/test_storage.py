@@ -595,7 +595,9 @@ def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     assert refusal(kind, Path(os.devnull)) == f"{os.devnull} is not a file"
     shown = "x" * 147 + " ... " + "x" * 147
     assert refusal(kind, long) == f"cannot read {shown}: File name too long"
-    assert refusal(kind, null).startswith(r"cannot read a\x00b: embedded null ")
+    said = refusal(kind, null)  # Python's words differ between its versions
+    assert said.startswith(r"cannot read a\x00b: ")
+    assert "embedded null" in said
 
 
 RED = "\x1b[31m\n"

@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from math import cos, inf, nan, pi
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ import pytest
 from builders import compare
 from training_processes import FILES, OPTIONS, ROOT
 
-import predict
 import train
 from app.console import Console
 from data import load_dataset
@@ -34,9 +34,10 @@ from data.digits import load_digits_like_mnist
 from handcnn import documented_network, load_network, loss_function
 from handcnn.augmentation import handwriting, shift
 from handcnn.commands import command_line as cli
+from handcnn.commands import predict
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.kernels.threads import use_threads
-from handcnn.models import deep, lenet
+from handcnn.models import RECIPES, Recipe, deep, lenet
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import load_checkpoint
 from handcnn.storage.networks import read_weights
@@ -123,7 +124,8 @@ def test_the_same_seed_gives_the_same_bytes_and_a_quiet_run_prints_the_result_on
     assert train.main([*OPTIONS, "--quiet", "--output-dir", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert [line.split(" ")[0] for line in captured.out.split("\n")] == ["best", "test", ""]
+    words = [line.split(" ")[0] for line in captured.out.split("\n")]
+    assert words == ["warning", "best", "test", ""]
     (again,) = tmp_path.iterdir()
     assert history(again) == history(finished)
     for name in FILES - {"history.csv", "run.json", "checkpoint.npz"}:
@@ -248,6 +250,87 @@ def test_images_of_no_digits_are_trained_without_strokes(tmp_path: Path) -> None
     (folder,) = (tmp_path / "outputs").iterdir()
     assert read_record(folder)["options"]["augment"] == "distort"
     assert load_checkpoint(folder / "checkpoint.npz").options["augment"] == "distort"
+
+
+class _Stop(BaseException):
+    """Ends a program where a test has seen enough."""
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs", "shown", "warning"),
+    [
+        ("", 100, "(1,250 images: 2,000 steps)", ""),
+        ("--network lenet", 100, "(1,250 images: 2,000 steps)", ""),
+        ("--network deep --schedule constant", 100, "(1,250 images: 2,000 steps)", ""),
+        ("--limit 60", 2000, "(60 images: 2,000 steps)", ""),
+        ("--limit 1000 --batch-size 3", 20, "(1,000 images: 6,680 steps)", ""),
+        ("--limit 130 --epochs 40", 40, "(130 images: 120 steps)", ""),
+        (
+            "--limit 60 --epochs 20",
+            20,
+            "(60 images: 20 steps)",
+            "20 steps will teach the network little; --epochs 2000 is advised",
+        ),
+    ],
+)
+def test_few_images_get_enough_steps_and_a_number_by_hand_is_obeyed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    epochs: int,
+    shown: str,
+    warning: str,
+) -> None:
+    """Regression: MNIST's 20 epochs were 20 steps for 60 images. Resuming keeps the number."""
+    seen: list[Recipe] = []
+
+    def stop(net: object, batches: object, recipe: Recipe, *_: object) -> None:
+        seen.append(recipe)
+        raise _Stop
+
+    monkeypatch.setattr("app.session.train", stop)
+    with pytest.raises(_Stop):
+        train.main([*options.split(), "--dataset", "digits", "--output-dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert f" --epochs {epochs} {shown} " in out.replace("\n        ", "")
+    warnings = [line for line in out.splitlines() if line.startswith("warning")]
+    assert warnings == ([f"warning  {warning}"] if warning else [])
+    (folder,) = tmp_path.iterdir()
+    assert read_record(folder)["options"]["epochs"] == epochs
+    with pytest.raises(_Stop):
+        resume(folder)
+    assert [recipe.epochs for recipe in seen] == [epochs, epochs]
+
+
+@pytest.mark.parametrize("network", RECIPES)
+def test_no_set_of_mnists_size_is_trained_longer_than_its_recipe(network: str) -> None:
+    recipe = RECIPES[network]
+    for images in (55_000, 60_000, 10**6):
+        assert recipe.for_images(images) == recipe
+    for images in (1, 63, 64, 65, 1250, 54_999):
+        longer = recipe.for_images(images)
+        assert longer.epochs * longer.steps(images) >= 2000
+        assert replace(longer, epochs=recipe.epochs) == recipe
+        assert longer.epochs == recipe.epochs or (longer.epochs - 1) * recipe.steps(images) < 2000
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["a link to nothing", "a file"])
+def test_an_output_folder_that_is_none_is_named_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], link: bool
+) -> None:
+    """Regression: "File exists; check that its folder exists and is writable"."""
+    monkeypatch.chdir(tmp_path)
+    outputs = Path("outputs")
+    outputs.symlink_to("nowhere") if link else outputs.touch()
+    assert train.main(OPTIONS) == 1
+    assert capsys.readouterr().err == (
+        "train.py: outputs is a file, or a link to a folder that does not exist; choose another "
+        "--output-dir\n"
+    )
+    if link:
+        assert train.main([*OPTIONS, "--output-dir", "outputs/below"]) == 1
+        assert "is a file, or a link to a folder that does not exist" in capsys.readouterr().err
 
 
 TINY = ["--limit", "96", "--epochs", "2", "--learning-rate", "0.002"]

@@ -5,13 +5,17 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
+from handcnn.commands.hints import missing_library
 from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 
@@ -32,12 +36,22 @@ class Stopped(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports each error on one line and exits with code 2."""
+    """An argument parser that reports each error on one line and exits with code 2.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        prog: the name of the program.
+        description: the first part of the help text; PROGRAM stands for how to start the program.
+    """
+
+    def __init__(self, prog: str, description: str | None, **kwargs: Any) -> None:
+        start = f"python {prog}" if prog.endswith(".py") else prog
         # No abbreviations: a new option must not change the meaning of an old script.
         super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
+            prog=prog,
+            description=(description or "").replace("PROGRAM", start),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,
         )
         # All our options begin with two dashes, so -1e5 and -photo.jpg are values.
         self._negative_number_matcher = re.compile("-[^-]")
@@ -100,8 +114,8 @@ def name_or_path(*names: str) -> Callable[[str], str]:
         if text in names:
             return text
         with suppress(OSError, ValueError):
-            if text and Path(text).exists():
-                return str(Path(text).resolve())
+            if text and path(text).exists():
+                return str(path(text).resolve())
         raise argparse.ArgumentTypeError(
             f"{text!r} is not one of {', '.join(names)}, nor a file or folder"
         )
@@ -118,28 +132,33 @@ def name(text: str) -> str:
     return text
 
 
+def path(text: str) -> Path:
+    """Return a typed path; ~ is the home folder, also in --option=~/x, where shells leave it."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails if there is none
+
+
 def folder(text: str) -> Path:
     """Accept the path of a folder, which may not exist yet."""
-    if not text or _is_folder(text, Path(text)) is False:
+    if not text or _is_folder(text, path(text)) is False:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
-    return Path(text)
+    return path(text)
 
 
 def file(text: str) -> Path:
     """Accept the path of a file in an existing folder. The file may not exist yet."""
-    if not text or _is_folder(text, Path(text)):
+    if not text or _is_folder(text, path(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a file")
-    if not _is_folder(text, Path(text).parent):
+    if not _is_folder(text, path(text).parent):
         raise argparse.ArgumentTypeError(f"{text!r} is not in an existing folder")
-    return Path(text)
+    return path(text)
 
 
 def png(text: str) -> Path:
     """Accept the path of a PNG to write. If the file exists, it must be a PNG or empty."""
-    path = file(text)
-    if path.is_file():
+    target = file(text)
+    if target.is_file():
         try:
-            with path.open("rb") as former:
+            with target.open("rb") as former:
                 start = former.read(len(PNG))
         except OSError as error:
             raise argparse.ArgumentTypeError(
@@ -147,7 +166,7 @@ def png(text: str) -> Path:
             ) from None
         if start not in (PNG, b""):
             raise argparse.ArgumentTypeError(f"{text!r} is a file that is not a PNG")
-    return path
+    return target
 
 
 def _is_folder(text: str, path: Path) -> bool | None:
@@ -163,7 +182,35 @@ def _is_folder(text: str, path: Path) -> bool | None:
 
 
 def run(program: str, main: Callable[[], int]) -> int:
-    """Return the exit code of `main`; every expected failure becomes one line on stderr."""
+    """Return the exit code of `main`; every expected failure becomes one line on stderr.
+
+    SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that temporary files are removed.
+    """
+    with _termination() as signals:
+        return _run(program, main, signals)
+
+
+@contextmanager
+def _termination() -> Iterator[list[int]]:
+    """Yield the list of the SIGTERMs received in this block; each one raises KeyboardInterrupt."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield received  # the program has its own way to stop
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _run(program: str, main: Callable[[], int], signals: list[int]) -> int:
     if not sys.warnoptions:  # warnings are for developers, who enable them with -W
         warnings.simplefilter("ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -175,11 +222,13 @@ def run(program: str, main: Callable[[], int]) -> int:
     except Stopped as stopped:
         code, message = stopped.exit_code, str(stopped)
     except KeyboardInterrupt:
-        code, message = 130, "interrupted"
+        code, message = (143, "stopped by SIGTERM") if signals else (130, "interrupted")
     except HandcnnError as error:
         code, message = 1, str(error)
     except MemoryError:
         code, message = 1, "out of memory; close other programs"
+    except ModuleNotFoundError as error:
+        code, message = 1, missing_library(error)
     except (ImportError, SystemError) as error:  # also raised when memory runs out
         advice = "close other programs, or install it again"
         code, message = 1, f"a library cannot be loaded: {one_line(error)}; {advice}"
@@ -205,6 +254,8 @@ def describe(error: OSError) -> str:
             advice = "free some disk space"
         case errno.EFBIG:
             advice = "raise the file size limit (ulimit -f)"
+        case errno.EMFILE | errno.ENFILE:
+            advice = "close other programs, or raise the limit of open files (ulimit -n)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "choose a folder that you can write to"
         case errno.ENAMETOOLONG:

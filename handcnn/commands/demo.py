@@ -1,10 +1,8 @@
-"""`python -m handcnn`: one training step of the documented network, shown step by step.
+"""One training step of the documented network, shown step by step.
 
 It computes in float64, so that the gradient check can be strict. Everything else is as in
 training. The exit code is 1 if a gradient is wrong.
 """
-
-import sys
 
 import numpy as np
 
@@ -15,14 +13,14 @@ from handcnn.loss import loss_function, loss_gradient
 from handcnn.models import documented_network
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "handcnn demo") -> int:
     """Print the step and return the exit code."""
-    return cli.run("handcnn", lambda: show_step(arguments))
+    return cli.run(program, lambda: show_step(arguments, program))
 
 
-def show_step(arguments: list[str] | None) -> int:
+def show_step(arguments: list[str] | None, program: str) -> int:
     """Print every part of one training step; return 0 if every check passes, else 1."""
-    cli.Parser(prog="python -m handcnn", description=__doc__).parse(arguments)
+    cli.Parser(prog=program, description=__doc__).parse(arguments)
     rng = np.random.default_rng(0)
     net = documented_network(rng=rng, dtype=np.float64)
     x = rng.random((2, 1, 28, 28))
@@ -63,7 +61,3 @@ def show_step(arguments: list[str] | None) -> int:
     loss_after = loss_function(net.forward(x), y_true)
     print(f"   loss before {loss:.6f}, loss after {loss_after:.6f}")
     return 0 if all(check.passed for check in checks) and loss_after < loss else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

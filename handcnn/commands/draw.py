@@ -1,42 +1,36 @@
 """Draw a digit in the browser and watch the network read it.
 
-    python draw.py                                      the newest run's weights
-    python draw.py --weights outputs/RUN/weights.npz
-    python draw.py --no-browser --port 8080             only serve the page, on this port
+    PROGRAM                                      the newest run's weights
+    PROGRAM --weights outputs/RUN/weights.npz
+    PROGRAM --no-browser --port 8080             only serve the page, on this port
 
 Only this computer can reach the page, or one that forwards a port to it with
 `ssh -L 8080:localhost:2828`. Ctrl-C ends the program.
 """
 
 import argparse
-import signal
-import sys
 from functools import partial
+from typing import NoReturn
 
-try:
-    from handcnn import use_threads
-    from handcnn.commands import command_line as cli
-    from handcnn.commands.weights import picture_network
-    from handcnn.page import browser, server, view
-except ModuleNotFoundError as error:
-    sys.exit(f"draw.py: {error.name} is not installed in this Python; use make, or see README.md")
-except KeyboardInterrupt:
-    sys.exit(130)
+from handcnn.commands import command_line as cli
+from handcnn.commands.weights import picture_network, weights_file
+from handcnn.kernels.threads import use_threads
+from handcnn.page import browser, server, view
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "draw.py") -> int:
     """Run the program and return its exit code."""
-    return cli.run("draw.py", lambda: draw(parse_options(arguments)))
+    return cli.run(program, lambda: draw(parse_options(arguments, program)))
 
 
-def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespace:
     """Return the parsed options."""
-    parser = cli.Parser(prog="draw.py", description=__doc__)
+    parser = cli.Parser(prog=program, description=__doc__)
     parser.add_argument(
         "--weights",
-        type=cli.file,
+        type=weights_file,
         metavar="FILE",
-        help="weights to use (default: those of the newest run)",
+        help="weights, or the folder of a run, to use (default: those of the newest run)",
     )
     parser.add_argument(
         "--port",
@@ -48,11 +42,10 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse(arguments)
 
 
-def draw(options: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C."""
+def draw(options: argparse.Namespace) -> NoReturn:
+    """Serve the page until Ctrl-C or SIGTERM."""
     saved = picture_network(options.weights)
     about = view.describe(saved.net, saved.class_names, saved.origin)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         port = listener.getsockname()[1]
@@ -62,8 +55,4 @@ def draw(options: argparse.Namespace) -> int:
         if not options.no_browser and not browser.open_page(address):
             print(browser.how_to_reach(port), flush=True)
         server.serve(listener, about, partial(view.read, saved.net, saved.class_names))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    raise KeyboardInterrupt  # with which the server ends, but which it catches

@@ -1,4 +1,7 @@
-"""Hints: commands that are printed for users to copy into a shell."""
+"""Hints: commands that are printed for users to copy into a shell.
+
+train.py exists only in the project's folder. An installed package has the command `handcnn` alone.
+"""
 
 import shlex
 import shutil
@@ -6,6 +9,24 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+HAS_PROGRAMS = (PROJECT / "train.py").is_file()
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn"}  # not installed under the imported name
+
+
+def missing_library(error: ModuleNotFoundError) -> str:
+    """Return which library is missing, and how to install it."""
+    library = (error.name or str(error)).partition(".")[0]
+    advice = "use make, or see README.md"
+    if not HAS_PROGRAMS:
+        advice = f"install it with: python -m pip install {PACKAGES.get(library, library)}"
+    return f"{library} is not installed in this Python; {advice}"
+
+
+def how_to_get_weights() -> str:
+    """Return what somebody without weights should do."""
+    if HAS_PROGRAMS:
+        return f"train one first with: {train_command()}"
+    return "give --weights FILE; such files are made by train.py in handcnn's repository"
 
 
 def train_command() -> str:
@@ -39,5 +60,8 @@ def _path(path: Path) -> str:
 
 def _from_here(path: Path) -> Path:
     """Return `path` relative to the current folder, or unchanged if it is not inside it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was deleted
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,80 +1,100 @@
 """Read the digit in each picture, with weights that train.py saved.
 
-    python predict.py picture.png                                  the newest run's weights
-    python predict.py *.jpg --weights outputs/RUN/weights.npz
-    python predict.py photo.jpg --show seen.png                    also save what the network saw
-    python predict.py - < photo.jpg                                a picture from standard input
+    PROGRAM picture.png                                  the newest run's weights
+    PROGRAM *.jpg --weights outputs/RUN/weights.npz
+    PROGRAM photo.jpg --show seen.png                    also save what the network saw
+    PROGRAM photos/                                      all pictures in a folder
+    PROGRAM - < photo.jpg                                a picture from standard input
 
 A picture can be a photo or a drawing, of any size, dark on light or light on dark, as PNG, JPEG or
 in another format that the README lists. The exit code is 1 if a picture could not be read.
 """
 
 import argparse
+import glob
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-try:
-    import numpy as np
+import numpy as np
+from PIL import Image
 
-    from handcnn import HandcnnError
-    from handcnn.commands import command_line as cli
-    from handcnn.commands.weights import picture_network
-    from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
-    from handcnn.storage.classifiers import SavedNetwork
-    from handcnn.text import are_digits, one_line, percent
-    from handcnn.types import Array
-except ModuleNotFoundError as error:
-    sys.exit(
-        f"predict.py: {error.name} is not installed in this Python; use make, or see README.md"
-    )
-except KeyboardInterrupt:
-    sys.exit(130)
-
+from handcnn.commands import command_line as cli
+from handcnn.commands.weights import picture_network, weights_file
+from handcnn.errors import HandcnnError
+from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
+from handcnn.storage.classifiers import SavedNetwork
+from handcnn.text import are_digits, natural_order, one_line, percent
+from handcnn.types import Array
 
 STDIN = "-"  # not Path("-"), which is a file of that name
 MOST_BYTES = 100_000_000  # read from standard input, which may never end
 NAMED_CLASSES = 3  # in an answer: the digit and two runners-up
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "predict.py") -> int:
     """Run the program and return its exit code."""
     with np.errstate(all="ignore"):  # overflow shows in the probabilities
-        return cli.run("predict.py", lambda: predict(parse_options(arguments)))
+        return cli.run(program, lambda: predict(parse_options(arguments, program)))
 
 
-def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespace:
     """Return the parsed options."""
-    parser = cli.Parser(prog="predict.py", description=__doc__)
+    parser = cli.Parser(prog=program, description=__doc__)
+    parser.set_defaults(program=program)
     parser.add_argument(
         "pictures",
         nargs="+",
-        type=picture,
+        type=pictures,
         metavar="picture",
-        help="picture to read; - is standard input",
+        help="picture to read, a folder of pictures, or a pattern as *.jpg; - is standard input",
     )
     parser.add_argument(
         "--weights",
-        type=cli.file,
+        type=weights_file,
         metavar="FILE",
-        help="weights to use (default: those of the newest run)",
+        help="weights, or the folder of a run, to use (default: those of the newest run)",
     )
     parser.add_argument(
         "--show", type=cli.png, metavar="FILE", help="save a PNG of what the network saw and said"
     )
     options = parser.parse(arguments)
+    options.pictures = [picture for given in options.pictures for picture in given]
     read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
     if options.show and os.path.realpath(options.show) in map(os.path.realpath, read):
         parser.error(f"--show: '{options.show}' would overwrite an input file")
     return options
 
 
-def picture(text: str) -> Path | str:
-    """Return the path of a picture, or STDIN for -; ./- is a path."""
-    return STDIN if text == STDIN else Path(text)
+def pictures(text: str) -> list[Path | str]:
+    """Return the paths of the pictures that `text` means, or STDIN for -; ./- is a path.
+
+    The shell of Windows does not expand * and ?, so they are expanded here.
+    """
+    if text == STDIN:
+        return [STDIN]
+    path = cli.path(text)
+    if is_folder := os.path.isdir(path):  # noqa: PTH112 - Path.is_dir can raise OSError
+        found = [file for file in path.iterdir() if is_picture(file)]
+    elif os.path.exists(path) or not re.search("[*?]", text):  # noqa: PTH110
+        return [path]
+    else:
+        matches = glob.glob(str(path).replace("[", "[[]"))  # noqa: PTH207 - any path, with folders
+        found = [Path(name) for name in matches if os.path.isfile(name)]  # noqa: PTH113
+    if not found:
+        kind = "is a folder without pictures" if is_folder else "is a pattern that no file matches"
+        raise argparse.ArgumentTypeError(f"{text!r} {kind}")
+    return sorted(found, key=lambda file: natural_order(str(file)))
+
+
+def is_picture(file: Path) -> bool:
+    """Return whether the name of a file in a folder is that of a picture that Pillow opens."""
+    kind = Image.registered_extensions().get(file.suffix.lower())
+    return kind in Image.OPEN and not file.name.startswith(".")
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -91,7 +111,7 @@ def predict(options: argparse.Namespace) -> int:
         try:
             image, several = read(path)
         except HandcnnError as error:
-            cli.print_failure("predict.py", str(error))
+            cli.print_failure(options.program, str(error))
         else:
             row = probabilities(saved, image)
             several &= reads_digits
@@ -168,7 +188,3 @@ def answer(probabilities: Array, names: Sequence[str]) -> str:
     runners_up = ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
     width = max(map(len, names))
     return f"{names[best]:{width}}  {percent(probabilities[best]):>9}   then {runners_up}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,23 @@
 """The weights file with which a command reads pictures: the one that was given, or the newest."""
 
+import os
 from pathlib import Path
 
-from handcnn.commands.hints import train_command
+from handcnn.commands import command_line as cli
+from handcnn.commands.hints import how_to_get_weights
 from handcnn.errors import HandcnnError
 from handcnn.storage import runs
 from handcnn.storage.classifiers import SavedNetwork, read_saved_network
 from handcnn.text import one_line
 
 IMAGE_SHAPE = (1, 28, 28)  # (C, H, W) of a prepared picture
+
+
+def weights_file(text: str) -> Path:
+    """Accept the path of a weights file, or of a run's folder, which stands for its weights."""
+    of_run = cli.path(text) / runs.WEIGHTS
+    is_run = text and os.path.isfile(of_run)  # noqa: PTH113 - Path.is_file can raise OSError
+    return of_run if is_run else cli.file(text)
 
 
 def picture_network(path: Path | None) -> SavedNetwork:
@@ -19,8 +28,7 @@ def picture_network(path: Path | None) -> SavedNetwork:
             pictures of 28x28.
     """
     if path is None:
-        advice = f"train one first with: {train_command()}"
-        path = runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, advice) / runs.WEIGHTS
+        path = runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, how_to_get_weights()) / runs.WEIGHTS
     saved = read_saved_network(path)
     if saved.image_shape != IMAGE_SHAPE:
         raise HandcnnError(

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from math import ceil, prod
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -36,8 +36,6 @@ from handcnn.storage.classifiers import read_classifier, write_classifier
 from handcnn.training import Epoch, copies, train
 from handcnn.types import Array, Shape
 
-FEWEST_STEPS = 2000  # of a training by recipe: an epoch of few images has few steps
-
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
     """Classifies small images with a convolutional network, trained by plain gradient descent.
@@ -54,7 +52,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             `handcnn.models.documented_network` and returns a `Network`. Such a function is trained
             by the recipe of "documented".
         epochs: the most passes over the images. None is the recipe's number, or more if that would
-            be fewer than 2,000 steps.
+            be fewer than 2,000 steps of fewer images than MNIST's.
         batch_size: images per step.
         learning_rate: the largest of the schedule, for the gradient of the summed loss.
         schedule: "constant", "one-cycle" or "cosine".
@@ -144,8 +142,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 )
         samples, validation = self._split(samples)
         if self.epochs is None:
-            steps = ceil(len(samples.X) / recipe.batch_size)
-            recipe = replace(recipe, epochs=max(recipe.epochs, ceil(FEWEST_STEPS / steps)))
+            recipe = recipe.for_images(len(samples.X))
         return self._train(samples, recipe, validation)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:

@@ -65,7 +65,7 @@ async function checkServer() {
 
 function showLostServer() {
   const port = location.port || 80;
-  $("notice").textContent = `The server does not respond. Start it again: python draw.py --port ${port}`;
+  $("notice").textContent = `The server does not respond. Start it again with --port ${port}.`;
   $("notice").hidden = false;
 }
 

@@ -144,7 +144,7 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
             status, kind, body = refusal.status, TEXT, f"{refusal}\n".encode()
             headers = [*HEADERS, *refusal.headers]
         except Exception as error:  # our own bug; the server keeps running
-            print(f"draw.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+            print(f"draw: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             status, kind, body = "500 Internal Server Error", TEXT, b"internal error of handcnn\n"
         length = ("Content-Length", str(len(body)))
         start_response(status, [("Content-Type", kind), length, *headers])

@@ -136,17 +136,27 @@ def _is_locked(path: Path) -> bool:
 
 def flush_folder(folder: Path) -> None:
     """Make new names in `folder` survive a power cut, if the system supports that."""
+    with opened_folder(folder) as descriptor, suppress(OSError):  # some file systems cannot
+        if descriptor is not None:
+            os.fsync(descriptor)
+
+
+@contextmanager
+def opened_folder(folder: Path) -> Iterator[int | None]:
+    """Open a folder and yield its descriptor, or None if that is not possible here."""
+    descriptor = None
     if os.name == "posix":
-        with suppress(OSError):  # some file systems cannot do this, some folders cannot be opened
+        with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def lock_file(file: BinaryIO) -> None:
-    """Lock an open file until it is closed or this process ends or is killed.
+def lock_file(file: BinaryIO | int) -> None:
+    """Lock an open file, or the descriptor of a folder, until it is closed or this process dies.
 
     Raises:
         BlockingIOError, PermissionError: another process holds the lock.
@@ -155,7 +165,8 @@ def lock_file(file: BinaryIO) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        descriptor = file if isinstance(file, int) else file.fileno()
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         import fcntl
 

@@ -17,9 +17,10 @@ from handcnn.storage.files import (
     flush_folder,
     lock_file,
     open_file,
+    opened_folder,
     remove_temporary_files,
 )
-from handcnn.text import one_line
+from handcnn.text import natural_order, one_line
 
 OUTPUTS = Path("outputs")
 LATEST = "latest"  # means the newest run; Path("latest") is a folder of that name
@@ -38,10 +39,16 @@ def create_run_folder(output_dir: Path, dataset: str, name: str | None, now: dat
 
     Raises:
         OSError: the folder cannot be made.
-        HandcnnError: a thousand such folders exist.
+        HandcnnError: a thousand such folders exist, or a part of the path is no folder.
     """
     stem = "-".join(filter(None, [now.strftime("%Y%m%d-%H%M%S"), dataset, name]))
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise HandcnnError(
+            f"{one_line(error.filename)} is a file, or a link to a folder that does not exist; "
+            "choose another --output-dir"
+        ) from None
     for attempt in range(1, 1000):
         folder = output_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
@@ -74,15 +81,19 @@ def new_run(output_dir: Path, dataset: str, name: str | None) -> Iterator[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in `folder` until this process leaves the block or dies.
 
+    Two locks: some file systems lock no folders, and anybody can delete a file.
+
     Raises:
         HandcnnError: another process is training there, or the lock is not a file.
     """
     path = folder / LOCK
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise HandcnnError(f"{one_line(path)} is not a file; remove it")
-    with path.open("ab") as file:
+    with path.open("ab") as file, opened_folder(folder) as descriptor:
         try:
             lock_file(file)
+            if descriptor is not None:
+                lock_file(descriptor)
         except (BlockingIOError, PermissionError):
             raise HandcnnError(
                 f"{one_line(folder)} is being trained by another process; wait until it ends, or "
@@ -117,7 +128,7 @@ def newest_run(output_dir: Path, holding: str, advice: str = "train one first") 
     ]
     if not folders:
         raise HandcnnError(f"no run in {one_line(output_dir)} holds {holding}; {advice}")
-    return max(folders, key=_sorting_key)
+    return max(folders, key=lambda folder: natural_order(folder.name))
 
 
 def _is_file(path: Path) -> bool:
@@ -125,12 +136,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # no permission to look into a folder
         return False
-
-
-def _sorting_key(folder: Path) -> list[str | int]:
-    """Return the name of a folder with its digits as numbers, so that -12 sorts after -9."""
-    parts = re.split("([0-9]+)", folder.name)  # text and numbers alternate
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def find(run: Path | str, output_dir: Path, advice: str) -> Path:
