@@ -1,13 +1,22 @@
 """Turn any picture of a digit into a 28x28 image like those of MNIST."""
 
 from handcnn.pictures.contact_sheet import Tile, save_sheet
-from handcnn.pictures.preparing import Prepared, examine_picture, prepare_picture, to_batch
+from handcnn.pictures.preparing import (
+    Prepared,
+    Strokes,
+    examine_picture,
+    find_strokes,
+    prepare_picture,
+    to_batch,
+)
 from handcnn.pictures.reading import load_picture
 
 __all__ = [
     "Prepared",
+    "Strokes",
     "Tile",
     "examine_picture",
+    "find_strokes",
     "load_picture",
     "prepare_picture",
     "save_sheet",

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from handcnn.pictures.operations import (
     EIGHT_NEIGHBOURS,
+    Box,
     bounding_box,
     enlarged,
     otsu,
@@ -17,16 +18,19 @@ from handcnn.pictures.operations import (
 from handcnn.types import Array
 
 
-def without_desk(picture: Array) -> Array:
+def without_desk(picture: Array) -> tuple[Box, Array]:
     """Return the sheet of light paper (h, w) if there is one on something dark, else the picture.
+
+    Its rows and columns in the picture come first.
 
     The parts of the desk that remain in the corners of a rotated sheet get the grey of the paper.
     """
+    whole = tuple(slice(0, n) for n in picture.shape)
     coarse = shrunk(picture, 128)
     threshold = otsu(coarse)
     light = coarse > threshold
     if light.all() or not light.any():
-        return picture
+        return whole, picture
     dark, paper = coarse[~light].mean(), coarse[light].mean()
     step = paper - dark
     light = _largest_region(coarse > dark + 0.35 * step)  # with the shadows on the paper
@@ -34,14 +38,14 @@ def without_desk(picture: Array) -> Array:
     inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
     written = inner & (coarse < threshold)
     if not (_is_sheet(sheet, light, written) and _is_on_desk(coarse, sheet, light, written, step)):
-        return picture
+        return whole, picture
     nearest = ndimage.distance_transform_edt(
         ~(inner & light), return_distances=False, return_indices=True
     )
     kept = enlarged(inner, picture.shape) > 0.5
     paper_everywhere = enlarged(coarse[tuple(nearest)], picture.shape)
-    sheet_alone: Array = np.where(kept, picture, paper_everywhere)[bounding_box(kept)]
-    return sheet_alone
+    box = bounding_box(kept)
+    return box, np.where(kept, picture, paper_everywhere)[box]
 
 
 def _largest_region(mask: Array) -> Array:

@@ -18,8 +18,18 @@ from handcnn.errors import HandcnnError
 from handcnn.pictures.digit import digit_among, seem_several
 from handcnn.pictures.drawing import draw_digit, is_like_mnist
 from handcnn.pictures.ink import ink_in, strokes_in
+from handcnn.pictures.operations import Box
 from handcnn.pictures.paper import without_desk
 from handcnn.types import Array
+
+
+class Strokes(NamedTuple):
+    """All strokes in a picture (H, W), before one digit is chosen from them."""
+
+    ink: Array  # (H, W) float32: how much a pixel differs from paper; 0 is paper, 0 off the sheet
+    mask: Array  # (H, W) bool: the pixels of strokes; parts are connected by eight neighbours
+    sheet: Box  # rows and columns of the sheet of paper, usually the whole picture
+    remark: str = ""  # why these may be no strokes, in words; empty if they look like strokes
 
 
 class Prepared(NamedTuple):
@@ -49,9 +59,29 @@ def examine_picture(grey: npt.ArrayLike) -> Prepared:
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
             return Prepared(candidate.astype(np.uint8), seem_several(candidate > 64))
-    ink = ink_in(without_desk(picture))
-    digit = digit_among(strokes_in(ink))
-    return Prepared(draw_digit(ink, digit), seem_several(digit))
+    strokes = _strokes_on(picture)
+    digit = digit_among(strokes.mask[strokes.sheet])
+    return Prepared(draw_digit(strokes.ink[strokes.sheet], digit), seem_several(digit))
+
+
+def find_strokes(grey: npt.ArrayLike) -> Strokes:
+    """Return all strokes in a grey picture (H, W), without shadows, lines, frames and desk.
+
+    Any image is accepted, also one that is like MNIST's.
+
+    Raises:
+        HandcnnError: as `prepare_picture`.
+    """
+    return _strokes_on(_scaled(grey))
+
+
+def _strokes_on(picture: Array) -> Strokes:
+    """Return all strokes in a picture with values in [0, 255]."""
+    sheet, paper = without_desk(picture)
+    ink, mask = np.zeros(picture.shape, np.float32), np.zeros(picture.shape, bool)
+    ink[sheet] = ink_in(paper)
+    mask[sheet] = strokes_in(ink[sheet])
+    return Strokes(ink, mask, sheet)
 
 
 def _scaled(grey: npt.ArrayLike) -> Array:
