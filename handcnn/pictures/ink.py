@@ -7,57 +7,65 @@ import numpy as np
 from scipy import ndimage
 
 from handcnn.errors import HandcnnError
-from handcnn.pictures.operations import enlarged, odd, otsu, shrunk
+from handcnn.pictures.operations import EIGHT_NEIGHBOURS, enlarged, odd, shrunk
+from handcnn.pictures.pen import MOST_WIDTH, Pen, find_pen
 from handcnn.types import Array
 
 MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
+WIDE = 0.05  # share of the picture: 
+WEAK = 0.25  # of the pen's contrast: thin parts of a stroke are fainter than crossings
 EVEN = 0.15  # share of the contrast by which paper may vary
 
 
-def ink_in(picture: Array) -> Array:
+def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     """Return how much each pixel (H, W) differs from its background in the direction of ink.
 
-    Paper surrounds the digit. If the border does not show it, ink is dark or light, whichever a
-    median filter removes, since strokes are narrower than the space between them. This also works
-    in shadows.
+    The pen comes second; it is None if there is no stroke with two edges.
     """
     coarse = shrunk(picture, 64)
-    detail = coarse - ndimage.median_filter(coarse, odd(0.3 * max(coarse.shape)), mode="nearest")
     paper = _paper_around(coarse)
-    if paper is None:
-        ink_is_light = (detail * np.abs(detail)).sum() > 0
+    pen = find_pen(picture, None if paper is None else 2 * paper < coarse.min() + coarse.max())
+    width = MOST_WIDTH if pen is None else pen.width
+    if pen is not None and pen.is_light:
+        ink: Array = picture + _background(-picture, width, paper and -paper)
     else:
-        ink_is_light = 2 * paper < coarse.min() + coarse.max()
-    if ink_is_light:
-        ink: Array = picture + _background(-picture, detail.max(), paper and -paper)
-    else:
-        background = _background(picture, -detail.min(), paper)
+        background = _background(picture, width, paper)
         # A shadow darkens ink and paper by the same factor.
         ink = (background - picture) / np.maximum(background / max(background.max(), 1), 0.2)
-    noise_width = max(picture.shape) / 400
+    noise_width = max(picture.shape) * max(1 / 400, min(0.3 * width, 1 / 250))
     smooth: Array = ndimage.gaussian_filter(np.maximum(ink, 0), noise_width)
-    return smooth
+    return smooth, pen
 
 
-def strokes_in(ink: Array) -> Array:
-    """Return a mask (H, W) of the strokes, by Otsu's threshold above the noise.
-
-    The scale is logarithmic, because thin parts of a stroke are several times fainter than
-    crossings.
+def strokes_in(ink: Array, pen: Pen | None) -> Array:
+    """Return a mask (H, W) of the strokes: strong ink, and the weak ink that is connected to it.
 
     Raises:
         HandcnnError: there is no stroke.
     """
-    lowest, low = np.percentile(ink, (1, 25))
-    noise = low - lowest  # most of a picture is background: about 1.65 standard deviations
-    if ink.max() < max(MIN_CONTRAST, low + 6 * noise):
+    weak, strong = thresholds(ink, pen)
+    grown: Array = ndimage.binary_propagation(ink > strong, EIGHT_NEIGHBOURS, ink > weak)
+    return grown
+
+
+def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
+    """Return from where on ink (H, W) may be a stroke, and from where on it surely is one.
+
+    Raises:
+        HandcnnError: there is no stroke.
+    """
+    lowest, low = np.percentile(ink, (2, 25))  # at least a quarter of a picture is paper
+    noise = (low - lowest) / 1.4  # one standard deviation
+    paper = low + 0.7 * noise
+    middles = np.zeros(0) if pen is None else ink[pen.middles_in(ink.shape)]
+    middles = middles[middles > max(MIN_CONTRAST, paper + 6 * noise)]
+    if not len(middles):
         raise HandcnnError(
             "the picture is blank: no stroke stands out from the background; "
             "draw one digit, dark on light or light on dark"
         )
-    visible = ink[ink > max(low + 2 * noise, 0.05 * ink.max())]
-    mask: Array = ink > np.exp(otsu(np.log(visible)))
-    return mask
+    contrast = np.median(middles)
+    return max(paper + 4 * noise, WEAK * contrast), max(paper + 6 * noise, 0.5 * contrast)
 
 
 def _paper_around(picture: Array) -> float | None:
@@ -89,23 +97,16 @@ def _ring(picture: Array, inset: int) -> Array:
     return np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
 
 
-def _background(picture: Array, contrast: float, paper: float | None) -> Array:
+def _background(picture: Array, pen_width: float, paper: float | None) -> Array:
     """Return the light background (H, W), by a closing, which fills strokes and keeps wide shadows.
 
-    A shadow continues outside the picture, but a stroke ends at the border: border pixels as dark
-    as ink count as a stroke. The darkest pixels are ink if they differ enough (`contrast`) from
-    their surroundings; otherwise they are a shadow. Strokes can be too wide for the closing. So if
-    the grey of the paper is known, the background is not allowed to be darker.
+    A shadow continues outside the picture. Some strokes and blots are wider than the pen: the
+    closing fills three times its width.
     """
-    coarse = shrunk(picture, 128)
-    n = odd(0.4 * max(coarse.shape))
+    coarse = shrunk(picture, 200)
+    n = odd(min(3 * pen_width + 0.03, 0.4) * max(coarse.shape))
     padded = np.pad(coarse, n, mode="edge")
-    outside = np.pad(np.zeros(coarse.shape, bool), n, constant_values=True)
-    light = np.median(coarse) if paper is None else paper
-    depth = light - coarse.min()
-    if contrast > 0.3 * depth:
-        padded[outside & (padded < light - 0.7 * depth)] = light
     closed = ndimage.grey_closing(padded, size=(n, n))[n:-n, n:-n]
-    if paper is not None:
-        closed = np.maximum(closed, paper - EVEN * depth)
+    if paper is not None and pen_width > WIDE:
+        closed = np.maximum(closed, paper - EVEN * (paper - coarse.min()))
     return enlarged(closed, picture.shape)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from handcnn.errors import HandcnnError
 from handcnn.pictures.digit import digit_among, seem_several
 from handcnn.pictures.drawing import draw_digit, is_like_mnist
-from handcnn.pictures.ink import ink_in, strokes_in
+from handcnn.pictures.ink import ink_in, strokes_in, thresholds
+from handcnn.pictures.lines import without_lines
 from handcnn.pictures.operations import Box
 from handcnn.pictures.paper import without_desk
 from handcnn.types import Array
@@ -79,8 +80,9 @@ def _strokes_on(picture: Array) -> Strokes:
     """Return all strokes in a picture with values in [0, 255]."""
     sheet, paper = without_desk(picture)
     ink, mask = np.zeros(picture.shape, np.float32), np.zeros(picture.shape, bool)
-    ink[sheet] = ink_in(paper)
-    mask[sheet] = strokes_in(ink[sheet])
+    raw, pen = ink_in(paper)
+    ink[sheet] = without_lines(raw, thresholds(raw, pen)[0])
+    mask[sheet] = strokes_in(ink[sheet], pen)
     return Strokes(ink, mask, sheet)
 
 

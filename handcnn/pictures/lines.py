@@ -1,0 +1,118 @@
+"""Remove printed lines, which cross the whole sheet, but not the strokes that cross them.
+
+A line of ruled or squared paper is long, nearly straight and thin. In a photograph it may be
+slanted or slightly bent, and dotted or fainter than its paper's grain. Each pixel on the crest of a
+line votes for all straight lines through it (Hough's transform). A line that gets votes along most
+of the picture is traced by a parabola, and its own darkness is subtracted. A digit has straight
+strokes, too, but none reaches from border to border.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from handcnn.pictures.operations import enlarged, shrunk
+from handcnn.types import Array
+
+SIDE = 400  # pixels of the picture in which lines are sought
+PIECE = 0.12  # length along which ink is averaged, as a share of the picture
+SLOPES = np.arange(-8, 9, 2) / 50  # of pieces, up to 9 degrees
+FINE_SLOPES = np.arange(-16, 17) / 100  # of whole lines
+REACH = 4  # pixels: half the width of the widest line, and how far a line may bend
+VOTES, TRACED = 0.5, 0.7  # share of the columns in which a line must be seen
+MOST_LINES = 80  # in one direction; finer paper is grey
+
+
+def without_lines(ink: Array, threshold: float) -> Array:
+    """Return the ink (H, W) without printed lines.
+
+    Args:
+        ink: how much darker than paper each pixel is.
+        threshold: from where on ink may be a stroke.
+    """
+    coarse = shrunk(ink, SIDE)
+    lines = np.maximum(_lines(coarse, threshold), _lines(coarse.T, threshold).T)
+    if not lines.any():
+        return ink
+    left = np.maximum(coarse - lines, 0)
+    strokes = left > threshold
+    if not strokes.any():
+        return ink
+    # Where strokes lie on both sides of a line, the ink between them belongs to a stroke.
+    joined = ndimage.binary_closing(np.pad(strokes, 2 * REACH), _disk(REACH))
+    crossing = joined[2 * REACH : -2 * REACH, 2 * REACH : -2 * REACH] & (lines > 0)
+    share = enlarged(np.where(crossing, 0, lines), ink.shape)
+    return np.maximum(ink - share, 0)
+
+
+def _lines(ink: Array, threshold: float) -> Array:
+    """Return the darkness (H, W) of the lines that run from the left to the right."""
+    darkness = np.zeros_like(ink)
+    height, width = ink.shape
+    seen = np.flatnonzero((ink > threshold).any(0))
+    if not len(seen) or np.ptp(seen) < 0.9 * width:
+        return darkness
+    limited = np.minimum(ink, 2 * threshold)  # so that a dark stroke alone makes no line
+    points = np.argwhere(_crests(limited, 0.2 * threshold))
+    y, x = points.T
+    starts = np.rint(y + np.multiply.outer(FINE_SLOPES, width / 2 - x)).astype(int) + height
+    votes = np.stack([np.bincount(row, minlength=3 * height) for row in starts])
+    alive = np.ones(len(points), bool)
+    columns = np.arange(width)
+    for _ in range(MOST_LINES):
+        near = ndimage.uniform_filter1d(votes.astype(float), 3, axis=1) * 3
+        slope, start = np.unravel_index(near.argmax(), near.shape)
+        if near[slope, start] < VOTES * width:
+            break
+        chosen = alive & (np.abs(starts[slope] - start) <= REACH)
+        bend = np.polyfit(x[chosen], y[chosen], 2)
+        for tolerance in (2.5, 1.5):
+            chosen = alive & (np.abs(np.polyval(bend, x) - y) <= tolerance)
+            if chosen.sum() < 3:
+                break
+            bend = np.polyfit(x[chosen], y[chosen], 2)
+        if len(np.unique(x[chosen])) >= TRACED * width:
+            _add_line(darkness, ink, np.rint(np.polyval(bend, columns)).astype(int))
+        used = alive & ((np.abs(np.polyval(bend, x) - y) <= REACH) | (starts[slope] == start))
+        for i, row in enumerate(starts):
+            votes[i] -= np.bincount(row[used], minlength=3 * height)
+        alive &= ~used
+    return darkness
+
+
+def _add_line(darkness: Array, ink: Array, y: Array) -> None:
+    """Write the darkness of one line, with its middle at (y[x], x), into `darkness` (H, W)."""
+    height, width = ink.shape
+    columns, offsets = np.arange(width), np.arange(-REACH, REACH + 1)
+    rows = y + offsets[:, None]  # (offsets, W)
+    band = ink[np.clip(rows, 0, height - 1), columns]
+    # Along the line, most pixels are the line alone; some lie in a stroke, which is darker.
+    profile = np.percentile(band, 70, axis=1)
+    profile = profile * (profile > 0.25 * profile.max())
+    for offset, level in zip(offsets, 1.6 * profile, strict=True):
+        at = y + offset
+        inside = (at >= 0) & (at < height) & (level > 0)
+        place = at[inside], columns[inside]
+        darkness[place] = np.maximum(darkness[place], level)
+
+
+def _crests(ink: Array, least: float) -> Array:
+    """Return the pixels (H, W) in the middle of nearly horizontal, thin, dark pieces."""
+    height, width = ink.shape
+    length = round(PIECE * max(ink.shape))
+    rows, columns = np.indices(ink.shape)
+    crests = np.zeros(ink.shape, bool)
+    for slope in SLOPES:
+        y = np.clip(rows + np.rint(slope * (columns - width // 2)).astype(int), 0, height - 1)
+        run = ndimage.uniform_filter1d(ink[y, columns], length, axis=1, mode="reflect")
+        padded = np.pad(run, ((REACH, REACH), (0, 0)), mode="edge")
+        beside = np.maximum(padded[:height], padded[2 * REACH :])
+        middle = ndimage.maximum_filter1d(run, REACH + 1, axis=0) == run
+        crest = middle & (run - beside > least)
+        crests[y[crest], columns[crest]] = True
+    return crests
+
+
+def _disk(radius: int) -> Array:
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk: Array = y * y + x * x <= radius * radius
+    return disk
