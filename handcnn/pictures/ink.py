@@ -24,7 +24,7 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     """
     coarse = shrunk(picture, 64)
     paper = _paper_around(coarse)
-    pen = find_pen(picture, None if paper is None else 2 * paper < coarse.min() + coarse.max())
+    pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
     width = MOST_WIDTH if pen is None else pen.width
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
@@ -59,7 +59,7 @@ def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
     paper = low + 0.7 * noise
     middles = np.zeros(0) if pen is None else ink[pen.middles_in(ink.shape)]
     middles = middles[middles > max(MIN_CONTRAST, paper + 6 * noise)]
-    if not len(middles):
+    if not len(middles) or ink.max() < paper + 9 * noise:
         raise HandcnnError(
             "the picture is blank: no stroke stands out from the background; "
             "draw one digit, dark on light or light on dark"

@@ -19,20 +19,31 @@ SLOPES = np.arange(-8, 9, 2) / 50  # of pieces, up to 9 degrees
 FINE_SLOPES = np.arange(-16, 17) / 100  # of whole lines
 REACH = 4  # pixels: half the width of the widest line, and how far a line may bend
 VOTES, TRACED = 0.5, 0.7  # share of the columns in which a line must be seen
+MANY = 3  # lines are printed, however dark
 MOST_LINES = 80  # in one direction; finer paper is grey
 
 
-def without_lines(ink: Array, threshold: float) -> Array:
+def without_lines(ink: Array, threshold: float, surely: float) -> Array:
     """Return the ink (H, W) without printed lines.
 
     Args:
         ink: how much darker than paper each pixel is.
         threshold: from where on ink may be a stroke.
+        surely: from where on ink surely is a stroke, about half of a stroke's.
     """
+    if max(ink.shape) < SIDE / 2:
+        return ink  # too small for a photograph of ruled paper
     coarse = shrunk(ink, SIDE)
-    lines = np.maximum(_lines(coarse, threshold), _lines(coarse.T, threshold).T)
-    if not lines.any():
+    level, upright = _lines(coarse, threshold), _lines(coarse.T, threshold)
+    found = level + upright
+    # The strokes of a 1 with a base, cut out tightly, reach from border to border, too.
+    if not found or (len(found) < MANY and max(line.max() for line in found) > 1.2 * surely):
         return ink
+    lines = np.zeros_like(coarse)
+    for line in level:
+        np.maximum(lines, line, lines)
+    for line in upright:
+        np.maximum(lines, line.T, lines)
     left = np.maximum(coarse - lines, 0)
     strokes = left > threshold
     if not strokes.any():
@@ -44,13 +55,13 @@ def without_lines(ink: Array, threshold: float) -> Array:
     return np.maximum(ink - share, 0)
 
 
-def _lines(ink: Array, threshold: float) -> Array:
-    """Return the darkness (H, W) of the lines that run from the left to the right."""
-    darkness = np.zeros_like(ink)
+def _lines(ink: Array, threshold: float) -> list[Array]:
+    """Return the darkness (H, W) of each line that runs from the left to the right."""
+    lines: list[Array] = []
     height, width = ink.shape
     seen = np.flatnonzero((ink > threshold).any(0))
     if not len(seen) or np.ptp(seen) < 0.9 * width:
-        return darkness
+        return lines
     limited = np.minimum(ink, 2 * threshold)  # so that a dark stroke alone makes no line
     points = np.argwhere(_crests(limited, 0.2 * threshold))
     y, x = points.T
@@ -71,16 +82,17 @@ def _lines(ink: Array, threshold: float) -> Array:
                 break
             bend = np.polyfit(x[chosen], y[chosen], 2)
         if len(np.unique(x[chosen])) >= TRACED * width:
-            _add_line(darkness, ink, np.rint(np.polyval(bend, columns)).astype(int))
+            lines.append(_darkness(ink, np.rint(np.polyval(bend, columns)).astype(int)))
         used = alive & ((np.abs(np.polyval(bend, x) - y) <= REACH) | (starts[slope] == start))
         for i, row in enumerate(starts):
             votes[i] -= np.bincount(row[used], minlength=3 * height)
         alive &= ~used
-    return darkness
+    return lines
 
 
-def _add_line(darkness: Array, ink: Array, y: Array) -> None:
-    """Write the darkness of one line, with its middle at (y[x], x), into `darkness` (H, W)."""
+def _darkness(ink: Array, y: Array) -> Array:
+    """Return the darkness (H, W) of one line, with its middle at (y[x], x)."""
+    darkness = np.zeros_like(ink)
     height, width = ink.shape
     columns, offsets = np.arange(width), np.arange(-REACH, REACH + 1)
     rows = y + offsets[:, None]  # (offsets, W)
@@ -93,6 +105,7 @@ def _add_line(darkness: Array, ink: Array, y: Array) -> None:
         inside = (at >= 0) & (at < height) & (level > 0)
         place = at[inside], columns[inside]
         darkness[place] = np.maximum(darkness[place], level)
+    return darkness
 
 
 def _crests(ink: Array, least: float) -> Array:

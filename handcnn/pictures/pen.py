@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from handcnn.pictures.operations import shrunk
+from handcnn.pictures.operations import resized, scaled, shrunk
 from handcnn.types import Array, Shape
 
 SIDE = 320  # pixels of the picture in which edges are sought: thin lines are 2 to 3 of them wide
@@ -32,20 +32,28 @@ class Pen(NamedTuple):
         return tuple(points.T)
 
 
-def find_pen(picture: Array, is_light: bool | None) -> Pen | None:
+def find_pen(picture: Array, paper: float | None, middle: float) -> Pen | None:
     """Return the pen that wrote in a picture (H, W), or None if nothing has two edges.
 
     Args:
         picture: grey values from 0 to 255.
-        is_light: whether the ink is light, or None if that is unknown.
+        paper: the grey of the paper around the digit, or None if that is unknown.
+        middle: a grey between ink and paper.
     """
-    light = np.log(shrunk(picture, SIDE) + 32)  # a shadow adds the same to ink and paper
+    factor = SIDE / max(picture.shape)
+    if factor > 2:
+        light = resized(picture, scaled(picture.shape, min(factor, 8)))
+    else:
+        light = shrunk(picture, SIDE)
+    # A stroke may touch the border. If the paper is known, it continues outside.
+    light = np.pad(light, 4, **({"mode": "edge"} if paper is None else {"constant_values": paper}))
+    light = np.log(np.maximum(light, 0) + 32)  # a shadow adds the same to ink and paper
     gradient = np.stack([ndimage.gaussian_filter(light, 1, order) for order in ((1, 0), (0, 1))])
     steepness = np.hypot(*gradient)
     edges = _edges(gradient, steepness)
     both = {
         light_ink: _pairs(-gradient if light_ink else gradient, steepness, edges)
-        for light_ink in ((False, True) if is_light is None else (is_light,))
+        for light_ink in ((False, True) if paper is None else (paper < middle,))
     }
     # The space between strokes also has two edges, but it is wider than the strokes.
     votes = {key: (weights / widths).sum() for key, (widths, weights, _) in both.items()}
@@ -53,8 +61,9 @@ def find_pen(picture: Array, is_light: bool | None) -> Pen | None:
     widths, weights, middles = both[is_light]
     if not len(widths):
         return None
-    width = _weighted_median(widths, weights)
-    return Pen(width / max(light.shape), is_light, (middles + 0.5) / light.shape)
+    shape = np.subtract(light.shape, 8)
+    places = np.clip((middles - 3.5) / shape, 0, 1)
+    return Pen(_weighted_median(widths, weights) / max(shape), is_light, places)
 
 
 def _edges(gradient: Array, steepness: Array) -> Array:

@@ -81,7 +81,7 @@ def _strokes_on(picture: Array) -> Strokes:
     sheet, paper = without_desk(picture)
     ink, mask = np.zeros(picture.shape, np.float32), np.zeros(picture.shape, bool)
     raw, pen = ink_in(paper)
-    ink[sheet] = without_lines(raw, thresholds(raw, pen)[0])
+    ink[sheet] = without_lines(raw, *thresholds(raw, pen))
     mask[sheet] = strokes_in(ink[sheet], pen)
     return Strokes(ink, mask, sheet)
 
