@@ -11,6 +11,10 @@ from handcnn.pictures.operations import EIGHT_NEIGHBOURS, enlarged, odd, shrunk
 from handcnn.pictures.pen import MOST_WIDTH, Pen, find_pen
 from handcnn.types import Array
 
+BLANK = (
+    "the picture is blank: no stroke stands out from the background; "
+    "draw one digit, dark on light or light on dark"
+)
 MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
 WIDE = 0.05  # share of the picture: 
 WEAK = 0.25  # of the pen's contrast: thin parts of a stroke are fainter than crossings
@@ -44,8 +48,24 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
         HandcnnError: there is no stroke.
     """
     weak, strong = thresholds(ink, pen)
-    grown: Array = ndimage.binary_propagation(ink > strong, EIGHT_NEIGHBOURS, ink > weak)
-    return grown
+    assert pen is not None
+    noise = _noise(ink) if pen.width < WIDE else np.zeros_like(ink)
+    grown: Array = ndimage.binary_propagation(
+        ink > np.maximum(strong, 6 * noise), EIGHT_NEIGHBOURS, ink > np.maximum(weak, 4 * noise)
+    )
+    labels, _ = ndimage.label(grown, EIGHT_NEIGHBOURS)
+    area = np.bincount(labels.ravel())
+    dots = area < 0.5 * (pen.width * max(ink.shape)) ** 2
+    kept: Array = grown & ~dots[labels]
+    if not kept.any():
+        raise HandcnnError(BLANK)
+    return kept
+
+
+def _noise(ink: Array) -> Array:
+    """Return the noise (H, W) of the paper around each pixel: larger in the dark."""
+    coarse = shrunk(ink, 64)  # the mean of noise without sign is about one standard deviation
+    return enlarged(ndimage.median_filter(coarse, odd(0.2 * max(coarse.shape))), ink.shape)
 
 
 def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
@@ -60,11 +80,8 @@ def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
     middles = np.zeros(0) if pen is None else ink[pen.middles_in(ink.shape)]
     middles = middles[middles > max(MIN_CONTRAST, paper + 6 * noise)]
     if not len(middles) or ink.max() < paper + 9 * noise:
-        raise HandcnnError(
-            "the picture is blank: no stroke stands out from the background; "
-            "draw one digit, dark on light or light on dark"
-        )
-    contrast = np.median(middles)
+        raise HandcnnError(BLANK)
+    contrast = np.percentile(middles, 75)
     return max(paper + 4 * noise, WEAK * contrast), max(paper + 6 * noise, 0.5 * contrast)
 
 

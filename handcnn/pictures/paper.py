@@ -1,6 +1,8 @@
-"""Cut out a sheet of paper that lies on a dark desk.
+"""Cut out the sheet of paper, or the panel of a screen, on which the digit lies.
 
-Otherwise the desk would be taken for the background, or its edge for a stroke.
+Otherwise the desk or page around it would be taken for the background, or its edge for a stroke. A
+sheet is light on a dark desk; a panel can be dark on a light page, such as the pad of a drawing
+program, a blackboard on a wall, or an image with a dark background in a plot.
 """
 
 import numpy as np
@@ -17,35 +19,49 @@ from handcnn.pictures.operations import (
 )
 from handcnn.types import Array
 
+SIDE = 128  # pixels of the picture in which sheets are sought
+
 
 def without_desk(picture: Array) -> tuple[Box, Array]:
-    """Return the sheet of light paper (h, w) if there is one on something dark, else the picture.
+    """Return the sheet or panel (h, w) if there is one on something else, else the whole picture.
 
-    Its rows and columns in the picture come first.
-
-    The parts of the desk that remain in the corners of a rotated sheet get the grey of the paper.
+    Its rows and columns in the picture come first. The parts of the desk that remain in the corners
+    of a rotated sheet get the grey of the paper.
     """
-    whole = tuple(slice(0, n) for n in picture.shape)
-    coarse = shrunk(picture, 128)
+    is_small = max(picture.shape) < SIDE  # an image of a digit alone
+    for polarity in () if is_small else (picture, 255 - picture):
+        sheet = _light_sheet(polarity)
+        if sheet is not None:
+            inner, paper = sheet
+            kept = enlarged(inner, picture.shape) > 0.5
+            box = bounding_box(kept)
+            nearest = ndimage.distance_transform_edt(
+                ~(inner & paper), return_distances=False, return_indices=True
+            )
+            coarse = shrunk(picture, SIDE)
+            paper_everywhere = enlarged(coarse[tuple(nearest)], picture.shape)
+            return box, np.where(kept, picture, paper_everywhere)[box]
+    return tuple(slice(0, n) for n in picture.shape), picture
+
+
+def _light_sheet(picture: Array) -> tuple[Array, Array] | None:
+    """Return two masks of the reduced picture if a light sheet lies on something dark in it.
+
+    The first is the sheet without its edge, the second its paper without the writing.
+    """
+    coarse = shrunk(picture, SIDE)
     threshold = otsu(coarse)
     light = coarse > threshold
     if light.all() or not light.any():
-        return whole, picture
+        return None
     dark, paper = coarse[~light].mean(), coarse[light].mean()
     step = paper - dark
     light = _largest_region(coarse > dark + 0.35 * step)  # with the shadows on the paper
     sheet = ndimage.binary_fill_holes(light)
     inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
-    written = inner & (coarse < threshold)
-    if not (_is_sheet(sheet, light, written) and _is_on_desk(coarse, sheet, light, written, step)):
-        return whole, picture
-    nearest = ndimage.distance_transform_edt(
-        ~(inner & light), return_distances=False, return_indices=True
-    )
-    kept = enlarged(inner, picture.shape) > 0.5
-    paper_everywhere = enlarged(coarse[tuple(nearest)], picture.shape)
-    box = bounding_box(kept)
-    return box, np.where(kept, picture, paper_everywhere)[box]
+    if not (_is_sheet(sheet, light) and _is_on_desk(coarse, sheet, light, inner, step)):
+        return None
+    return inner, light
 
 
 def _largest_region(mask: Array) -> Array:
@@ -61,26 +77,39 @@ def _surroundings(sheet: Array) -> Array:
     return ring
 
 
-def _is_sheet(sheet: Array, light: Array, written: Array) -> bool:
-    """Return whether a region, with its light part and its writing, is a sheet with a digit."""
+def _is_sheet(sheet: Array, light: Array) -> bool:
+    """Return whether a region, of which a part is light, has the shape of a sheet."""
     border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]])
     ends_in_the_picture = _surroundings(sheet).any() and border.mean() <= 0.8
-    is_large = sheet.sum() >= 0.2 * sheet.size
-    is_mostly_paper = light.sum() >= 0.75 * sheet.sum()  # with little ink
-    if not (ends_in_the_picture and is_large and is_mostly_paper and written.any()):
+    is_large = sheet.sum() >= 0.1 * sheet.size
+    is_wide = min(size(bounding_box(sheet))) >= 0.5 * max(size(bounding_box(sheet)))
+    is_mostly_paper = light.sum() >= 0.6 * sheet.sum()  # with less ink
+    return bool(
+        ends_in_the_picture
+        and is_large
+        and is_wide
+        and is_mostly_paper
+        and _has_four_corners(sheet)
+    )
+
+
+def _is_on_desk(coarse: Array, sheet: Array, light: Array, inner: Array, step: float) -> bool:
+    """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow.
+
+    And whether there is ink: a thick stroke has four corners, too, but is even.
+    """
+    if not inner.any():
         return False
-    writing_is_large = max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
-    return bool(writing_is_large and _has_four_corners(sheet))
-
-
-def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
-    """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow."""
     beside = np.percentile(coarse[_surroundings(sheet)], 80)
     rim = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
-    edge, ink = np.median(coarse[rim]), coarse[written].min()
+    edge, ink = np.median(coarse[rim]), coarse[inner].min()
     dark_as_ink = beside <= ink + 0.3 * (edge - ink)
     far_below_the_edge = beside <= edge - 0.5 * step
-    return bool(dark_as_ink and far_below_the_edge)
+    written = inner & (coarse < edge - 0.1 * step)
+    is_written = written.any() and max(size(bounding_box(written))) >= 0.1 * max(
+        size(bounding_box(sheet))
+    )
+    return bool(dark_as_ink and far_below_the_edge and is_written)
 
 
 def _has_four_corners(mask: Array) -> bool:
