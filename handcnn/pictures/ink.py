@@ -29,7 +29,7 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     coarse = shrunk(picture, 64)
     paper = _paper_around(coarse)
     pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
-    width = MOST_WIDTH if pen is None else pen.width
+    width = MOST_WIDTH if pen is None else pen.widest
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
     else:
@@ -49,10 +49,13 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
     """
     weak, strong = thresholds(ink, pen)
     assert pen is not None
-    noise = _noise(ink) if pen.width < WIDE else np.zeros_like(ink)
-    grown: Array = ndimage.binary_propagation(
-        ink > np.maximum(strong, 6 * noise), EIGHT_NEIGHBOURS, ink > np.maximum(weak, 4 * noise)
-    )
+    if pen.widest < WIDE:
+        paper, noise = _noise(ink)
+        weak, strong = (
+            np.clip(paper + factor * noise, level, 4 * level)
+            for factor, level in ((4, weak), (6, strong))
+        )
+    grown = ndimage.binary_propagation(ink > strong, EIGHT_NEIGHBOURS, ink > weak)
     labels, _ = ndimage.label(grown, EIGHT_NEIGHBOURS)
     area = np.bincount(labels.ravel())
     dots = area < 0.5 * (pen.width * max(ink.shape)) ** 2
@@ -62,10 +65,13 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
     return kept
 
 
-def _noise(ink: Array) -> Array:
-    """Return the noise (H, W) of the paper around each pixel: larger in the dark."""
-    coarse = shrunk(ink, 64)  # the mean of noise without sign is about one standard deviation
-    return enlarged(ndimage.median_filter(coarse, odd(0.2 * max(coarse.shape))), ink.shape)
+def _noise(ink: Array) -> tuple[Array, Array]:
+    """Return the typical ink (H, W) of the paper around each pixel, and its standard deviation."""
+    coarse = shrunk(ink, 64)
+    window = odd(0.2 * max(coarse.shape))
+    paper = enlarged(ndimage.median_filter(coarse, window), ink.shape)
+    deviation = ndimage.median_filter(shrunk(np.abs(ink - paper), 64), window)
+    return paper, 1.25 * enlarged(deviation, ink.shape)
 
 
 def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:

@@ -22,9 +22,19 @@ MOST_WIDTH = 0.45  # share of the picture: no stroke is wider
 class Pen(NamedTuple):
     """The pen that wrote the strokes of a picture."""
 
-    width: float  # as a share of the longer side of the picture
     is_light: bool  # light ink on dark
     middles: Array  # (n, 2): points in the middle of strokes, as shares of height and width
+    widths: Array  # (n,): of the strokes there, as shares of the longer side of the picture
+
+    @property
+    def width(self) -> float:
+        """The width of most strokes."""
+        return float(np.median(self.widths))
+
+    @property
+    def widest(self) -> float:
+        """The width of the wide strokes: a thin frame must not hide a thick digit."""
+        return float(np.percentile(self.widths, 80))
 
     def middles_in(self, shape: Shape) -> tuple[Array, ...]:
         """Return the rows and columns of the middles in a picture of this shape."""
@@ -62,8 +72,7 @@ def find_pen(picture: Array, paper: float | None, middle: float) -> Pen | None:
     if not len(widths):
         return None
     shape = np.subtract(light.shape, 8)
-    places = np.clip((middles - 3.5) / shape, 0, 1)
-    return Pen(_weighted_median(widths, weights) / max(shape), is_light, places)
+    return Pen(is_light, np.clip((middles - 3.5) / shape, 0, 1), widths / max(shape))
 
 
 def _edges(gradient: Array, steepness: Array) -> Array:
@@ -73,8 +82,8 @@ def _edges(gradient: Array, steepness: Array) -> Array:
     padded = np.pad(steepness, 1)
     ahead, behind = (padded[rows + 1 + s * y, columns + 1 + s * x] for s in (1, -1))
     crest = (steepness >= ahead) & (steepness > behind)
-    noise = np.median(steepness)
-    sharp = steepness > max(4 * noise, 0.1 * np.percentile(steepness, 99.8), 0.004)
+    noise = np.percentile(steepness, 30)  # of paper, also around a thick digit
+    sharp = steepness > max(5 * noise, 0.1 * np.percentile(steepness, 99.8), 0.004)
     edges = np.argwhere(crest & sharp)
     return edges[:: 1 + len(edges) // MOST_EDGES]
 
@@ -104,9 +113,3 @@ def _pairs(gradient: Array, steepness: Array, edges: Array) -> tuple[Array, Arra
     paired = width > 0
     widths, weights = width[paired], at[paired]
     return widths, weights, edges[paired] - 0.5 * widths[:, None] * direction[paired]
-
-
-def _weighted_median(values: Array, weights: Array) -> float:
-    order = values.argsort()
-    total = weights[order].cumsum()
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
