@@ -49,11 +49,11 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
     """
     weak, strong = thresholds(ink, pen)
     assert pen is not None
-    if pen.widest < WIDE:
+    if pen.widest < WIDE and max(ink.shape) > 200:  # a photograph
         paper, noise = _noise(ink)
         weak, strong = (
-            np.clip(paper + factor * noise, level, 4 * level)
-            for factor, level in ((4, weak), (6, strong))
+            np.clip(paper + factor * noise, level, most * level)
+            for factor, level, most in ((4, weak, 2), (6, strong, 1.4))
         )
     grown = ndimage.binary_propagation(ink > strong, EIGHT_NEIGHBOURS, ink > weak)
     labels, _ = ndimage.label(grown, EIGHT_NEIGHBOURS)
@@ -68,7 +68,7 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
 def _noise(ink: Array) -> tuple[Array, Array]:
     """Return the typical ink (H, W) of the paper around each pixel, and its standard deviation."""
     coarse = shrunk(ink, 64)
-    window = odd(0.2 * max(coarse.shape))
+    window = odd(0.4 * max(coarse.shape))
     paper = enlarged(ndimage.median_filter(coarse, window), ink.shape)
     deviation = ndimage.median_filter(shrunk(np.abs(ink - paper), 64), window)
     return paper, 1.25 * enlarged(deviation, ink.shape)
