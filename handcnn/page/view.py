@@ -80,7 +80,7 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
         HandcnnError: it is not a picture, the picture is empty, or the weights are too large to
             compute with.
     """
-    seen, several = examine_picture(load_picture(io.BytesIO(content), "the picture"))
+    seen, several, doubt = examine_picture(load_picture(io.BytesIO(content), "the picture"))
     with np.errstate(all="ignore"):  # overflow is refused below
         outputs, gradients = look(net, seen)
     probabilities = outputs[-1]
@@ -95,7 +95,7 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
         "probabilities": [round(float(p), 6) for p in probabilities],
         "percents": [percent(p) for p in probabilities],
         "seen": _base64(seen),
-        "remark": SEVERAL if several and are_digits(classes) else "",
+        "remark": (doubt or (SEVERAL if several else "")) if are_digits(classes) else "",
         "layers": [
             _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)

@@ -28,6 +28,7 @@ class Tile(NamedTuple):
     answer: str = ""
     probability: str = ""
     several: bool = False  # whether there seem to be several digits
+    doubt: str = ""  # why it looks like no digit, or ""
 
 
 def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
@@ -39,7 +40,7 @@ def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
     rows = -(-len(tiles) // MAX_COLUMNS)
     columns = -(-len(tiles) // rows)
     width = SIDE + GAP
-    height = (BOTTOM if any(tile.several for tile in tiles) else REMARK) + GAP
+    height = (BOTTOM if any(tile.several or tile.doubt for tile in tiles) else REMARK) + GAP
     sheet = Image.new("L", (GAP + columns * width, GAP + rows * height), WHITE)
     for i, tile in enumerate(tiles):
         sheet.paste(_drawn(tile), (GAP + i % columns * width, GAP + i // columns * height))
@@ -61,8 +62,8 @@ def _drawn(tile: Tile) -> Image.Image:
     room = int(SIDE - small.getlength(tile.probability))
     draw.text((room, ANSWER + 4), tile.probability, GREY, small)
     draw.text((0, ANSWER), _fitted(tile.answer, large, room - 8), BLACK, large)
-    if tile.several:
-        draw.text((0, REMARK), "several digits?", BLACK, small)
+    if tile.doubt or tile.several:
+        draw.text((0, REMARK), "no strokes?" if tile.doubt else "several digits?", BLACK, small)
     return image
 
 

@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
-from handcnn.pictures.operations import EIGHT_NEIGHBOURS, Box, bounding_box, odd, size
+from handcnn.pictures.operations import EIGHT_NEIGHBOURS, Box, bounding_box, odd, shrunk, size
+from handcnn.pictures.paper import has_four_corners
 from handcnn.types import Array, Shape
 
 
@@ -22,16 +23,36 @@ def digit_among(strokes: Array) -> Array:
     return _without_specks(inside, 0.1 * sides[~dropped].max())
 
 
+def is_empty_frame(digit: Array) -> bool:
+    """Return whether a mask (H, W) is only a frame around nearly the whole picture."""
+    around = all(
+        n > 0.8 * whole for n, whole in zip(size(bounding_box(digit)), digit.shape, strict=True)
+    )
+    if not around:
+        return False
+    filled = ndimage.binary_fill_holes(shrunk(digit, 128) > 0)
+    return bool(digit.sum() < 0.5 * filled.mean() * digit.size and has_four_corners(filled))
+
+
 def seem_several(digit: Array) -> bool:
-    """Return whether a mask (H, W) looks like several digits side by side.
+    """Return whether a mask (H, W) looks like several digits, side by side or one above the other.
 
     Digits have similar heights and are further apart than the parts of a broken stroke. The bar of
-    a 5 is flat, and the loops of an 8 are one above the other.
+    a 5 is flat, and the loops of a broken 8 make one digit that is hardly taller than wide.
     """
     height, _ = size(bounding_box(digit))
     groups = ndimage.find_objects(_groups(digit, 0.1 * height))
     tall = [box for box in groups if size(box)[0] >= 0.6 * height]
-    return any(_side_by_side(one, other) for one, other in combinations(tall, 2))
+    stacked = [box for box in groups if _is_tall_and_wide(box, height)]
+    return any(_side_by_side(one, other) for one, other in combinations(tall, 2)) or any(
+        _one_above_the_other(one, other) for one, other in combinations(stacked, 2)
+    )
+
+
+def _is_tall_and_wide(box: Box, whole: float) -> bool:
+    """Return whether a part is tall enough for a digit in a column, and no piece of a line."""
+    height, width = size(box)
+    return height >= 0.25 * whole and 0.35 * height <= width <= 0.6 * whole
 
 
 def _side_by_side(one: Box, other: Box) -> bool:
@@ -41,6 +62,14 @@ def _side_by_side(one: Box, other: Box) -> bool:
         for a, b in zip(one, other, strict=True)
     )
     return bool(rows >= 0.5 and columns <= 0.2)
+
+
+def _one_above_the_other(one: Box, other: Box) -> bool:
+    """Return whether two boxes share most of their columns and no rows."""
+    rows, columns = (
+        min(a.stop, b.stop) - max(a.start, b.start) for a, b in zip(one, other, strict=True)
+    )
+    return bool(rows < 0 and columns >= 0.5 * min(size(one)[1], size(other)[1]))
 
 
 def _run_out(starts: Array, sides: Array, shape: Shape) -> Array:

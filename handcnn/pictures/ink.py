@@ -16,7 +16,7 @@ BLANK = (
     "draw one digit, dark on light or light on dark"
 )
 MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
-WIDE = 0.05  # share of the picture: 
+WIDE = 0.05  # share of the picture:
 WEAK = 0.25  # of the pen's contrast: thin parts of a stroke are fainter than crossings
 EVEN = 0.15  # share of the contrast by which paper may vary
 

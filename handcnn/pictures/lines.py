@@ -52,7 +52,8 @@ def without_lines(ink: Array, threshold: float, surely: float) -> Array:
     joined = ndimage.binary_closing(np.pad(strokes, 2 * REACH), _disk(REACH))
     crossing = joined[2 * REACH : -2 * REACH, 2 * REACH : -2 * REACH] & (lines > 0)
     share = enlarged(np.where(crossing, 0, lines), ink.shape)
-    return np.maximum(ink - share, 0)
+    cleaned: Array = np.maximum(ink - share, 0)
+    return cleaned
 
 
 def _lines(ink: Array, threshold: float) -> list[Array]:
@@ -70,8 +71,8 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
     alive = np.ones(len(points), bool)
     columns = np.arange(width)
     for _ in range(MOST_LINES):
-        near = ndimage.uniform_filter1d(votes.astype(float), 3, axis=1) * 3
-        slope, start = np.unravel_index(near.argmax(), near.shape)
+        near = 3 * ndimage.uniform_filter1d(votes.astype(np.float32), 3, axis=1)
+        slope, start = map(int, np.unravel_index(near.argmax(), near.shape))
         if near[slope, start] < VOTES * width:
             break
         chosen = alive & (np.abs(starts[slope] - start) <= REACH)

@@ -85,11 +85,7 @@ def _is_sheet(sheet: Array, light: Array) -> bool:
     is_wide = min(size(bounding_box(sheet))) >= 0.5 * max(size(bounding_box(sheet)))
     is_mostly_paper = light.sum() >= 0.6 * sheet.sum()  # with less ink
     return bool(
-        ends_in_the_picture
-        and is_large
-        and is_wide
-        and is_mostly_paper
-        and _has_four_corners(sheet)
+        ends_in_the_picture and is_large and is_wide and is_mostly_paper and has_four_corners(sheet)
     )
 
 
@@ -112,7 +108,7 @@ def _is_on_desk(coarse: Array, sheet: Array, light: Array, inner: Array, step: f
     return bool(dark_as_ink and far_below_the_edge and is_written)
 
 
-def _has_four_corners(mask: Array) -> bool:
+def has_four_corners(mask: Array) -> bool:
     """Return whether a mask (H, W) is roughly a quadrilateral and fills its convex hull.
 
     A sheet has this shape from every camera angle. A thick 0 is rounder.

@@ -68,7 +68,7 @@ def find_pen(picture: Array, paper: float | None, middle: float) -> Pen | None:
     # The space between strokes also has two edges, but it is wider than the strokes.
     votes = {key: (weights / widths).sum() for key, (widths, weights, _) in both.items()}
     is_light = max(votes, key=lambda key: votes[key])
-    widths, weights, middles = both[is_light]
+    widths, _, middles = both[is_light]
     if not len(widths):
         return None
     shape = np.subtract(light.shape, 8)

@@ -1,7 +1,8 @@
-"""Prepare a grey picture of a digit like the images of MNIST, in five steps.
+"""Prepare a grey picture of a digit like the images of MNIST, in seven steps.
 
-Find the sheet of paper, then the ink on it, then the strokes in the ink, then the digit among the
-strokes; then draw that digit like MNIST. Each step has its own file in this folder.
+Find the sheet of paper (paper.py), then the pen (pen.py) and its ink (ink.py); remove printed lines
+(lines.py); find the strokes in the ink (ink.py) and the digit among the strokes (digit.py); then
+draw that digit like MNIST (drawing.py). At last, doubt.py says if the result looks like no digit.
 
 Constants in these files are shares of the picture or of the digit. They are round values that
 worked on MNIST test digits redrawn with forty kinds of damage and on pictures of other people's
@@ -15,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from handcnn.errors import HandcnnError
-from handcnn.pictures.digit import digit_among, seem_several
-from handcnn.pictures.drawing import draw_digit, is_like_mnist
-from handcnn.pictures.ink import ink_in, strokes_in, thresholds
+from handcnn.pictures.digit import digit_among, is_empty_frame, seem_several
+from handcnn.pictures.doubt import doubt_about
+from handcnn.pictures.drawing import BOX, draw_digit, is_like_mnist
+from handcnn.pictures.ink import BLANK, ink_in, strokes_in, thresholds
 from handcnn.pictures.lines import without_lines
-from handcnn.pictures.operations import Box
+from handcnn.pictures.operations import Box, bounding_box, size
 from handcnn.pictures.paper import without_desk
 from handcnn.types import Array
 
@@ -30,7 +32,7 @@ class Strokes(NamedTuple):
     ink: Array  # (H, W) float32: how much a pixel differs from paper; 0 is paper, 0 off the sheet
     mask: Array  # (H, W) bool: the pixels of strokes; parts are connected by eight neighbours
     sheet: Box  # rows and columns of the sheet of paper, usually the whole picture
-    remark: str = ""  # why these may be no strokes, in words; empty if they look like strokes
+    pen_width: float  # in pixels
 
 
 class Prepared(NamedTuple):
@@ -38,6 +40,7 @@ class Prepared(NamedTuple):
 
     image: Array  # the digit in the form of MNIST: uint8 (28, 28), bright on 0
     several: bool  # whether it looks like several digits, drawn as one
+    doubt: str = ""  # why it looks like no digit at all, or ""
 
 
 def prepare_picture(grey: npt.ArrayLike) -> Array:
@@ -55,14 +58,19 @@ def prepare_picture(grey: npt.ArrayLike) -> Array:
 
 
 def examine_picture(grey: npt.ArrayLike) -> Prepared:
-    """Return the result of `prepare_picture`, and whether there seem to be several digits."""
+    """Return the result of `prepare_picture`, and what is odd about it."""
     picture = _scaled(grey)
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
-            return Prepared(candidate.astype(np.uint8), seem_several(candidate > 64))
+            image = candidate.astype(np.uint8)
+            return Prepared(image, seem_several(image > 64), doubt_about(image))
     strokes = _strokes_on(picture)
     digit = digit_among(strokes.mask[strokes.sheet])
-    return Prepared(draw_digit(strokes.ink[strokes.sheet], digit), seem_several(digit))
+    if is_empty_frame(digit):
+        raise HandcnnError(BLANK)
+    image = draw_digit(strokes.ink[strokes.sheet], digit)
+    pen_width = strokes.pen_width * BOX / max(size(bounding_box(digit)))
+    return Prepared(image, seem_several(digit), doubt_about(image, pen_width))
 
 
 def find_strokes(grey: npt.ArrayLike) -> Strokes:
@@ -83,7 +91,7 @@ def _strokes_on(picture: Array) -> Strokes:
     raw, pen = ink_in(paper)
     ink[sheet] = without_lines(raw, *thresholds(raw, pen))
     mask[sheet] = strokes_in(ink[sheet], pen)
-    return Strokes(ink, mask, sheet)
+    return Strokes(ink, mask, sheet, pen.width * max(paper.shape) if pen else 0)
 
 
 def _scaled(grey: npt.ArrayLike) -> Array:
