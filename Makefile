@@ -15,7 +15,7 @@ LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train predict draw data demo test lowest check lint types smoke bench record clean
+.PHONY: help setup train predict draw data demo test lowest check lint types smoke bench record judge clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ bench: $(BENCH) ## measure speed against PyTorch
 
 record: $(BENCH) ## measure accuracy and time of lenet and deep against PyTorch
 	$(BIN)/python -m benchmarks.record $(ARGS)
+
+judge: $(PROGRAM) ## train the judge of the number reader again, from its seed
+	$(BIN)/python -m benchmarks.judge handcnn/pictures/numbers/judge.npz
 
 clean: ## remove the virtual environment and the tools' caches; keep runs and data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

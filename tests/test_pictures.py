@@ -476,16 +476,28 @@ def test_every_picture_has_a_tile(tmp_path: Path, count: int, columns: int, rows
 
 def test_the_texts_stand_below_the_picture(tmp_path: Path) -> None:
     """They are found as the rows of the sheet that change when a text changes."""
-    remarked = SEEN._replace(several=True)
-    before = sheet(tmp_path, SEEN, remarked)
+    before = sheet(tmp_path, SEEN, SEEN)
     for change, top, bottom in (
         (SEEN._replace(name="bit.jpg"), 196, 220),
         (SEEN._replace(answer="8"), 220, 246),
         (SEEN._replace(probability="12.34 %"), 220, 246),
-        (remarked, 246, 266),
     ):
-        rows = np.flatnonzero((sheet(tmp_path, change, remarked) != before).any(1))
+        rows = np.flatnonzero((sheet(tmp_path, change, SEEN) != before).any(1))
         assert top <= rows[0] <= rows[-1] < bottom
+
+
+def test_a_number_stands_above_its_digits(tmp_path: Path) -> None:
+    """Its picture, twice as wide as high, is 756 pixels wide, with a box around its ink."""
+    picture = np.full((100, 200), 255.0)
+    picture[40:60, 20:180] = 0
+    shown = sheet(tmp_path, Tile("two.png", picture, "11", boxes=[(20, 40, 180, 60)]), SEEN, SEEN)
+    large = shown[28:406, 28:784]
+    ink = np.argwhere(large < 100)
+    assert np.abs(ink.min(axis=0) - (151, 76)).max() <= 3
+    assert np.abs(ink.max(axis=0) - (227, 680)).max() <= 3
+    below = shown[28 + 378 + 54 + 28 :]  # below its texts
+    assert (below[:168, 28:196] == DIGIT.repeat(6, 0).repeat(6, 1)).all()
+    assert (below[:168, 224:392] == DIGIT.repeat(6, 0).repeat(6, 1)).all()
 
 
 def test_a_picture_that_could_not_be_read_says_so(tmp_path: Path) -> None:

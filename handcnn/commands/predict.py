@@ -1,18 +1,21 @@
-"""Read the digit in each picture, with weights that train.py saved.
+"""Read the digits in each picture, with weights that train.py saved.
 
     PROGRAM picture.png                                  the newest run's weights
     PROGRAM *.jpg --weights outputs/RUN/weights.npz
     PROGRAM photo.jpg --show seen.png                    also save what the network saw
+    PROGRAM photo.jpg --json                             a JSON object for each picture
     PROGRAM photos/                                      all pictures in a folder
     PROGRAM - < photo.jpg                                a picture from standard input
 
 A picture can be a photo or a drawing, of any size, dark on light or light on dark, as PNG, JPEG or
-in another format that the README lists. The exit code is 1 if a picture could not be read.
+in another format that the README lists. Several digits are read as a number, row by row. The exit
+code is 1 if a picture could not be read.
 """
 
 import argparse
 import glob
 import io
+import json
 import os
 import re
 import sys
@@ -26,14 +29,25 @@ from PIL import Image
 from handcnn.commands import command_line as cli
 from handcnn.commands.weights import picture_network, weights_file
 from handcnn.errors import HandcnnError
-from handcnn.pictures import Prepared, Tile, examine_picture, load_picture, save_sheet, to_batch
-from handcnn.storage.classifiers import SavedNetwork
+from handcnn.network import Network
+from handcnn.pictures import (
+    Digit,
+    Reading,
+    Tile,
+    examine_picture,
+    load_picture,
+    picture_size,
+    probabilities,
+    read_digits,
+    save_sheet,
+)
 from handcnn.text import are_digits, natural_order, one_line, percent
 from handcnn.types import Array
 
 STDIN = "-"  # not Path("-"), which is a file of that name
 MOST_BYTES = 100_000_000  # read from standard input, which may never end
 NAMED_CLASSES = 3  # in an answer: the digit and two runners-up
+DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
 
 
 def main(arguments: list[str] | None = None, program: str = "predict.py") -> int:
@@ -61,6 +75,9 @@ def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespa
     )
     parser.add_argument(
         "--show", type=cli.png, metavar="FILE", help="save a PNG of what the network saw and said"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line for each picture"
     )
     options = parser.parse(arguments)
     options.pictures = [picture for given in options.pictures for picture in given]
@@ -100,48 +117,112 @@ def is_picture(file: Path) -> bool:
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if any of them could not be read."""
     saved = picture_network(options.weights)
-    print(f"weights: {saved}")
+    say = print_nothing if options.json else print
+    say(f"weights: {saved}")
     classes = saved.class_names
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    reads_digits = are_digits(classes)  # other classes may consist of several parts
-    tiles = []
+    tiles, failed = [], False
     for path, name in zip(options.pictures, names, strict=True):
-        tile = Tile("standard input" if path == STDIN else Path(path).name)
+        title = "standard input" if path == STDIN else Path(path).name
         try:
-            image, several = read(path)
+            picture, scale = load(path)
+            reading = read(name, picture, saved.net, classes)
         except HandcnnError as error:
-            cli.print_failure(options.program, str(error))
+            failed = True
+            tiles.append(Tile(title))
+            if options.json:
+                print(as_json(path, error=str(error)), flush=True)
+            else:
+                cli.print_failure(options.program, str(error))
+            continue
+        tiles += tiles_of(title, picture, reading)
+        if options.json:
+            print(as_json(path, reading, scale), flush=True)
         else:
-            row = probabilities(saved, image)
-            several &= reads_digits
-            remark = "   there seem to be several digits" if several else ""
-            print(f"{name:{width}}  {answer(row, classes)}{remark}", flush=True)
-            best = row.argmax()
-            tile = Tile(tile.name, image, classes[best], percent(row[best]), several)
-        tiles.append(tile)
+            print(answer(f"{name:{width}}  ", reading, classes), flush=True)
     if options.show is not None:
         save_sheet(options.show, tiles)
-        print(f"what the network saw: {one_line(options.show)}")
-    return 1 if any(tile.picture is None for tile in tiles) else 0
+        say(f"what the network saw: {one_line(options.show)}")
+    return 1 if failed else 0
 
 
-def read(path: Path | str) -> Prepared:
-    """Return the digit in a picture as the network expects it, and whether it looks like several.
+def print_nothing(line: str) -> None:
+    """Take the place of print, where only JSON may be printed."""
+
+
+def load(path: Path | str) -> tuple[Array, tuple[float, float]]:
+    """Return a picture as grey values (h, w), and its width and height divided by w and h.
 
     Raises:
-        HandcnnError: the file is not a picture, or the picture is empty.
+        HandcnnError: the file is not a picture.
     """
-    name = "standard input" if path == STDIN else one_line(path)
-    picture = load_picture(standard_input() if path == STDIN else path)
+    if path == STDIN:
+        content = standard_input()
+        grey = load_picture(io.BytesIO(content))
+        width, height = picture_size(io.BytesIO(content))
+    else:
+        grey = load_picture(path)
+        width, height = picture_size(path)
+    return grey, (width / grey.shape[1], height / grey.shape[0])
+
+
+def read(name: str, picture: Array, net: Network, classes: Sequence[str]) -> Reading:
+    """Return what a grey picture (h, w) says: digits, or one image of another class.
+
+    Raises:
+        HandcnnError: the picture is empty, or the probabilities are not finite.
+    """
     try:
-        return examine_picture(picture)
+        if are_digits(classes):
+            return read_digits(net, picture)
+        image = examine_picture(picture).image
+        row = probabilities(net, [image])[0]
     except HandcnnError as error:
         raise HandcnnError(f"{name}: {error}") from error
+    height, width = picture.shape
+    best = classes[row.argmax()]
+    return Reading(best, [Digit(best, row.max(), 0, (0, 0, width, height), image, row)])
 
 
-def standard_input() -> io.BytesIO:
-    """Return all of standard input as a file in memory.
+def as_json(
+    path: Path | str,
+    reading: Reading | None = None,
+    scale: tuple[float, float] = (1, 1),
+    error: str | None = None,
+) -> str:
+    """Return an answer as one line of JSON, with boxes in pixels of the picture in the file."""
+    answer: dict[str, object] = {"picture": str(path), "text": reading.text if reading else ""}
+    if reading is None:
+        return json.dumps({**answer, "error": error})
+    answer["digits"] = [
+        {
+            "class": digit.text,
+            "probability": float(digit.probability),
+            "row": digit.row,
+            "box": [
+                round(side * factor) for side, factor in zip(digit.box, scale * 2, strict=True)
+            ],
+        }
+        for digit in reading.digits
+    ]
+    return json.dumps({**answer, "left_out": reading.left_out, "remark": reading.doubt})
+
+
+def tiles_of(title: str, picture: Array, reading: Reading) -> list[Tile]:
+    """Return the tiles that show an answer; for a number, the picture comes before its digits."""
+    tiles = [
+        Tile(title, digit.image, digit.text, percent(digit.probability)) for digit in reading.digits
+    ]
+    if len(tiles) == 1:
+        return tiles
+    boxes = [digit.box for digit in reading.digits]
+    text = reading.text.replace("\n", " | ")
+    return [Tile(title, picture, text, percent(reading.probability), boxes), *tiles]
+
+
+def standard_input() -> bytes:
+    """Return all of standard input.
 
     Raises:
         HandcnnError: it cannot be read to its end, or it is too long.
@@ -156,7 +237,7 @@ def standard_input() -> io.BytesIO:
         raise HandcnnError(f"standard input cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
         raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
-    return io.BytesIO(content)
+    return content
 
 
 def waits(file: TextIO) -> bool:
@@ -167,24 +248,26 @@ def waits(file: TextIO) -> bool:
         return True
 
 
-def probabilities(saved: SavedNetwork, image: Array) -> Array:
-    """Return the probability of each class (K,).
+def answer(start: str, reading: Reading, classes: Sequence[str]) -> str:
+    """Return what was read, after the start of the line: a class, or a number in its rows."""
+    if len(reading.digits) == 1:
+        best, then = runners_up(reading.digits[0].probabilities, classes)
+        width = max(map(len, classes))
+        remark = reading.doubt and f"   {reading.doubt}"
+        return f"{start}{best:{width}}  {percent(reading.probability):>9}   then {then}{remark}"
+    first, *others = reading.text.split("\n")
+    left_out = f"   {reading.left_out} other marks left out" * (reading.left_out > 0)
+    doubts = "".join(
+        f"\n{' ' * len(start)}digit {number} may be {digit.text} "
+        f"{percent(digit.probability)}, {runners_up(digit.probabilities, classes)[1]}"
+        for number, digit in enumerate(reading.digits, 1)
+        if digit.probability < DOUBTFUL
+    )
+    lines = f"\n{' ' * len(start)}".join([first, *others])
+    return f"{start}{lines}  {percent(reading.probability):>9}{left_out}{doubts}"
 
-    Raises:
-        HandcnnError: the probabilities are not finite, although the weights are.
-    """
-    row: Array = saved.net.predict_proba(to_batch([image]))[0]
-    if not np.isfinite(row).all():
-        raise HandcnnError(
-            f"{one_line(saved.path)} gives no probabilities: its numbers are too large to compute "
-            "with; use other weights"
-        )
-    return row
 
-
-def answer(probabilities: Array, names: Sequence[str]) -> str:
-    """Return the most probable class with its probability, and the runners-up."""
+def runners_up(probabilities: Array, names: Sequence[str]) -> tuple[str, str]:
+    """Return the most probable class, and the next ones with their probabilities."""
     best, *others = np.argsort(-probabilities)[:NAMED_CLASSES]
-    runners_up = ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
-    width = max(map(len, names))
-    return f"{names[best]:{width}}  {percent(probabilities[best]):>9}   then {runners_up}"
+    return names[best], ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)

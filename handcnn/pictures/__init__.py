@@ -1,6 +1,7 @@
 """Turn any picture of a digit into a 28x28 image like those of MNIST."""
 
 from handcnn.pictures.contact_sheet import Tile, save_sheet
+from handcnn.pictures.numbers import Digit, Reading, probabilities, read_digits
 from handcnn.pictures.preparing import (
     Prepared,
     Strokes,
@@ -9,16 +10,21 @@ from handcnn.pictures.preparing import (
     prepare_picture,
     to_batch,
 )
-from handcnn.pictures.reading import load_picture
+from handcnn.pictures.reading import load_picture, picture_size
 
 __all__ = [
+    "Digit",
     "Prepared",
+    "Reading",
     "Strokes",
     "Tile",
     "examine_picture",
     "find_strokes",
     "load_picture",
+    "picture_size",
     "prepare_picture",
+    "probabilities",
+    "read_digits",
     "save_sheet",
     "to_batch",
 ]

@@ -1,9 +1,14 @@
-"""Many prepared pictures in one PNG: what the network saw, and its answers."""
+"""Many prepared pictures in one PNG: what the network saw, and its answers.
+
+A number has a large tile for its picture, with a box around each digit, and a small one for each of
+its digits.
+"""
 
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from handcnn.pictures.drawing import FIELD
@@ -16,8 +21,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MAX_COLUMNS = 10
 SIDE = 6 * FIELD  # of a tile, in pixels
 GAP = 28  # pixels between the tiles with their texts
-NAME, ANSWER, REMARK, BOTTOM = SIDE + 8, SIDE + 28, SIDE + 54, SIDE + 70  # y of the texts
-WHITE, PALE, GREY, BLACK = 255, 235, 110, 0
+LARGE = 4 * SIDE + 3 * GAP  # longer side of the tile of a number
+NAME, ANSWER, REMARK, TEXTS = 8, 28, 52, 68  # y of the texts below a picture, and their height
+PALE, GREY, RED = (235,) * 3, (110,) * 3, (220, 60, 30)
 
 
 class Tile(NamedTuple):
@@ -27,8 +33,17 @@ class Tile(NamedTuple):
     picture: Array | None = None  # (28, 28), bright on 0; None if it could not be read
     answer: str = ""
     probability: str = ""
-    several: bool = False  # whether there seem to be several digits
+    boxes: Sequence[tuple[int, int, int, int]] = ()  # of digits in a picture (h, w) of any size
     doubt: str = ""  # why it looks like no digit, or ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and height of its picture on the sheet, in pixels."""
+        if not self.boxes or self.picture is None:
+            return SIDE, SIDE
+        height, width = self.picture.shape
+        factor = LARGE / max(height, width)
+        return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
@@ -37,33 +52,47 @@ def save_sheet(path: str | os.PathLike[str], tiles: Sequence[Tile]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    rows = -(-len(tiles) // MAX_COLUMNS)
-    columns = -(-len(tiles) // rows)
-    width = SIDE + GAP
-    height = (BOTTOM if any(tile.several or tile.doubt for tile in tiles) else REMARK) + GAP
-    sheet = Image.new("L", (GAP + columns * width, GAP + rows * height), WHITE)
-    for i, tile in enumerate(tiles):
-        sheet.paste(_drawn(tile), (GAP + i % columns * width, GAP + i // columns * height))
+    x = y = lower = right = GAP
+    columns = -(-len(tiles) // -(-len(tiles) // MAX_COLUMNS))  # in rows of about the same length
+    places = []
+    for tile in tiles:
+        width, height = tile.size
+        if x + width > columns * (SIDE + GAP) or (tile.boxes and x > GAP):
+            x, y = GAP, lower
+        places.append((x, y))
+        lower = max(lower, y + height + TEXTS + GAP)
+        right = max(right, x + max(width, SIDE) + GAP)
+        x += MAX_COLUMNS * SIDE if tile.boxes else width + GAP  # nothing beside a number
+    sheet = Image.new("RGB", (right, lower), "white")
+    for tile, place in zip(tiles, places, strict=True):
+        sheet.paste(_drawn(tile), place)
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
 
 
 def _drawn(tile: Tile) -> Image.Image:
     """Return a tile with its texts below."""
-    image = Image.new("L", (SIDE, BOTTOM), WHITE)
+    width, height = tile.size
+    room = max(width, SIDE)
+    image = Image.new("RGB", (room, height + TEXTS), "white")
     draw = ImageDraw.Draw(image)
     small, large = _font(13), _font(18)
-    draw.text((0, NAME), _fitted(tile.name, small, SIDE), GREY, small)
+    draw.text((0, height + NAME), _fitted(tile.name, small, room), GREY, small)
     if tile.picture is None:
         draw.rectangle((0, 0, SIDE, SIDE - 1), PALE)
         draw.text((SIDE // 2 - 40, SIDE // 2 - 9), "not readable", GREY, small)
         return image
-    image.paste(Image.fromarray(tile.picture).resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    room = int(SIDE - small.getlength(tile.probability))
-    draw.text((room, ANSWER + 4), tile.probability, GREY, small)
-    draw.text((0, ANSWER), _fitted(tile.answer, large, room - 8), BLACK, large)
-    if tile.doubt or tile.several:
-        draw.text((0, REMARK), "no strokes?" if tile.doubt else "several digits?", BLACK, small)
+    method = Image.Resampling.BILINEAR if tile.boxes else Image.Resampling.NEAREST
+    image.paste(Image.fromarray(tile.picture.astype(np.uint8)).resize((width, height), method))
+    factor = width / tile.picture.shape[1]
+    for box in tile.boxes:
+        left, top, right, bottom = (factor * edge for edge in box)
+        draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), None, RED, 2)
+    room = int(room - small.getlength(tile.probability))
+    draw.text((room, height + ANSWER + 4), tile.probability, GREY, small)
+    draw.text((0, height + ANSWER), _fitted(tile.answer, large, room - 8), "black", large)
+    if tile.doubt:
+        draw.text((0, height + REMARK), "no strokes?", "black", small)
     return image
 
 

@@ -27,6 +27,14 @@ def fit_and_centre(digit: Array) -> Array:
     return _centred(_fitted(digit))
 
 
+def fit_in_field(digit: Array) -> Array | None:
+    """Return a digit (h, w) on 0, cropped and centred, if it already has the size of MNIST."""
+    if not digit.any():
+        return None
+    digit = digit[bounding_box(digit > 0)]
+    return _centred(digit) if max(digit.shape) in (BOX - 1, BOX) else None
+
+
 def is_like_mnist(picture: Array) -> bool:
     """Return whether a picture already has the form of MNIST, as all 70,000 of its images do."""
     levels = picture.min() == 0 and 254 <= picture.max() <= 255

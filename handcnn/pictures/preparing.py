@@ -59,7 +59,7 @@ def prepare_picture(grey: npt.ArrayLike) -> Array:
 
 def examine_picture(grey: npt.ArrayLike) -> Prepared:
     """Return the result of `prepare_picture`, and what is odd about it."""
-    picture = _scaled(grey)
+    picture = grey_values(grey)
     for candidate in (picture, 255 - picture):
         if is_like_mnist(candidate):
             image = candidate.astype(np.uint8)
@@ -81,7 +81,7 @@ def find_strokes(grey: npt.ArrayLike) -> Strokes:
     Raises:
         HandcnnError: as `prepare_picture`.
     """
-    return _strokes_on(_scaled(grey))
+    return _strokes_on(grey_values(grey))
 
 
 def _strokes_on(picture: Array) -> Strokes:
@@ -94,7 +94,7 @@ def _strokes_on(picture: Array) -> Strokes:
     return Strokes(ink, mask, sheet, pen.width * max(paper.shape) if pen else 0)
 
 
-def _scaled(grey: npt.ArrayLike) -> Array:
+def grey_values(grey: npt.ArrayLike) -> Array:
     """Return a grey picture (H, W) with any finite values scaled to [0, 255], float32."""
     picture = np.asarray(grey, np.float64)
     if picture.ndim != 2 or picture.size == 0:

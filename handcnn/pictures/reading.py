@@ -21,6 +21,7 @@ from handcnn.text import one_line
 from handcnn.types import Array
 
 WORKING_SIDE = 1000  # pixels; larger pictures are reduced to this size, which removes noise
+SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF whose width becomes the height
 STRIP_PIXELS = 500_000
 
 
@@ -69,6 +70,17 @@ def load_picture(source: str | os.PathLike[str] | BinaryIO, name: str = "standar
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             message = f"cannot be read: {error.strerror}; check the path"
     raise HandcnnError(f"{one_line(shown)} {message}") from None
+
+
+def picture_size(source: str | os.PathLike[str] | BinaryIO) -> tuple[int, int]:
+    """Return the width and height, in pixels and upright, of a file that `load_picture` can read.
+
+    A picture that it has reduced is smaller.
+    """
+    with _opened(source) as file, open_picture(file) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+        return (height, width) if turned else (width, height)
 
 
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> BinaryIO:

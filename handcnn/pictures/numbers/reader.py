@@ -1,0 +1,152 @@
+"""Read all digits of a picture, row by row."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.errors import HandcnnError
+from handcnn.network import Network
+from handcnn.pictures.drawing import is_like_mnist
+from handcnn.pictures.numbers.candidates import Candidate, Row, candidates, draw, sketch
+from handcnn.pictures.numbers.judge import judge
+from handcnn.pictures.numbers.layout import rows_in
+from handcnn.pictures.numbers.path import Path, best_path
+from handcnn.pictures.preparing import examine_picture, find_strokes, grey_values, to_batch
+from handcnn.types import Array
+
+NETWORK = 0.5  # its weight beside the judge's, for digits that were cut
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
+
+
+class Digit(NamedTuple):
+    """A digit that was read in a picture."""
+
+    text: str  # "0" to "9"
+    probability: float  # that the network gives it
+    row: int  # from 0, from top to bottom
+    box: Box
+    image: Array  # what the network saw: uint8 (28, 28), bright on 0
+    probabilities: Array  # (10,) of all digits
+
+
+class Reading(NamedTuple):
+    """What was read in a picture."""
+
+    text: str  # the digits, a line for each row
+    digits: list[Digit]  # row by row, from left to right
+    left_out: int = 0  # other marks: points, commas, specks, lines
+    doubt: str = ""  # why a single digit looks like none, or ""
+
+    @property
+    def probability(self) -> float:
+        """That all digits are right, if each of them is one whole digit: the product."""
+        return float(np.prod([digit.probability for digit in self.digits]))
+
+
+class _Found(NamedTuple):
+    """A digit that was found but not read yet."""
+
+    row: int
+    box: Box
+    image: Array
+    judged: Array | None = None  # the judge's probabilities (10,), if it was cut out
+    doubt: str = ""
+
+
+def read_digits(net: Network, grey: npt.ArrayLike) -> Reading:
+    """Return all digits in a grey picture, row by row.
+
+    Args:
+        net: a network that reads images (N, 1, 28, 28) of the ten digits.
+        grey: (H, W), as for `prepare_picture`. If there is one digit, it is prepared as there.
+
+    Raises:
+        HandcnnError: the picture is blank, a value is NaN or infinite, there are too many marks
+            for a number, or the network's probabilities are not finite.
+    """
+    found, left_out = _digits_in(grey_values(grey))
+    rows = probabilities(net, [digit.image for digit in found])
+    digits = []
+    for digit, row in zip(found, rows, strict=True):
+        p = row if digit.judged is None else _agreed(row, digit.judged)
+        digits.append(Digit(str(p.argmax()), float(p.max()), digit.row, digit.box, digit.image, p))
+    lines = ["".join(d.text for d in digits if d.row == row) for row in range(len(digits))]
+    return Reading("\n".join(filter(None, lines)), digits, left_out, found[0].doubt)
+
+
+def probabilities(net: Network, images: Sequence[Array]) -> Array:
+    """Return the probability of each class (N, K) for images (28, 28).
+
+    Raises:
+        HandcnnError: the probabilities are not finite, although the weights are.
+    """
+    rows: Array = net.predict_proba(to_batch(images))
+    if not np.isfinite(rows).all():
+        raise HandcnnError(
+            "the network gives no probabilities: its numbers are too large to compute with; "
+            "use other weights"
+        )
+    return rows
+
+
+def _agreed(read: Array, judged: Array) -> Array:
+    """Return the probabilities (10,) that the network and the judge agree on.
+
+    A digit that was cut from its neighbours lacks some ink, or has some of theirs. The judge has
+    learned from such digits, the network has not. So the judge counts, and the network half.
+    """
+    both = read.astype(float) ** NETWORK * judged
+    agreed: Array = both / both.sum()
+    return agreed
+
+
+def _digits_in(picture: Array) -> tuple[list[_Found], int]:
+    """Return the digits in a grey picture (H, W), not read yet, and the number of other marks."""
+    if is_like_mnist(picture) or is_like_mnist(255 - picture):
+        return [_only_digit(picture)], 0
+    strokes = find_strokes(picture)
+    ink = strokes.ink / np.median(strokes.ink[strokes.mask])
+    rows, left_out = rows_in(ink, strokes.mask, _as_mnist_draws(picture))
+    found: list[_Found] = []
+    for row in rows:
+        path, judged = _path_through(row)
+        left_out += len({row.marks[piece] for piece in path.left_out})
+        number = found[-1].row + 1 if found else 0
+        for digit in path.digits:
+            second = None if row.is_whole(digit) else judged[digit]
+            found.append(_Found(number, row.box_in_picture(digit), draw(row, digit), second))
+    if len(found) > 1:
+        return found, left_out
+    return [_only_digit(picture, *(digit.box for digit in found))], left_out
+
+
+def _path_through(row: Row) -> tuple[Path, dict[Candidate, Array]]:
+    """Return the best path through a row, and the judge's probabilities for each candidate.
+
+    What a path finds tells the height of the row better, so the path is found twice.
+    """
+    found = candidates(row)
+    verdict = judge([sketch(row, candidate) for candidate in found])
+    odds = dict(zip(found, verdict.odds, strict=True))
+    path = best_path(row, odds)
+    heights = [row.height_of(digit) for digit in path.digits if odds[digit] > 0]
+    if heights:
+        path = best_path(row._replace(height=np.median(heights)), odds)
+    return path, dict(zip(found, verdict.digits, strict=True))
+
+
+def _only_digit(picture: Array, box: Box | None = None) -> _Found:
+    """Return the only digit of a picture, prepared as `prepare_picture` does."""
+    height, width = picture.shape
+    prepared = examine_picture(picture)
+    return _Found(0, box or (0, 0, width, height), prepared.image, doubt=prepared.doubt)
+
+
+def _as_mnist_draws(picture: Array) -> Array | None:
+    """Return the picture as bright ink on exactly 0, if it is such a drawing or its negative."""
+    for drawing in (picture, 255 - picture):
+        if np.mean(drawing == 0) > 0.3 and drawing.max() >= 254:
+            return drawing
+    return None
