@@ -490,7 +490,8 @@ def test_python_train_py_stopped_and_resumed(finished: Path, tmp_path: Path) -> 
 
 def test_a_run_being_trained_is_not_trained_twice(tmp_path: Path, forks: Forks) -> None:
     """A process ended by SIGKILL no longer holds its lock."""
-    options = command(*OPTIONS, "--epochs", "1000", "--output-dir", tmp_path)
+    longer = ["--epochs", "1000", "--learning-rate", "0.001"]  # it would diverge at a larger rate
+    options = command(*OPTIONS, *longer, "--output-dir", tmp_path)
     with subprocess.Popen(options, text=True, stdout=subprocess.PIPE) as process:
         after_an_epoch(process)
         (folder,) = tmp_path.iterdir()
