@@ -4,7 +4,7 @@
     python train.py --network lenet            two convolutions with pooling: 99 % within seconds
     python train.py --network deep             six convolutions: 99.6 % within minutes
     python train.py --epochs 3                 a short run
-    python train.py --limit 5000 --epochs 2    5,000 images only, in a few seconds
+    python train.py --limit 5000 --epochs 3    5,000 images only, in a few seconds
     python train.py --dataset fashion-mnist    other images, or your own: see README.md
     python train.py --resume latest            continue the newest run
     python train.py --target-accuracy 97       exit with code 1 below 97 % on the test set

@@ -264,7 +264,7 @@ class _Stop(BaseException):
         ("--network deep --schedule constant", 100, "(1,250 images: 2,000 steps)", ""),
         ("--limit 60", 2000, "(60 images: 2,000 steps)", ""),
         ("--limit 1000 --batch-size 3", 20, "(1,000 images: 6,680 steps)", ""),
-        ("--limit 130 --epochs 40", 40, "(130 images: 120 steps)", ""),
+        ("--limit 130 --epochs 80", 80, "(130 images: 240 steps)", ""),
         (
             "--limit 60 --epochs 20",
             20,
