@@ -164,6 +164,18 @@ def network_name(net: Network) -> str | None:
 
 
 @cache
+def smallest_side(name: str) -> int:
+    """Return the height and width of the smallest images for the network of this name."""
+    side = 1
+    while True:
+        try:
+            NETWORKS[name](input_shape=(1, side, side))
+            return side
+        except ValueError:
+            side += 1
+
+
+@cache
 def _named_outline(name: str) -> list[dict[str, Any]]:
     return _outline(NETWORKS[name]())
 

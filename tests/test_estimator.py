@@ -31,6 +31,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curv
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from data.digits import load_digits_like_mnist
@@ -331,6 +332,101 @@ def test_weights_scale_the_rows_of_the_gradient() -> None:
     np.testing.assert_allclose(one.loss_curve_, losses, rtol=1e-4)
 
 
+def test_weights_of_classes_multiply_those_of_images() -> None:
+    """A missing class has 1; "balanced" gives all classes the same sum."""
+    images, labels, weights = X[:90], np.array(["a", "b", "c"])[y[:90]], np.arange(90) % 3.0
+    few = {"a": 2.0, "c": 0.0}
+    sums = {label: weights[labels == label].sum() for label in "abc"}
+    balanced = {label: weights.sum() / 3 / total for label, total in sums.items()}
+    for class_weight, same in ((few, few), ("balanced", balanced)):
+        factors = np.array([same.get(label, 1) for label in labels])
+        one = cnn(2, class_weight=class_weight).fit(images, labels, weights)
+        two = cnn(2).fit(images, labels, weights * factors)
+        compare(one.network_.parameters(), two.network_.parameters(), 1e-5)
+    alone = cnn(2, class_weight=few).partial_fit(images, labels, list("abc"))
+    assert set(alone.predict(images)) <= {"a", "b"}
+
+
+def test_balanced_classes_are_those_of_scikit_learn() -> None:
+    labels = np.repeat([0, 1, 2], [100, 60, 40])
+    given = dict(enumerate(compute_class_weight("balanced", classes=np.arange(3), y=labels)))
+    one, two = (cnn(2, class_weight=way).fit(X, labels) for way in ("balanced", given))
+    compare(one.network_.parameters(), two.network_.parameters(), 1e-6)
+
+
+def test_weights_too_small_for_float32_do_not_count() -> None:
+    one = cnn(2).fit(X, y, np.where(y == 0, 1e-50, 1))
+    two = cnn(2).fit(X, y, np.where(y == 0, 0, 1))
+    compare(one.network_.parameters(), two.network_.parameters(), 1e-12)
+
+
+def test_on_epoch_hears_of_every_epoch() -> None:
+    heard: list[tuple[Any, ...]] = []
+    one = cnn(3, on_epoch=lambda *facts: heard.append(facts)).fit(X, y)
+    assert heard == [(n, loss, None) for n, loss in enumerate(one.loss_curve_, start=1)]
+    heard.clear()
+    one.set_params(early_stopping=True, epochs=40, n_iter_no_change=2).fit(X, y)
+    scores = one.validation_scores_ or []
+    assert heard == list(zip(range(1, one.n_iter_ + 1), one.loss_curve_, scores, strict=True))
+
+
+def no_more(epoch: int, loss: float, score: float | None) -> None:
+    if epoch == 2:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    ("change", "images", "labels", "error"),
+    [
+        ({"learning_rate": 1e30}, X, y, HandcnnError),
+        ({"on_epoch": no_more}, X, y, MemoryError),
+        ({}, X, y + 1.5, ValueError),
+        ({"early_stopping": True}, X[:5], y[:5], ValueError),
+        ({"network": "lenet"}, X, y, ValueError),
+        ({"image_shape": (7, 9)}, X, y, ValueError),
+        ({"class_weight": {9: 1}}, X, y, ValueError),
+    ],
+)
+def test_a_failed_fit_changes_nothing(
+    warm_start: bool, change: dict[str, Any], images: Array, labels: Array, error: Any
+) -> None:
+    fresh = cnn(3, warm_start=warm_start).set_params(**change)
+    with pytest.raises(error):
+        fresh.fit(images, labels)
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+    one, twin = (cnn(3, warm_start=warm_start).fit(X, y) for _ in range(2))
+    calm = {name: one.get_params()[name] for name in change}
+    one.set_params(**change)
+    for attempt in (one.fit, one.partial_fit):
+        if attempt == one.partial_fit and "on_epoch" in change:
+            continue  # it has no second epoch
+        with pytest.raises(error):
+            attempt(images, labels)
+    one.set_params(**calm)
+    for each in (one, twin):
+        each.partial_fit(X, y)
+    assert one.loss_curve_ == twin.loss_curve_
+    np.testing.assert_array_equal(one.predict_proba(X), twin.predict_proba(X))
+
+
+def test_whole_numbers_above_2_to_the_53_stay_apart() -> None:
+    """Even if the classes are of another type than the labels."""
+    numbers = [2**53, 2**53 + 1, 2**53 + 2]
+    labels = np.array(numbers, np.uint64)[y]
+    one = cnn(2).partial_fit(X, labels, np.array(numbers, np.int64))
+    compare(one.network_.parameters(), cnn(2).partial_fit(X, y, [0, 1, 2]).network_.parameters())
+    assert refused(lambda: one.partial_fit(X, labels + np.uint64(1))) == (
+        f"y has the labels [{2**53 + 3}], but the classes are {np.array(numbers)}"
+    )
+
+
+def test_the_label_of_a_class_of_one_image_is_named() -> None:
+    few = cnn(1, early_stopping=True)
+    assert "77" in refused(lambda: few.fit(X[:9], [77, *[88] * 8]))
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_each_network_brings_its_recipe(network: str) -> None:
     """Including its epochs, but at least 2,000 steps. The function of that name does the same."""
@@ -436,12 +532,144 @@ def test_bytes_and_fractions_are_read_alike() -> None:
         ([[0.0, 16.0], [2.0, 1.0]], 16),
         ([[-0.5, 0.5], [0.25, 1.0]], 1),
         ([[-30.0, 30.0], [30.0, -30.0]], 30),
+        (np.array([[0, 1e20], [1e20, 2]], np.float32), np.float32(1e20)),
+        (np.array([[-1e20, 1e20], [1e20, -1e20]], np.float32), np.float32(1e20)),
+        ([[-1e20, -1e20], [-1e20, -1e20]], 1e20),
+        ([[-1e300, 1e300], [1e300, -1e300]], 1e300),
     ],
 )
-def test_the_scale(X: Any, scale: float) -> None:
+def test_the_scale(X: Any, scale: float, tmp_path: Path) -> None:
     one = cnn(1).fit(X, [0, 1])
     assert one.scale_ == scale
-    assert np.shape(one.predict_proba(X)) == (2, 2)
+    assert np.abs(one._scale.images(np.asarray(X))).max() <= 1
+    one.save(tmp_path / "w.npz")
+    two = CNNClassifier.load(tmp_path / "w.npz")
+    np.testing.assert_array_equal(two.predict_proba(X), one.predict_proba(X))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(float).max, reason="no wider floats")
+def test_numbers_beyond_float64_are_refused() -> None:
+    X = np.full((2, 4), np.longdouble("1e4000"))
+    assert (
+        refused(lambda: cnn(1).fit(X, [0, 1])) == "X has values that are too large to compute with"
+    )
+
+
+FRACTIONS = np.random.default_rng(0).random((20, 36), np.float32)
+FRACTIONS[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("learned", "asked", "message"),
+    [
+        (FRACTIONS, FRACTIONS * 255, "X has values up to 255, but is divided by 1, as"),
+        (FRACTIONS, (FRACTIONS * 255).astype(int), "X has values up to 255, but is divided by 1"),
+        (FRACTIONS, FRACTIONS * 16, "X has values up to 16, but is divided by 1"),
+        (FRACTIONS * 16, FRACTIONS, "X has values up to 1, but is divided by 16"),
+        ((FRACTIONS * 254).astype(int), FRACTIONS, "X has values up to 1, but is divided by 254"),
+        (FRACTIONS * 16, FRACTIONS * 255, "X has values up to 255, but is divided by 16"),
+        (FRACTIONS * 255, FRACTIONS * 65535, "X has values up to 65535, but is divided by 255"),
+        (FRACTIONS - 0.5, FRACTIONS * 255, "X has values up to 255, but is divided by 1"),
+    ],
+)
+def test_another_scale_than_in_fit_is_remarked(learned: Array, asked: Array, message: str) -> None:
+    one = cnn(1).fit(learned, np.arange(20) % 2)
+    for use in (one.predict, partial(one.partial_fit, y=np.arange(20) % 2)):
+        with pytest.warns(UserWarning, match=message):
+            use(asked)
+
+
+def test_a_similar_scale_is_not_remarked() -> None:
+    """Warnings are errors in the tests."""
+    for learned, asked in (
+        (FRACTIONS, FRACTIONS * 1.3),  # as MinMaxScaler makes of new images
+        (FRACTIONS * 255, FRACTIONS * 9),  # nearly black
+        (FRACTIONS * 16, FRACTIONS * 0),
+        (FRACTIONS - 0.5, (FRACTIONS - 0.5) * 200),  # as StandardScaler makes of rare pixels
+        (FRACTIONS * 255, FRACTIONS),
+        (FRACTIONS, (FRACTIONS * 255).astype(np.uint8)),
+    ):
+        cnn(1).fit(learned, np.arange(20) % 2).predict(asked)
+
+
+class LikeAnArray:
+    """As a data set in an HDF5 file: it has a shape, but not the methods of an array."""
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.shape, self.ndim, self.dtype = array, array.shape, array.ndim, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return np.array(self.array, dtype)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        list,
+        tuple,
+        np.ndarray.tolist,
+        LikeAnArray,
+        lambda images: LikeAnArray(images.reshape(60, 36)),
+        lambda images: [image[0] for image in images],
+        lambda images: images[..., 0, :, :, None],
+        lambda images: list(images[..., 0, :, :, None]),
+    ],
+)
+def test_images_in_other_containers(convert: Callable[[Array], Any]) -> None:
+    """Also with one channel at the end, which does not change the order of the numbers."""
+    images = BYTES / np.float32(255)
+    expected, one = cnn(2).fit(images, HALVES), cnn(2).fit(convert(images), HALVES)
+    assert one.image_shape_ == (1, 6, 6)
+    np.testing.assert_array_equal(one.predict_proba(convert(images)), one.predict_proba(images))
+    np.testing.assert_allclose(one.predict_proba(images), expected.predict_proba(images), 1e-4)
+
+
+def test_channels_at_the_end() -> None:
+    """Those of colours are refused, because rows would have another order. A parameter decides."""
+    colours, labels = np.random.default_rng(0).random((8, 6, 7, 3)), np.arange(8) % 2
+    hint = "move the channels to the front with x.transpose(0, 3, 1, 2)"
+    message = (
+        f"CNNClassifier expects X of shape (n, C, H, W), got (n, 6, 7, 3); {hint}, or if it has 6 "
+        "channels, say image_shape=(6, 7, 3)"
+    )
+    first = cnn(1).fit(colours.transpose(0, 3, 1, 2), labels)
+    assert first.image_shape_ == (3, 6, 7)
+    for action in (
+        lambda: cnn(1).fit(colours, labels),
+        lambda: cnn(1, image_shape=(3, 6, 7)).fit(colours, labels),
+        lambda: first.predict(colours),
+    ):
+        assert refused(action) == message
+    lines = colours.transpose(0, 3, 2, 1)  # 3 channels, 6 columns
+    for images, shape in ((colours, (6, 7, 3)), (lines[..., :1], (3, 7, 1)), (lines, (3, 7, 6))):
+        one = cnn(1, image_shape=shape).fit(images, labels)
+        assert one.image_shape_ == shape
+        assert len(one.predict(images)) == 8
+    assert cnn(1).fit(lines[..., :1], labels).image_shape_ == (3, 7, 1)
+
+
+def test_images_of_several_shapes() -> None:
+    message = refused(lambda: cnn(1).fit([np.zeros((8, 8)), np.zeros((9, 8))], [0, 1]))
+    assert message.startswith("X must hold images of one shape: ")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (15, 40), (40, 15)])
+def test_the_smallest_images_of_a_network(shape: Shape) -> None:
+    message = refused(lambda: CNNClassifier("lenet").fit(np.zeros((2, *shape)), [0, 1]))
+    assert message == (
+        f"'lenet' needs images of at least 16x16 pixels, got images of shape {(1, *shape)}; use "
+        "network='documented'"
+    )
+    CNNClassifier("lenet", epochs=1).fit(np.zeros((2, 16, 16)), [0, 1])
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f8", "f4", ">f4", "f2", "i8"])
+def test_the_precision_of_the_images(kind: str) -> None:
+    one = cnn(1).fit(X.astype(kind), y)
+    assert one.predict_proba(X).dtype == (np.float64 if "f8" in kind else np.float32)
 
 
 def test_images_that_do_not_count_have_no_say_in_the_scale() -> None:
@@ -504,9 +732,8 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"network": 3}, f"CNNClassifier expects network to be one of {', '.join(NETWORKS)}, got 3"),
     (
         {"network": "lenet"},
-        "'lenet' cannot make a network for images of shape (1, 8, 8) in 3 classes: Conv2D(16 -> "
-        "32, 5x5) expects images of at least 5 x 5 pixels, got (N, 16, 2, 2); use a "
-        "smaller kernel or more padding",
+        "'lenet' needs images of at least 16x16 pixels, got images of shape (1, 8, 8); use "
+        "network='documented'",
     ),
     (
         {"schedule": "fast"},
@@ -533,9 +760,44 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
         {"image_shape": (7, 9)},
         "CNNClassifier expects image_shape to be (C, H, W) or (H, W) of 64 features, got (7, 9)",
     ),
+    *(
+        (
+            {"image_shape": shape},
+            "CNNClassifier expects image_shape to be (C, H, W) or (H, W) in whole numbers of at "
+            f"least 1, got {shape!r}",
+        )
+        for shape in ((64,), 16, (-8, -8), (8.0, 8.0), "88", (1, 1, 8, 8))
+    ),
     (
-        {"image_shape": (64,)},
-        "CNNClassifier expects image_shape to be (C, H, W) or (H, W) of 64 features, got (64,)",
+        {"validation_fraction": "0.1"},
+        "CNNClassifier expects validation_fraction to be between 0 and 1, got '0.1'",
+    ),
+    (
+        {"on_epoch": "print"},
+        "CNNClassifier expects on_epoch to be a function or None, got 'print'",
+    ),
+    *(
+        (
+            {"class_weight": weight},
+            f"CNNClassifier expects class_weight to be None, 'balanced' or a dict for [0 1 2], got "
+            f"{weight!r}",
+        )
+        for weight in ("equal", 3, {3: 1.0}, {"0": 2.0})
+    ),
+    *(
+        (
+            {"class_weight": weight},
+            f"CNNClassifier expects class_weight to be numbers of at least 0, got {weight!r}",
+        )
+        for weight in ({0: -1}, {0: "much"}, {1: float("nan")}, {1: float("inf")})
+    ),
+    *(
+        (
+            {"class_weight": {0: weight, 1: weight, 2: weight}},
+            f"class_weight {dict.fromkeys(range(3), weight)} leaves no image with a weight that "
+            "float32 can hold",
+        )
+        for weight in (0, 1e-50, 1e50)
     ),
     (
         {"learning_rate": 1e30},
@@ -568,6 +830,7 @@ def test_data_that_do_not_fit() -> None:
     images = X.reshape(-1, 8, 8)
     weights = np.ones(len(X))
     begin = "sample_weight must have a number for each of 200 images, none negative and not all of "
+    few = begin.replace("200", "3")
     cases: list[tuple[Callable[[], object], str]] = [
         (
             lambda: one.predict(images.reshape(-1, 4, 16)),
@@ -604,14 +867,35 @@ def test_data_that_do_not_fit() -> None:
         ),
         (
             lambda: one.fit(X, y, weights[:3]),
-            f"{begin}them zero; it is [1. 1. 1.] of shape (3,)",
+            f"{begin}them zero, in the range of float32; it is [1. 1. 1.] of shape (3,)",
         ),
         (
             lambda: cnn(1).fit(X[:3], y[:3], [1, -1, 2]),
-            f"{begin.replace('200', '3')}them zero; it is [ 1. -1.  2.] of shape (3,)",
+            f"{few}them zero, in the range of float32; it is [ 1. -1.  2.] of shape (3,)",
+        ),
+        *(
+            (
+                partial(cnn(1).fit, X[:3], y[:3], weights),
+                f"{few}them zero, in the range of float32; it is {np.array(weights)} of shape (3,)",
+            )
+            for weights in ([1e-50, 0.0, 0.0], [1.0, 1.0, 1e50])
         ),
         (
-            lambda: one.predict(np.full((2, 64), 1e300)),
+            lambda: cnn(1, class_weight="balanced").partial_fit(X, y, [0, 1, 2]),
+            "partial_fit does not support class_weight='balanced', because it does not see all "
+            "images; use a dict",
+        ),
+        (
+            lambda: one.set_params(image_shape=(4, 16)).fit(X, y),
+            "CNNClassifier expects image_shape to be (1, 8, 8), as in the last call, got (4, 16)",
+        ),
+        (
+            lambda: one.set_params(network="lenet").fit(X, y),
+            f"the network of the last call was {small!r}, and now is 'lenet'; training can only "
+            "continue with the same, or begin with fit and warm_start=False",
+        ),
+        (
+            lambda: one.predict(np.full((2, 64), -1e300)),
             "X or the weights of the network are too large to compute with",
         ),
     ]
@@ -630,12 +914,12 @@ def test_a_run_of_train_py_becomes_an_estimator(finished: Path, tmp_path: Path) 
     net = load_network(finished / "weights.npz")
     one = CNNClassifier.load(finished / "weights.npz", threads=1, epochs=1, warm_start=True)
     assert (one.network, one.scale_, one.image_shape_) == ("documented", 255, (1, 28, 28))
-    assert one.classes_.tolist() == list("0123456789")
+    assert one.classes_.tolist() == list(range(10))
     numbers = net.predict(images[:, None] / np.float32(255))
     for kind in (images, images / np.float32(255), images.reshape(-1, 784).astype(int)):
-        assert one.predict(kind).tolist() == [str(number) for number in numbers]
-    assert one.score(images, labels.astype(str)) == (numbers == labels).mean()
-    one.fit(images, labels.astype(str))  # continues
+        assert one.predict(kind).tolist() == numbers.tolist()
+    assert one.score(images, labels) == (numbers == labels).mean()
+    one.fit(images, labels)  # continues
     before, now = net.parameters(), one.network_.parameters()
     assert 0 < np.abs(now["layer1.weights"] - before["layer1.weights"]).max() < 0.05
 
@@ -684,6 +968,22 @@ def test_classes_of_train_py_that_are_not_in_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         one.predict_proba(X), net.predict_proba(X.reshape(-1, 1, 8, 8) / 255)[:, [1, 2, 0]], 1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["10", "-9", "0"], [-9, 0, 10]),
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["1", "2", "x"], ["1", "2", "x"]),
+        (["1", "2", "3.0"], ["1", "2", "3.0"]),
+        (["1", "2", "9" * 5000], ["1", "2", "9" * 5000]),
+    ],
+)
+def test_class_names_become_labels(names: list[str], labels: list[Any], tmp_path: Path) -> None:
+    """Numbers, if all are whole numbers and each has only this name."""
+    documented_network(input_shape=(1, 8, 8), classes=3).save(tmp_path / "w.npz", classes=names)
+    assert CNNClassifier.load(tmp_path / "w.npz").classes_.tolist() == labels
 
 
 LABELS_FAULT = "it does not hold a label for each class"

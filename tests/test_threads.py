@@ -5,6 +5,7 @@ For a training, the oracle is the same training with one thread.
 
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -18,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 from builders import Geometry, batch, close, literal_step, network, refused, set_blas_threads
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from handcnn import HandcnnError
 from handcnn.kernels import threads
@@ -27,6 +29,7 @@ from handcnn.kernels.threads import WAKING, default_threads, share, use_threads
 from handcnn.types import Array
 
 MUCH = 1000 * WAKING
+LIMIT = "threadpoolctl.ThreadpoolController.limit"
 
 
 def who(_: slice) -> int:
@@ -151,6 +154,25 @@ def test_what_was_shared_is_let_go() -> None:
 # --- blocks --------------------------------------------------------------------------------------
 
 
+def test_blas_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes most of the time of a block. A module that was loaded since may bring another."""
+    found: list[object] = []
+    controller = threadpoolctl.ThreadpoolController
+
+    def find() -> object:
+        found.append(controller())
+        return found[-1]
+
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", find)
+    for name in ("new", "newer"):
+        monkeypatch.setitem(sys.modules, name, sys)
+        for _ in range(3):
+            with use_threads(1):
+                blas = [pool for pool in controller().info() if pool["user_api"] == "blas"]
+                assert {pool["num_threads"] for pool in blas} == {1}
+    assert len(found) == 2
+
+
 def test_blocks_within_blocks_and_left_in_another_order() -> None:
     assert parts() == 1
     with use_threads(3):
@@ -239,7 +261,7 @@ def test_what_the_thread_that_holds_blas_raises_is_raised(
     """Once waited forever for a thread that had died."""
 
     @contextmanager
-    def failing(*_: object) -> Iterator[None]:
+    def failing(*_: object, **limit: object) -> Iterator[None]:
         if moment == "restored":
             yield
         raise RuntimeWarning("two OpenMP libraries")
@@ -255,7 +277,7 @@ def test_what_the_thread_that_holds_blas_raises_is_raised(
 
     running = threading.active_count()
     with monkeypatch.context() as patch:
-        patch.setattr("threadpoolctl.threadpool_limits", failing)
+        patch.setattr(LIMIT, failing)
         thread = threading.Thread(target=user, daemon=True)
         thread.start()
         thread.join(30)
@@ -397,18 +419,19 @@ def test_a_process_forked_while_another_thread_enters_a_block_can_enter_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Once waited forever for a lock of a thread that does not exist after the fork."""
-    original, is_entering, may_go_on = threadpool_limits, threading.Event(), threading.Event()
+    original = threadpoolctl.ThreadpoolController.limit
+    is_entering, may_go_on = threading.Event(), threading.Event()
 
-    def slowly(*args: Any) -> Any:
+    def slowly(*args: Any, **limit: Any) -> Any:
         is_entering.set()
         assert may_go_on.wait(20)
-        return original(*args)
+        return original(*args, **limit)
 
     def other() -> None:
         with use_threads(2):
             pass
 
-    monkeypatch.setattr("threadpoolctl.threadpool_limits", slowly)
+    monkeypatch.setattr(LIMIT, slowly)
     with ThreadPoolExecutor(1) as executor:
         entered = executor.submit(other)
         assert is_entering.wait(20)

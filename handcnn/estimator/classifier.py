@@ -7,8 +7,11 @@ uses the loop and the recipes of train.py.
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, replace
 from math import prod
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,20 +19,28 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from handcnn.augmentation import AUGMENTATIONS, fitting
+from handcnn.estimator.inputs import (
+    as_array,
+    class_indices,
+    declared_shape,
+    shape_of_images,
+    weighted,
+    wrong,
+)
 from handcnn.estimator.samples import (
     Batches,
     Samples,
     Scale,
     WeightedNetwork,
+    divisor,
     guessed_shape,
-    largest_value,
 )
 from handcnn.kernels.threads import default_threads, use_threads
 from handcnn.layers.checks import check_learning_rate, check_size
-from handcnn.models import NETWORKS, RECIPES, Recipe, network_name
+from handcnn.models import NETWORKS, RECIPES, Recipe, network_name, smallest_side
 from handcnn.network import Network
 from handcnn.schedule import SCHEDULES
 from handcnn.storage.classifiers import read_classifier, write_classifier
@@ -40,10 +51,15 @@ from handcnn.types import Array, Shape
 class CNNClassifier(ClassifierMixin, BaseEstimator):
     """Classifies small images with a convolutional network, trained by plain gradient descent.
 
-    Images are rows (n, features) or arrays (n, C, H, W), or (n, H, W) of one channel. They are
-    divided by `scale_`, so that grey values lie in [0, 1]. Bytes and fractions are recognised image
-    by image, so a classifier trained on one kind also reads the other. Images of float64 are
-    computed in float64, as in MLPClassifier, which takes twice as long; all others in float32.
+    Images are rows (n, features) or (n, C, H, W), or (n, H, W) or (n, H, W, 1) of one channel, in
+    an array, a list or anything else that becomes an array. Colours come first: (n, H, W, 3) is
+    refused. Images of float64 are computed in float64, as in MLPClassifier, which takes twice as
+    long; all others in float32.
+
+    `fit` finds the number `scale_`, and all images are divided by it, at training and later. There
+    is one exception. Where `scale_` is 255, an image without a value above 1 is taken for fractions
+    and not divided, and where it is 1, bytes (uint8) are divided by 255. So most classifiers read
+    both. A warning says when the images plainly have another scale than those of `fit`.
 
     None stands for the value in the recipe of the network (`handcnn.models.RECIPES`).
 
@@ -63,12 +79,17 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             improves. The weights with the best score are kept.
         validation_fraction: the share of the images held out for that.
         n_iter_no_change: training stops after this many epochs without a better score.
-        image_shape: (C, H, W) or (H, W) of one row. None guesses: a square if the number of
-            features is a square number, otherwise an image of one line.
+        image_shape: (C, H, W) or (H, W) of one image. None takes it from the array. For rows it
+            guesses: a square if the number of features is a square number, otherwise one line.
+        class_weight: how often an image of each class counts: a dict from labels to numbers, where
+            a missing label has 1, or "balanced", so that all classes count the same together. It
+            multiplies the `sample_weight`.
         random_state: an int makes results reproducible.
         threads: threads to compute with. None means two, or one if there is only one core or if
             OMP_NUM_THREADS is 1, as joblib and Dask set it in their workers.
         warm_start: whether `fit` continues from the network of the last call.
+        on_epoch: is called after every epoch with its number, its loss, and the validation score,
+            which is None without `early_stopping`.
         verbose: whether to print the loss of every epoch.
 
     Attributes:
@@ -76,8 +97,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         classes_: the labels, sorted.
         n_features_in_: the number of values of an image; `feature_names_in_` if they have names.
         image_shape_: (C, H, W) of an image.
-        scale_: 255 for bytes (uint8) above 1. Otherwise the largest value, or the standard
-            deviation if some values are negative. At least 1.
+        scale_: 255 for bytes (uint8) above 1. Otherwise the largest value, or the root
+            mean square if some values are negative. At least 1.
         n_iter_: epochs of the last call.
         loss_curve_: the loss of every epoch.
         validation_scores_: the accuracy after every epoch with `early_stopping`, otherwise None.
@@ -97,9 +118,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         image_shape: Shape | None = None,
+        class_weight: dict[Any, float] | str | None = None,
         random_state: int | np.random.RandomState | None = None,
         threads: int | None = None,
         warm_start: bool = False,
+        on_epoch: Callable[[int, float, float | None], object] | None = None,
         verbose: bool = False,
     ) -> None:
         self.network = network
@@ -112,15 +135,17 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.image_shape = image_shape
+        self.class_weight = class_weight
         self.random_state = random_state
         self.threads = threads
         self.warm_start = warm_start
+        self.on_epoch = on_epoch
         self.verbose = verbose
 
     # Training ------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on images X with labels y.
+        """Train on images X with labels y. If that fails, the classifier is as it was before.
 
         Args:
             X: the images.
@@ -131,19 +156,15 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             ValueError: a parameter, an image or a label cannot be used, or the training diverges.
         """
         recipe = self._recipe()
-        if not self.warm_start or not hasattr(self, "network_"):
-            samples = self._begin(recipe, X, y, sample_weight)
-        else:
-            samples = self._continue(X, y, sample_weight)
-            if len(np.unique(y)) < len(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where y has the same classes as in the last call "
-                    f"to fit, {self.classes_}, but it has {np.unique(y)}"
-                )
-        samples, validation = self._split(samples)
-        if self.epochs is None:
-            recipe = recipe.for_images(len(samples.X))
-        return self._train(samples, recipe, validation)
+        with self._unchanged_by_errors():
+            if not self.warm_start or not hasattr(self, "network_"):
+                samples = self._begin(recipe, X, y, sample_weight)
+            else:
+                samples = self._continue(X, y, sample_weight, needs_all_classes=True)
+            samples, validation = self._split(samples)
+            if self.epochs is None:
+                recipe = recipe.for_images(len(samples.X))
+            return self._train(samples, recipe, validation)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch on images X with labels y, at a constant learning rate.
@@ -153,25 +174,35 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        recipe = replace(self._recipe(), epochs=1, schedule="constant")
-        if hasattr(self, "network_"):
-            samples = self._continue(X, y, sample_weight)
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-                raise ValueError(
-                    f"classes were {self.classes_} on the first call to partial_fit, and now are "
-                    f"{np.unique(classes)}; leave them out"
-                )
-        elif classes is None:
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "partial_fit does not support class_weight='balanced', because it does not see all "
+                "images; use a dict"
+            )
+        is_first = not hasattr(self, "network_")
+        if is_first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
-        else:
-            samples = self._begin(recipe, X, y, sample_weight, classes)
-        return self._train(samples, recipe)
+        recipe = replace(self._recipe(), epochs=1, schedule="constant")
+        with self._unchanged_by_errors():
+            if is_first:
+                samples = self._begin(recipe, X, y, sample_weight, classes)
+            else:
+                samples = self._continue(X, y, sample_weight, classes)
+            return self._train(samples, recipe)
+
+    @contextmanager
+    def _unchanged_by_errors(self) -> Iterator[None]:
+        """Restore all attributes if the block raises. It must not change them in place."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def _recipe(self) -> Recipe:
         """Check every parameter; return the recipe to train by."""
-        name = self.network
-        if callable(name):
-            name = next((known for known, make in NETWORKS.items() if make is name), "documented")
+        name = "documented" if callable(self._named()) else self._named()
         recipe = RECIPES[_one_of(NETWORKS, "network", name)]
         given = {part: getattr(self, part) for part in asdict(recipe)}
         recipe = replace(recipe, **{part: v for part, v in given.items() if v is not None})
@@ -182,9 +213,17 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         check_size("CNNClassifier", "n_iter_no_change", self.n_iter_no_change)
         check_size("CNNClassifier", "threads", self._threads())
         check_learning_rate("CNNClassifier", recipe.learning_rate)
-        if not 0 < self.validation_fraction < 1:
-            raise _wrong("validation_fraction", "between 0 and 1", self.validation_fraction)
+        fraction = self.validation_fraction
+        if not isinstance(fraction, Real) or not 0 < fraction < 1:
+            raise wrong("validation_fraction", "between 0 and 1", fraction)
+        if not (self.on_epoch is None or callable(self.on_epoch)):
+            raise wrong("on_epoch", "a function or None", self.on_epoch)
         return recipe
+
+    def _named(self) -> Any:
+        """Return the parameter `network`, and a function of `NETWORKS` as its name."""
+        names = (name for name, make in NETWORKS.items() if make is self.network)
+        return next(names, self.network)
 
     def _threads(self) -> int:
         """Return how many threads to compute with."""
@@ -200,60 +239,81 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = unique_labels(y if classes is None else classes)
         samples = self._labelled(X, y, weights)
-        self.scale_ = largest_value(samples.X)
+        self.scale_ = divisor(samples.X)
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = None
         self._rng = self._generator()
+        self._made_by = self._named()
         self.network_ = self._new_network(recipe, X.dtype)
         return samples
 
-    def _continue(self, X: Any, y: Any, weights: Any) -> Samples:
-        """Return the samples to continue training with."""
+    def _continue(
+        self, X: Any, y: Any, weights: Any, classes: Any = None, needs_all_classes: bool = False
+    ) -> Samples:
+        """Return the samples to continue training with. The network is replaced by its copy."""
+        self._check_same_network()
         X, y = self._checked(X, y=y)
         check_classification_targets(y)
-        return self._labelled(X, y, weights)
+        samples = self._labelled(X, y, weights)
+        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes were {self.classes_} on the first call to partial_fit, and now are "
+                f"{np.unique(classes)}; leave them out"
+            )
+        if needs_all_classes and len(np.unique(y)) < len(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where y has the same classes as in the last call "
+                f"to fit, {self.classes_}, but it has {np.unique(y)}"
+            )
+        self.network_ = self.network_.with_parameters(copies(self.network_.parameters()))
+        self.loss_curve_, self._rng = deepcopy((self.loss_curve_, self._rng))
+        return samples
+
+    def _check_same_network(self) -> None:
+        """Raise a ValueError if a parameter asks for another network than that of the last call."""
+        if getattr(self, "_made_by", self._named()) != self._named():  # old pickles do not say
+            raise ValueError(
+                f"the network of the last call was {self._made_by!r}, and now is {self.network!r}; "
+                "training can only continue with the same, or begin with fit and warm_start=False"
+            )
+        if declared_shape(self.image_shape) not in (None, self.image_shape_):
+            expected = f"{self.image_shape_}, as in the last call"
+            raise wrong("image_shape", expected, self.image_shape)
 
     def _checked(self, X: Any, reset: bool = False, **labels: Any) -> Any:
         """Return X as rows (n, features), with their labels if there are any."""
-        shape = None
+        X, shape = as_array(X), None
+        known = declared_shape(self.image_shape) if reset else self.image_shape_
         if getattr(X, "ndim", 2) in (3, 4):
-            shape = (1, *X.shape[1:])[-3:]
+            shape = shape_of_images(X.shape[1:], known)
             X = X.reshape(len(X), prod(shape))
         checked = validate_data(self, X, reset=reset, **labels)
         if reset:
-            self.image_shape_ = self._image_shape(shape)
-        elif shape not in (None, self.image_shape_):
+            self.image_shape_: Shape = self._image_shape(shape, known)
+            return checked
+        if shape not in (None, self.image_shape_):
             raise ValueError(
                 f"X has images of shape {shape}, but CNNClassifier is expecting images of shape "
                 f"{self.image_shape_}"
             )
+        if difference := self._scale.difference(checked[0] if labels else checked):
+            warnings.warn(difference, stacklevel=4)
         return checked
 
-    def _image_shape(self, shape: Shape | None) -> Shape:
+    def _image_shape(self, shape: Shape | None, declared: Shape | None) -> Shape:
         """Return (C, H, W): from the array, from `image_shape`, or guessed."""
         features = self.n_features_in_
-        if self.image_shape is None:
+        if declared is None:
             return shape or guessed_shape(features)
-        given = (1, *self.image_shape)[-3:]
-        if len(given) < 3 or prod(given) != features or shape not in (None, given):
+        if prod(declared) != features or shape not in (None, declared):
             expected = shape or f"(C, H, W) or (H, W) of {features} features"
-            raise _wrong("image_shape", expected, self.image_shape)
-        return given
+            raise wrong("image_shape", expected, self.image_shape)
+        return declared
 
     def _labelled(self, X: Array, y: Array, weights: Any) -> Samples:
         """Return the images of X that count, with their labels and weights."""
-        if len(unknown := np.setdiff1d(y, self.classes_)):
-            raise ValueError(f"y has the labels {unknown}, but the classes are {self.classes_}")
-        samples = Samples(X, np.searchsorted(self.classes_, y))
-        if weights is None:
-            return samples
-        weights = check_array(weights, ensure_2d=False, dtype=float, input_name="sample_weight")
-        if weights.shape != y.shape or weights.min() < 0 or not weights.any():
-            raise ValueError(
-                f"sample_weight must have a number for each of {len(y)} images, none negative and "
-                f"not all of them zero; it is {weights} of shape {weights.shape}"
-            )
-        return replace(samples, weights=weights).at(weights > 0)
+        samples = Samples(X, class_indices(y, self.classes_))
+        return weighted(samples, weights, self.class_weight, self.classes_)
 
     def _generator(self) -> np.random.Generator:
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31))
@@ -268,9 +328,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 input_shape=self.image_shape_,
                 classes=classes,
                 rng=self._rng,
-                dtype=np.float64 if dtype == np.float64 else np.float32,
+                dtype=np.float64 if dtype.kind == "f" and dtype.itemsize >= 8 else np.float32,
             )
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
+            _check_size_of_images(self._named(), self.image_shape_)
             raise ValueError(f"{self.network!r} cannot make {what}: {error}") from error
         if not isinstance(net, Network) or net.output_shapes()[-1] != (classes,):
             raise ValueError(f"{self.network!r} does not make {what}, but {net!r}")
@@ -283,7 +344,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         parts = train_test_split(
             np.arange(len(samples.X)),
             test_size=self.validation_fraction,
-            stratify=samples.y,
+            stratify=self.classes_[samples.y],  # the labels, for the error message
             random_state=int(self._rng.integers(2**31)),
         )
         train, validation = map(samples.at, parts)
@@ -301,11 +362,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                     self.loss_curve_.append(loss)
                     if self.verbose:
                         print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
-                    if validation is None:
-                        continue
-                    if self._improves(validation):
-                        kept, waited = net.with_parameters(copies(net.parameters())), 0
-                    elif (waited := waited + 1) == self.n_iter_no_change:
+                    if validation is not None:
+                        waited += 1
+                        if self._improves(validation):
+                            kept, waited = net.with_parameters(copies(net.parameters())), 0
+                    if self.on_epoch is not None:
+                        scores = self.validation_scores_ if validation is not None else None
+                        self.on_epoch(self.n_iter_, loss, scores[-1] if scores else None)
+                    if waited == self.n_iter_no_change:
                         break
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
@@ -385,8 +449,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def load(cls, path: str | os.PathLike[str], **parameters: Any) -> Self:
         """Return the classifier that `save` or train.py wrote to `path`.
 
-        Its classes are the labels that it was fitted with. Those of train.py are texts, "0" to "9"
-        for MNIST.
+        Its classes are the labels that it was fitted with. Those of train.py are the names of its
+        classes, as whole numbers if all of them are: 0 to 9 for MNIST.
 
         Args:
             path: the file.
@@ -403,16 +467,22 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         loaded.image_shape_, loaded.n_features_in_ = saved.image_shape, prod(saved.image_shape)
         loaded.n_iter_, loaded.loss_curve_ = epochs if type(epochs) is int else 0, []
         loaded.validation_scores_, loaded.best_validation_score_ = None, None
-        loaded._rng = loaded._generator()
+        loaded._rng, loaded._made_by = loaded._generator(), loaded._named()
         return loaded
 
 
 def _one_of(names: Any, parameter: str, value: Any) -> str:
     """Return a parameter if it is one of the names."""
     if not isinstance(value, str) or value not in names:
-        raise _wrong(parameter, f"one of {', '.join(names)}", value)
+        raise wrong(parameter, f"one of {', '.join(names)}", value)
     return value
 
 
-def _wrong(parameter: str, expected: object, value: object) -> ValueError:
-    return ValueError(f"CNNClassifier expects {parameter} to be {expected}, got {value!r}")
+def _check_size_of_images(network: Any, shape: Shape) -> None:
+    """Raise a ValueError if images of this shape are too small for the network of this name."""
+    side = smallest_side(network) if isinstance(network, str) else 1
+    if min(shape[1:]) < side:
+        raise ValueError(
+            f"{network!r} needs images of at least {side}x{side} pixels, got images of shape "
+            f"{shape}; use network='documented'"
+        )

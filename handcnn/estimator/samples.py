@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, isqrt
+from math import ceil, isfinite, isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from handcnn.training import Batch
 from handcnn.types import Array, Shape
 
 PREDICTION_BATCH = 1000  # images that become floats together
+FACTOR = 10  # between two scales that plainly differ
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Scale:
 
     Attributes:
         shape: (C, H, W) of an image.
-        largest: the number by which values are divided.
+        largest: the number by which values are divided, the `scale_` of the classifier.
         dtype: float32 or float64.
     """
 
@@ -55,11 +56,30 @@ class Scale:
 
     def images(self, X: Array) -> Array:
         """Return images (n, C, H, W) for X (n, features)."""
-        largest: Array | float = self.largest
-        if largest == BYTES or (largest == 1 and X.dtype == np.uint8):  # bytes, or fractions
-            largest = np.where(X.max(axis=1, keepdims=True) > 1, BYTES, 1)
-        scaled: Array = np.divide(X, largest, dtype=self.dtype)
+        divisor: Array | float = self.largest
+        if self._reads_both(X):
+            divisor = np.where(X.max(axis=1, keepdims=True) > 1, BYTES, 1)
+        scaled: Array = np.divide(X, divisor, dtype=self.dtype)
         return scaled.reshape(-1, *self.shape)
+
+    def _reads_both(self, X: Array) -> bool:
+        """Return whether each image may be of bytes or of fractions."""
+        return self.largest == BYTES or (self.largest == 1 and X.dtype == np.uint8)
+
+    def difference(self, X: Array) -> str | None:
+        """Return what to tell the user if X plainly has another scale than the images of `fit`.
+
+        If X has negative values, nothing can be said: they are not grey values.
+        """
+        divisor = BYTES if self._reads_both(X) else self.largest
+        most = float(X.max())
+        are_fractions = 0 < most <= 1 and divisor > FACTOR and not self._reads_both(X)
+        if X.min() < 0 or not (are_fractions or most > FACTOR * divisor):
+            return None
+        return (
+            f"X has values up to {most:g}, but is divided by {divisor:g}, as the images of fit "
+            "were; the answers mean little unless X is given in the same scale as those"
+        )
 
     def predict_proba(self, net: Network, X: Array) -> Array:
         """Return the probabilities (n, K) for X."""
@@ -110,15 +130,20 @@ class WeightedNetwork(Network):
         return y_pred
 
 
-def largest_value(X: Array) -> float:
+def divisor(X: Array) -> float:
     """Return the number, at least 1, by which to divide X so that grey values lie in [0, 1].
 
     It is 255 for bytes, unless they are all 0 or 1. Otherwise it is the largest value or, if there
-    are negative values, which are not grey values, their standard deviation.
+    are negative values, which are not grey values, their root mean square.
     """
     if X.dtype == np.uint8 and X.max() > 1:
         return BYTES
-    return max(1.0, float(X.max() if X.min() >= 0 else X.std()))
+    reach = max(float(X.max()), -float(X.min()))
+    if not isfinite(reach):
+        raise ValueError("X has values that are too large to compute with")
+    if X.min() < 0:  # divided first, because a square may overflow
+        reach *= float(np.sqrt(np.mean(np.square(X / reach, dtype=np.float64))))
+    return max(1.0, reach)
 
 
 def guessed_shape(features: int) -> Shape:

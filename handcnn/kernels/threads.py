@@ -6,19 +6,23 @@ and on a busy machine all of them then wait for one that cannot run. The threads
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, Lock, Thread, local
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from handcnn.errors import HandcnnError
 from handcnn.kernels.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
@@ -118,15 +122,21 @@ class OneBlasThread:
 
     def _hold(self) -> None:
         try:
-            from threadpoolctl import threadpool_limits
-
-            with threadpool_limits(1, "blas"):
+            with _blas(len(sys.modules)).limit(limits=1, user_api="blas"):
                 self.is_set.set()
                 self.is_over.wait()
         except BaseException as error:
             self.fault = error
         finally:
             self.is_set.set()
+
+
+@lru_cache(1)
+def _blas(modules: int) -> "ThreadpoolController":
+    """Return what limits BLAS. It takes 3 ms to find, and can change only with new modules."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 class OfThisThread(local):

@@ -5,6 +5,7 @@ the labels that it was fitted with (`labels`) and the divisor of the images (`sc
 """
 
 import os
+import re
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -90,14 +91,15 @@ def write_classifier(
 def read_classifier(path: str | os.PathLike[str]) -> tuple[SavedNetwork, Array, float]:
     """Return what `write_classifier` or train.py wrote to `path`: network, labels and scale.
 
-    The labels (K,) are sorted. If the outputs of the network were not, they are reordered.
+    The labels (K,) are sorted. If the outputs of the network were not, they are reordered. The
+    labels of train.py are the names of the classes, as ints if all of them are whole numbers.
 
     Raises:
         HandcnnError: the file cannot be used.
     """
     saved = read_saved_network(path)
     metadata, count = saved.metadata, len(saved.class_names)
-    labels = metadata.get("labels", metadata.get("classes", list(range(count))))
+    labels = metadata.get("labels", _as_labels(metadata.get("classes", list(range(count)))))
     scale = metadata.get("scale", BYTES)
     if not _are_labels(labels) or len(set(labels)) != count or len(labels) != count:
         raise unusable(path, "it does not hold a label for each class")
@@ -110,6 +112,14 @@ def read_classifier(path: str | os.PathLike[str]) -> tuple[SavedNetwork, Array, 
         output.bias = np.take(output.bias, order, axis=1)
     names = [saved.class_names[k] for k in order]
     return replace(saved, class_names=names), np.array(labels)[order], scale
+
+
+def _as_labels(names: Any) -> Any:
+    """Return names as ints if all are whole numbers, written as Python would write them."""
+    whole = re.compile("0|-?[1-9][0-9]{0,17}")
+    if isinstance(names, list) and all(isinstance(n, str) and whole.fullmatch(n) for n in names):
+        return [int(name) for name in names]
+    return names
 
 
 def _are_labels(labels: Any) -> bool:
