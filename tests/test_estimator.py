@@ -333,7 +333,7 @@ def test_weights_scale_the_rows_of_the_gradient() -> None:
 
 
 def test_weights_of_classes_multiply_those_of_images() -> None:
-    """A missing class has 1; "balanced" gives all classes the same sum."""
+    """A missing class has 1, one number is for all images, "balanced" gives equal sums."""
     images, labels, weights = X[:90], np.array(["a", "b", "c"])[y[:90]], np.arange(90) % 3.0
     few = {"a": 2.0, "c": 0.0}
     sums = {label: weights[labels == label].sum() for label in "abc"}
@@ -343,6 +343,8 @@ def test_weights_of_classes_multiply_those_of_images() -> None:
         one = cnn(2, class_weight=class_weight).fit(images, labels, weights)
         two = cnn(2).fit(images, labels, weights * factors)
         compare(one.network_.parameters(), two.network_.parameters(), 1e-5)
+    one, two = cnn(2).fit(images, labels, 2), cnn(2).fit(images, labels, np.full(90, 2.0))
+    compare(one.network_.parameters(), two.network_.parameters(), 1e-12)
     alone = cnn(2, class_weight=few).partial_fit(images, labels, list("abc"))
     assert set(alone.predict(images)) <= {"a", "b"}
 
@@ -1030,9 +1032,10 @@ def test_a_network_that_does_not_classify_images(tmp_path: Path) -> None:
 
 
 def test_an_old_pickle_is_read(tmp_path: Path) -> None:
-    """Its class was in the module handcnn.estimator, and it had a parameter `average`."""
+    """Its class was in the module handcnn.estimator, and it had other parameters."""
     one = cnn(1).fit(X, y)
     one.average = None
+    del one.class_weight, one.on_epoch
     with mock.patch.object(CNNClassifier, "__module__", "handcnn.estimator"):
         content = pickle.dumps(one)
     assert b"handcnn.estimator\x94" in content

@@ -142,6 +142,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.on_epoch = on_epoch
         self.verbose = verbose
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle. Parameters that an older one lacks have their defaults."""
+        super().__setstate__(vars(type(self)()) | state)
+
     # Training ------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,8 @@ def weighted(samples: Samples, weights: Any, class_weight: Any, classes: Array) 
 
 def _sample_weights(weights: Any, count: int) -> Array:
     """Return a weight for each image, with 0 for those that are too small for float32."""
-    if weights is None:
-        return np.ones(count)
+    if weights is None or isinstance(weights, Real):  # one for all, as in scikit-learn
+        weights = np.full(count, 1 if weights is None else weights)
     weights = check_array(weights, ensure_2d=False, dtype=float, input_name="sample_weight")
     if weights.shape != (count,) or weights.min() < 0 or not _fit_float32(weights):
         raise ValueError(
