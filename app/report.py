@@ -20,7 +20,7 @@ from app.session import EVALUATION_BATCH, Session
 from handcnn import __version__
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.errors import HandcnnError
-from handcnn.models import FEWEST_STEPS, USUAL_IMAGES
+from handcnn.models import MIN_STEPS, USUAL_IMAGES
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.text import are_digits, escaped, one_line
@@ -35,7 +35,7 @@ for library in ("matplotlib", "sklearn", "tqdm"):
     if find_spec(library) is None:
         raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
-FAR_TOO_FEW_STEPS = FEWEST_STEPS // 10  # the documented network hardly changes in the first 120
+FAR_TOO_FEW_STEPS = MIN_STEPS // 10  # the documented network hardly changes in the first 120
 PLOTS = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 

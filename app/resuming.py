@@ -17,7 +17,7 @@ from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, load_checkpoint
 from handcnn.text import one_line
 
-LARGEST_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
+MAX_LOSS = 35  # -log 1e-15, rounded up: `loss_function` clips there
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
 
 def _is_plausible(row: dict[str, float]) -> bool:
     return (
-        max(row["loss"], row["val_loss"]) <= LARGEST_LOSS
+        max(row["loss"], row["val_loss"]) <= MAX_LOSS
         and max(row["accuracy"], row["val_accuracy"]) <= 1
         and min(row.values()) >= 0
     )

@@ -25,7 +25,7 @@ from handcnn.commands import command_line as cli
 from handcnn.estimator import CNNClassifier
 from handcnn.types import Array
 
-MOST_FOR_SVC = 10_000
+MAX_SVC_IMAGES = 10_000
 COLUMNS = "| {:7} | {:25} | {:>6} | {:>8} | {:>12} | {:>15} |"
 HEADING = ("data", "classifier", "images", "accuracy", "training", "10,000 answers")
 
@@ -71,7 +71,7 @@ def measure(classifier: Any, dataset: Dataset) -> dict[str, Any]:
     X, X_test = (images.reshape(len(images), -1) for images, _ in parts)
     y, y_test = (labels for _, labels in parts)
     if isinstance(classifier, SVC):
-        X, y = X[:MOST_FOR_SVC], y[:MOST_FOR_SVC]
+        X, y = X[:MAX_SVC_IMAGES], y[:MAX_SVC_IMAGES]
     if not isinstance(classifier, CNNClassifier):  # CNNClassifier accepts bytes
         X, X_test = X / np.float32(255), X_test / np.float32(255)
     start = time.perf_counter()

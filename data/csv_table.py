@@ -18,7 +18,7 @@ from handcnn.text import one_line
 from handcnn.types import Array
 
 LABELS = ("label", "class", "target", "y")
-MAX_LINE = 100_000  # bytes of the header
+MAX_HEADER_BYTES = 100_000  # bytes of the header
 
 
 def arrays_in_csv(paths: list[Path], say: Say) -> Arrays:
@@ -65,7 +65,7 @@ def _columns(path: Path) -> tuple[bool, list[str] | None]:
         HandcnnError: it does not have 784 columns of pixels.
     """
     with open_file(path) as file:
-        line = file.readline(MAX_LINE).decode("utf-8-sig", "replace")
+        line = file.readline(MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
     cells = [cell.strip(" \t\r\n\"'").lower() for cell in line.split(",")]
     header = None if all(map(_is_number, cells)) else cells
     pixels = len(cells) - 1

@@ -37,7 +37,7 @@ import numpy as np
 from data.catalogue import SIDE, Known
 from handcnn.types import UInt8
 
-SILENCE = 30.0  # seconds to wait between two packets
+SILENCE_SECONDS = 30.0  # seconds to wait between two packets
 
 
 def run(parent: Connection, known: Known, home: Path) -> None:
@@ -51,7 +51,7 @@ def run(parent: Connection, known: Known, home: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     Thread(target=_end_with_the_parent, args=(home,), daemon=True).start()
     warnings.simplefilter("ignore")
-    socket.setdefaulttimeout(SILENCE)
+    socket.setdefaulttimeout(SILENCE_SECONDS)
     handler = ReportingHandler(parent)
     install_opener(build_opener(handler))
     with suppress(BrokenPipeError):  # the parent was killed
@@ -137,7 +137,7 @@ def explain(error: Exception, title: str, url: str, home: Path) -> tuple[str, st
             reason = getattr(error.reason, "strerror", None) or error.reason
             return "failed", f"{host} could not be reached ({reason})"
         case TimeoutError():
-            return "failed", f"{host} sent nothing for {SILENCE:g} s while sending {url}"
+            return "failed", f"{host} sent nothing for {SILENCE_SECONDS:g} s while sending {url}"
         case ConnectionError() | HTTPException():
             return "failed", f"{host} closed the connection for {url}"
         case MemoryError():

@@ -17,13 +17,13 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from data.stored_arrays import DENSEST, MAX_BYTES, Arrays, StoredArray, by_role, words
+from data.stored_arrays import MAX_BYTES, MAX_EXPANSION, Arrays, StoredArray, by_role, words
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import open_file
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
-PIECE = 1_000_000  # bytes per read, so that a false header cannot allocate more than the file holds
+PIECE_BYTES = 1_000_000  # per read, so that a false header cannot allocate more than the file holds
 GZIP = b"\x1f\x8b"
 NAME = re.compile(r".*(images|labels)[-.]idx(\d)-(ubyte|int)(\.gz)?", re.IGNORECASE)
 DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -62,7 +62,7 @@ def stored_idx(path: Path) -> StoredArray:
     """
     with _opened(path) as file:
         shape, dtype = _header(file)
-    size, most = prod(shape) * dtype.itemsize, DENSEST * path.stat().st_size
+    size, most = prod(shape) * dtype.itemsize, MAX_EXPANSION * path.stat().st_size
     if size > min(MAX_BYTES, most):
         raise HandcnnError(
             f"{one_line(path)} claims an array of shape {shape}, more than it can hold or than the "
@@ -81,7 +81,7 @@ def read_idx(path: Path) -> Array:
         shape, dtype = _header(file)
         size = prod(shape) * dtype.itemsize
         content = bytearray()
-        while len(content) <= size and (piece := file.read(PIECE)):
+        while len(content) <= size and (piece := file.read(PIECE_BYTES)):
             content += piece
         if len(content) != size:
             there = f"only {len(content):,}" if len(content) < size else "more"

@@ -8,7 +8,7 @@ which. The files may come from anywhere.
 from functools import partial
 from pathlib import Path
 
-from data.stored_arrays import DENSEST, Arrays, StoredArray, by_role, kind_in
+from data.stored_arrays import MAX_EXPANSION, Arrays, StoredArray, by_role, kind_in
 from handcnn.errors import HandcnnError
 from handcnn.storage.npz import open_npz, read_array, read_header
 from handcnn.text import one_line
@@ -50,7 +50,7 @@ def _stored(path: Path, name: str) -> StoredArray:
         header = read_header(archive, name)
         if header.dtype.hasobject:
             raise HandcnnError(f"{name} is pickled, which is never loaded; save plain numbers")
-        if header.size != header.length or header.size > DENSEST * path.stat().st_size:
+        if header.size != header.length or header.size > MAX_EXPANSION * path.stat().st_size:
             raise HandcnnError(
                 f"the header of {name} claims an array of shape {header.shape}, which the file "
                 "does not hold; save it again"

@@ -29,11 +29,10 @@ from handcnn.errors import HandcnnError
 from handcnn.text import escaped, one_line
 from handcnn.types import UInt8
 
-# Seconds to wait
-CONNECT = 10.0  # for the first connection
-ANSWERS = 60.0  # for all small responses that come before the data
-DOWNLOAD = 1800.0  # for the data: 15 to 150 MB, perhaps for a whole classroom
-POLL = 0.1  # between two looks at the download
+CONNECT_SECONDS = 10.0  # for the first connection
+ANSWER_SECONDS = 60.0  # for all small responses that come before the data
+DOWNLOAD_SECONDS = 1800.0  # for the data: 15 to 150 MB, perhaps for a whole classroom
+POLL_SECONDS = 0.1  # between two looks at the download
 
 CONTEXT: Any = multiprocessing.get_context("spawn")  # works on every system, and with threads
 Check = Callable[[UInt8, UInt8, Known], None]
@@ -220,9 +219,9 @@ class Download:
         if not self.url or (self.folder / f"{urlsplit(self.url).path.strip('/')}.gz").exists():
             return ""
         waited = time.monotonic() - self.since
-        limit = ANSWERS if _is_small(self.url) else DOWNLOAD
-        if not self.is_connected and waited > CONNECT:
-            return f"{self.host} could not be reached within {CONNECT:g} s"
+        limit = ANSWER_SECONDS if _is_small(self.url) else DOWNLOAD_SECONDS
+        if not self.is_connected and waited > CONNECT_SECONDS:
+            return f"{self.host} could not be reached within {CONNECT_SECONDS:g} s"
         if waited > limit:
             return f"{self.host} did not send all of {escaped(self.url)} within {limit:g} s"
         return ""
@@ -239,7 +238,7 @@ class Download:
 def _message(pipe: Connection) -> tuple[Any, ...]:
     """Return the next message of the child process; () if there is none yet; "ended" at the end."""
     try:
-        message: tuple[Any, ...] = pipe.recv() if pipe.poll(POLL) else ()
+        message: tuple[Any, ...] = pipe.recv() if pipe.poll(POLL_SECONDS) else ()
     except EOFError:
         return ("ended",)
     return message

@@ -21,8 +21,8 @@ from handcnn.types import Array, Shape, UInt8
 Kind = Literal["images", "labels"]
 
 MAX_BYTES = 1_000_000_000  # of all arrays of a data set
-DENSEST = 1100  # the most bytes that one compressed byte can become; the limit of deflate is 1032
-BLOCK = 1000  # images converted at once, to save memory
+MAX_EXPANSION = 1100  # bytes from one compressed byte; the limit of deflate is 1032
+BLOCK_IMAGES = 1000  # images converted at once, to save memory
 
 # What people call the parts, and the arrays in them
 PARTS: dict[str, PartName] = {
@@ -221,7 +221,7 @@ def _grey_bytes(stored: StoredArray) -> UInt8:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     images = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), BLOCK):
-        block = values[start : start + BLOCK].astype(np.float64)
-        images[start : start + BLOCK] = np.rint(block * 255 if are_fractions else block)
+    for start in range(0, len(values), BLOCK_IMAGES):
+        block = values[start : start + BLOCK_IMAGES].astype(np.float64)
+        images[start : start + BLOCK_IMAGES] = np.rint(block * 255 if are_fractions else block)
     return images

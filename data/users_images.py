@@ -30,7 +30,7 @@ PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 ONE_IN = 6  # one image in six is split off for the test, then one in six for validation
 MAX_TEST_IMAGES, MAX_VALIDATION_IMAGES = 10_000, 5_000
 MIN_TRAINING_IMAGES = 10
-BRIGHT = 128  # grey values from here on are nearer to white
+BRIGHT_GREY = 128  # grey values from here on are nearer to white
 
 
 def load_path(
@@ -137,7 +137,7 @@ def _turned(path: Path, dataset: Dataset, say: Say, *, invert: bool, transpose: 
     border = np.concatenate(
         [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
     )  # (N, 108)
-    share = np.mean(np.median(border, axis=1) >= BRIGHT)
+    share = np.mean(np.median(border, axis=1) >= BRIGHT_GREY)
     if share > 0.5:
         advice = "omit --invert" if invert else "add --invert"
         say(

@@ -28,7 +28,7 @@ Augmentation = Callable[[Array, Array, np.random.Generator], Array]
 SHIFT = 2  # pixels, the farthest that `shift` moves an image in each direction
 # The largest values that `distort` draws: degrees; shares for scale and shear; pixels.
 ROTATION, SCALE, SHEAR, MOVE, ELASTIC = 10.0, 0.1, 0.12, 1.6, 1.0
-CACHED = 16  # images processed together, few enough to stay in cache
+CACHED_IMAGES = 16  # images processed together, few enough to stay in cache
 GRID = 5  # G: 5x5 random displacements, smoothly interpolated, form the field
 
 
@@ -100,7 +100,7 @@ def _read_at(x: Array, drawn: Array) -> Array:
         drawn: (2, N, 3 + G*G), for the rows and for the columns: the factors of y and x, a shift,
             and the displacements on the grid.
     """
-    parts = [slice(start, start + CACHED) for start in range(0, len(x), CACHED)]
+    parts = [slice(start, start + CACHED_IMAGES) for start in range(0, len(x), CACHED_IMAGES)]
     return np.concatenate([_few_read_at(x[few], drawn[:, few]) for few in parts])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from handcnn.types import Array
 
-SMALLEST_PROBABILITY = 1e-15
+MIN_PROBABILITY = 1e-15
 
 
 def loss_function(y_pred: Array, y_true: Array) -> float:
@@ -26,9 +26,7 @@ def loss_function(y_pred: Array, y_true: Array) -> float:
         ValueError: the shapes are not the same (N, K).
     """
     _check_shapes("loss_function", y_pred, y_true)
-    clipped = np.clip(
-        np.asarray(y_pred, np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY
-    )
+    clipped = np.clip(np.asarray(y_pred, np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return float(-(y_true * np.log(clipped)).sum() / len(clipped))
 
 

@@ -26,7 +26,7 @@ from handcnn.types import Shape
 # The epochs of the recipes are for this many training images: MNIST's 60,000 without 5,000 that
 # validate. With fewer images an epoch has fewer steps, and a training at least this many.
 USUAL_IMAGES = 55_000
-FEWEST_STEPS = 2000
+MIN_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Recipe:
         """Return the recipe for so many training images: few of them need more epochs."""
         if images >= USUAL_IMAGES:
             return self
-        epochs = ceil(FEWEST_STEPS / self.steps(images))
+        epochs = ceil(MIN_STEPS / self.steps(images))
         return replace(self, epochs=max(self.epochs, epochs))
 
 

@@ -16,7 +16,7 @@ class NoWaiting:
 
 
 def run_locally(url: str, setup: str, pipe: Connection, known: Known, home: Path) -> None:
-    """Run `setup`, Python code such as `fetch.SILENCE = 0.3`; then fetch from the server at `url`.
+    """Run `setup`, code such as `fetch.SILENCE_SECONDS = 0.3`; then fetch from the server at `url`.
 
     A `functools.partial` of this function replaces `data.openml.run`.
     """

@@ -268,7 +268,7 @@ def test_how_many_are_read_at_a_time_changes_nothing(
     """Except for rounding: BLAS may add in another order."""
     x = images((40, 2, 9, 8))
     expected = augment(x, labels(x), rng())
-    with mock.patch.object(augmentation, "CACHED", few):
+    with mock.patch.object(augmentation, "CACHED_IMAGES", few):
         close(augment(x, labels(x), rng()), expected, 1e-6)
 
 

@@ -348,7 +348,7 @@ def test_estimators_are_compared_on_the_same_images(capsys: pytest.CaptureFixtur
 def test_an_svc_gets_no_more_images_than_it_can_learn_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimators, "MOST_FOR_SVC", 50)
+    monkeypatch.setattr(estimators, "MAX_SVC_IMAGES", 50)
     dataset = load_dataset("digits", limit=200)
     images = [
         estimators.measure(classifier, dataset)["images"]

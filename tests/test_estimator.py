@@ -48,7 +48,7 @@ from handcnn import (
 from handcnn.augmentation import AUGMENTATIONS, distort
 from handcnn.commands import predict
 from handcnn.estimator import CNNClassifier
-from handcnn.models import FEWEST_STEPS, NETWORKS, RECIPES
+from handcnn.models import MIN_STEPS, NETWORKS, RECIPES
 from handcnn.schedule import SCHEDULES, learning_rates
 from handcnn.types import Array, Shape
 
@@ -447,7 +447,7 @@ def test_each_network_brings_its_recipe(network: str) -> None:
                 with pytest.warns(UserWarning, match="interrupted"):
                     one.fit(few, labels)
         steps = -(-images // recipe.batch_size)
-        epochs = max(recipe.epochs, -(-FEWEST_STEPS // steps))
+        epochs = max(recipe.epochs, -(-MIN_STEPS // steps))
         expected = (recipe.schedule, recipe.learning_rate, 1, epochs, steps)
         assert seen == [expected, expected]
         seen.clear()
@@ -711,7 +711,7 @@ def test_images_go_through_cross_validation_as_they_are() -> None:
 def test_it_learns_digits_with_no_parameter_set() -> None:
     one = CNNClassifier(random_state=0).fit(X, y)
     assert one.score(X_TEST, Y_TEST) > 0.95
-    assert one.n_iter_ == FEWEST_STEPS / 4
+    assert one.n_iter_ == MIN_STEPS / 4
 
 
 # Refused arguments -------------------------------------------------------------------------------

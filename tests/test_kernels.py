@@ -28,8 +28,8 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
     """Draw block sizes for a convolution, so small that arrays are cut."""
     return {
         "BLOCK_BYTES": draw(st.integers(0, 5000)),  # bytes
-        "LARGE_KERNEL": draw(st.sampled_from([0, 1000])),
-        "FEW_ZEROS": draw(st.sampled_from([0, 4 / 3, 1000])),
+        "LARGE_KERNEL_ENTRIES": draw(st.sampled_from([0, 1000])),
+        "MAX_PADDED_RATIO": draw(st.sampled_from([0, 4 / 3, 1000])),
         "PRODUCT_SIZE": draw(st.sampled_from([0, 100, 10**6])),
     }
 
@@ -46,8 +46,8 @@ def test_convolutions_agree_with_the_loops(
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
         mock.patch.multiple(convolution, **sizes),
-        mock.patch.object(products, "SMALL_PRODUCT", small),
-        mock.patch.object(threads, "WAKING", 1),
+        mock.patch.object(products, "SMALL_PRODUCT_COST", small),
+        mock.patch.object(threads, "WAKING_COST", 1),
         use_threads(count),
     ):
         close(correlate(x, weights, bias, s, p), z)
@@ -113,8 +113,8 @@ def test_products_are_products(
     )
     updated, gradient = a.copy(order="K"), random((n, k), 1)
     with (
-        mock.patch.multiple(products, SMALL_PRODUCT=small, UPDATE_SIZE=small),
-        mock.patch.object(threads, "WAKING", 1),
+        mock.patch.multiple(products, SMALL_PRODUCT_COST=small, UPDATE_SIZE=small),
+        mock.patch.object(threads, "WAKING_COST", 1),
         use_threads(count),
     ):
         close(matmul(a, b), a @ b)
@@ -144,7 +144,7 @@ def test_pieces_are_small_and_cover_the_columns_in_order(
     columns: int, of_one: int, small: int
 ) -> None:
     matrix = np.arange(2 * columns).reshape(2, columns)
-    with mock.patch.object(products, "SMALL_PRODUCT", small):
+    with mock.patch.object(products, "SMALL_PRODUCT_COST", small):
         pieces = [piece for stack in cut(matrix, of_one) for piece in stack]
     np.testing.assert_array_equal(np.concatenate([matrix[:, :0], *pieces], axis=1), matrix)
     if of_one <= small:  # otherwise not even a single column is small, and nothing is cut
@@ -171,6 +171,6 @@ def test_blocks_cover_the_output(
         covered[rows, columns] += 1
         oh_part, ow_part = rows.stop - rows.start, columns.stop - columns.start
         size = (stride * (oh_part - 1) + k) * ow_part * bytes_each
-        assert size <= block or (oh_part == 1 and ow_part <= convolution.FEWEST_COLUMNS)
+        assert size <= block or (oh_part == 1 and ow_part <= convolution.MIN_BLOCK_COLUMNS)
     assert (covered[:start] == 0).all()
     assert (covered[start:] == 1).all()

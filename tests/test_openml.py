@@ -55,11 +55,11 @@ SMALL = replace(
 )
 # Only the limits under test are short, so that a busy machine cannot break a test.
 SHORT = {
-    ("list", "drip"): "ANSWERS",
-    ("list", "slow header"): "ANSWERS",
-    ("list", "stall"): "SILENCE",
-    ("data", "drip"): "DOWNLOAD",
-    ("data", "stall"): "SILENCE",
+    ("list", "drip"): "ANSWER_SECONDS",
+    ("list", "slow header"): "ANSWER_SECONDS",
+    ("list", "stall"): "SILENCE_SECONDS",
+    ("data", "drip"): "DOWNLOAD_SECONDS",
+    ("data", "stall"): "SILENCE_SECONDS",
 }
 
 
@@ -201,8 +201,8 @@ def test_fault_is_one_sentence_and_nothing_is_left(
 ) -> None:
     server.faults[route] = fault
     match SHORT.get((route, fault)):
-        case "SILENCE":
-            set_up("fetch.SILENCE = 0.3")
+        case "SILENCE_SECONDS":
+            set_up("fetch.SILENCE_SECONDS = 0.3")
         case str(limit):
             monkeypatch.setattr(f"data.openml.{limit}", 0.3)
     assert machine.fails() == sentence.format(
@@ -248,7 +248,7 @@ def test_fault_of_this_machine(
     sentence: str,
 ) -> None:
     set_up(setup)
-    monkeypatch.setattr("data.openml.CONNECT", 0.2 if "getaddrinfo" in setup else 60)
+    monkeypatch.setattr("data.openml.CONNECT_SECONDS", 0.2 if "getaddrinfo" in setup else 60)
     assert machine.fails() == sentence.format(host=server.host, temporary=gettempdir())
     assert machine.files(machine.home) == machine.files(machine.cache) == []
 

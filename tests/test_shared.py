@@ -90,7 +90,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return results
 
     monkeypatch.setattr(handcnn.fast, "share", counting)
-    with mock.patch.object(threads, "WAKING", 1):
+    with mock.patch.object(threads, "WAKING_COST", 1):
         yield counts
 
 

@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_info
 
 from handcnn import HandcnnError
 from handcnn.kernels import threads
-from handcnn.kernels.threads import WAKING, default_threads, share, use_threads
+from handcnn.kernels.threads import WAKING_COST, default_threads, share, use_threads
 from handcnn.types import Array
 
-MUCH = 1000 * WAKING
+MUCH = 1000 * WAKING_COST
 LIMIT = "threadpoolctl.ThreadpoolController.limit"
 
 
@@ -105,7 +105,7 @@ def test_threads_change_nothing_but_rounding(shared: list[int], count: int, stri
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_parts_cover_the_range_in_order(length: int, count: int, waking_times: float) -> None:
     with use_threads(count):
-        cut = share(lambda part: list(range(length))[part], length, int(waking_times * WAKING))
+        cut = share(lambda part: list(range(length))[part], length, int(waking_times * WAKING_COST))
     assert [number for part in cut for number in part] == list(range(length))
     assert 1 <= len(cut) <= max(1, min(count, length, waking_times))
     sizes = [len(part) for part in cut]
@@ -116,9 +116,10 @@ def test_parts_cover_the_range_in_order(length: int, count: int, waking_times: f
 def test_much_work_is_shared_evenly_and_little_is_not_shared() -> None:
     with use_threads(4):
         much, some = (
-            share(lambda part: part.stop - part.start, 1000, times * WAKING) for times in (1000, 4)
+            share(lambda part: part.stop - part.start, 1000, times * WAKING_COST)
+            for times in (1000, 4)
         )
-        assert share(who, 3, 2 * WAKING - 1) == [threading.get_ident()]
+        assert share(who, 3, 2 * WAKING_COST - 1) == [threading.get_ident()]
         meeting = threading.Barrier(4, timeout=60)  # all four must arrive before any leaves
         idents = share(lambda part: (meeting.wait(), threading.get_ident())[1], 4, MUCH)
     assert max(much) - min(much) < 10

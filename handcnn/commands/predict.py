@@ -45,7 +45,7 @@ from handcnn.text import are_digits, natural_order, one_line, percent
 from handcnn.types import Array
 
 STDIN = "-"  # not Path("-"), which is a file of that name
-MOST_BYTES = 100_000_000  # read from standard input, which may never end
+MAX_STDIN_BYTES = 100_000_000  # read from standard input, which may never end
 NAMED_CLASSES = 3  # in an answer: the digit and two runners-up
 DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
 
@@ -232,10 +232,10 @@ def standard_input() -> bytes:
     if not waits(sys.stdin):
         raise HandcnnError("standard input is non-blocking; save the picture in a file first")
     try:
-        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+        content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
     except OSError as error:
         raise HandcnnError(f"standard input cannot be read: {error.strerror or error}") from error
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_STDIN_BYTES:
         raise HandcnnError("standard input holds more than 100 MB; make the picture smaller")
     return content
 

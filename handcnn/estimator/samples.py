@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from handcnn.loss import loss_gradient
 from handcnn.network import Network
-from handcnn.storage.classifiers import BYTES
+from handcnn.storage.classifiers import BYTE_SCALE
 from handcnn.training import Batch
 from handcnn.types import Array, Shape
 
@@ -58,20 +58,20 @@ class Scale:
         """Return images (n, C, H, W) for X (n, features)."""
         divisor: Array | float = self.largest
         if self._reads_both(X):
-            divisor = np.where(X.max(axis=1, keepdims=True) > 1, BYTES, 1)
+            divisor = np.where(X.max(axis=1, keepdims=True) > 1, BYTE_SCALE, 1)
         scaled: Array = np.divide(X, divisor, dtype=self.dtype)
         return scaled.reshape(-1, *self.shape)
 
     def _reads_both(self, X: Array) -> bool:
         """Return whether each image may be of bytes or of fractions."""
-        return self.largest == BYTES or (self.largest == 1 and X.dtype == np.uint8)
+        return self.largest == BYTE_SCALE or (self.largest == 1 and X.dtype == np.uint8)
 
     def difference(self, X: Array) -> str | None:
         """Return what to tell the user if X plainly has another scale than the images of `fit`.
 
         If X has negative values, nothing can be said: they are not grey values.
         """
-        divisor = BYTES if self._reads_both(X) else self.largest
+        divisor = BYTE_SCALE if self._reads_both(X) else self.largest
         most = float(X.max())
         are_fractions = 0 < most <= 1 and divisor > FACTOR and not self._reads_both(X)
         if X.min() < 0 or not (are_fractions or most > FACTOR * divisor):
@@ -137,7 +137,7 @@ def divisor(X: Array) -> float:
     are negative values, which are not grey values, their root mean square.
     """
     if X.dtype == np.uint8 and X.max() > 1:
-        return BYTES
+        return BYTE_SCALE
     reach = max(float(X.max()), -float(X.min()))
     if not isfinite(reach):
         raise ValueError("X has values that are too large to compute with")

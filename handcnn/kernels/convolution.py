@@ -29,14 +29,14 @@ import numpy as np
 
 from handcnn.kernels.im2col import im2col, kernel_matrix, kernels_of, overlap, positions
 from handcnn.kernels.products import added, cut, even, multiply_pieces, slices
-from handcnn.kernels.threads import MOVED, share
+from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array, Shape
 
 BLOCK_BYTES = 1_000_000  # of windows, few enough to stay in the L2 cache
-FEWEST_COLUMNS = 2  # of a block; narrower products are slower
-LARGE_KERNEL = 100  # entries; from here on, the weight gradient is faster with a copy of dz
+MIN_BLOCK_COLUMNS = 2  # of a block; narrower products are slower
+LARGE_KERNEL_ENTRIES = 100  # entries; from here on, the weight gradient is faster with a copy of dz
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
-FEW_ZEROS = 4 / 3
+MAX_PADDED_RATIO = 4 / 3
 PRODUCT_SIZE = 1 << 22  # numbers in the products that are added up in one call
 
 
@@ -100,7 +100,7 @@ def input_gradient(
         padding: of the convolution.
     """
     (_, H, W), (OH, OW), k = image_shape, dz.shape[2:], weights.shape[-1]
-    if stride == 1 and padding < k and H * W <= FEW_ZEROS * OH * OW:
+    if stride == 1 and padding < k and H * W <= MAX_PADDED_RATIO * OH * OW:
         rotated = weights[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, F, k, k)
         return correlate(dz, rotated, padding=k - 1 - padding)
     return scatter(dz, weights, image_shape, stride, padding)
@@ -154,7 +154,7 @@ def windows_times_dz(windows: Array, dz: Array) -> Array:
         (F, entries).
     """
     F, (OH, entries, length) = len(dz), windows.shape
-    if entries < LARGE_KERNEL:
+    if entries < LARGE_KERNEL_ENTRIES:
         by_row = dz.reshape(F, OH, length).swapaxes(0, 1)  # (OH, F, OW*N), a view
     else:  # a copy with F last, made in two steps: one would read F distant places at once
         by_row = np.ascontiguousarray(dz.swapaxes(0, 1).swapaxes(1, 2))  # (OH, OW, F, N)
@@ -186,7 +186,7 @@ def blocks(rows: slice, OW: int, bytes_each: int, k: int, s: int) -> Iterator[tu
         The rows and the columns of a block.
     """
     count, most = rows.stop - rows.start, BLOCK_BYTES // max(1, bytes_each)
-    width = even(OW, max(FEWEST_COLUMNS, most // (s * (count - 1) + k)))
+    width = even(OW, max(MIN_BLOCK_COLUMNS, most // (s * (count - 1) + k)))
     height = even(count, max(1, (most // width - k) // s + 1))
     for columns in slices(slice(0, OW), width):
         for few in slices(rows, height):
@@ -206,4 +206,4 @@ def batch_first(x: Array) -> Array:
 def _cost(A_shape: Shape, windows: int, k: int) -> int:
     """Return roughly how many multiplications it takes to copy the windows and multiply them."""
     F, entries = A_shape
-    return windows * entries * (F + MOVED // k)
+    return windows * entries * (F + MOVING_COST // k)

@@ -7,12 +7,12 @@ can take half of the step's time.
 
 import ctypes
 
-KEPT = 30_000_000  # bytes
+MAX_KEPT_BYTES = 30_000_000
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the names are those of glibc's malloc.h, after M_
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep arrays of up to `KEPT` bytes for reuse, and twice as many bytes in all.
+    """Let glibc keep arrays of up to `MAX_KEPT_BYTES` for reuse, and twice as much in all.
 
     The environment may ask for less, as Dask does for its workers; this overrides it. Other C
     libraries are unaffected.
@@ -22,5 +22,5 @@ def keep_freed_memory() -> None:
     except (OSError, TypeError):  # Windows
         return
     if hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(MMAP_THRESHOLD, KEPT)
-        libc.mallopt(TRIM_THRESHOLD, 2 * KEPT)
+        libc.mallopt(MMAP_THRESHOLD, MAX_KEPT_BYTES)
+        libc.mallopt(TRIM_THRESHOLD, 2 * MAX_KEPT_BYTES)

@@ -14,10 +14,10 @@ from operator import iadd
 
 import numpy as np
 
-from handcnn.kernels.threads import MOVED, share
+from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array
 
-SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS copies nothing
+SMALL_PRODUCT_COST = 1_000_000  # multiplications; up to here OpenBLAS copies nothing
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -31,7 +31,7 @@ def matmul(left: Array, right: Array) -> Array:
     pieces of left              pieces of both, added        pieces of right
     """
     (rows, inner), columns = left.shape, right.shape[1]
-    if rows * inner * columns <= SMALL_PRODUCT:
+    if rows * inner * columns <= SMALL_PRODUCT_COST:
         return left @ right
     if inner > max(rows, columns):
         return _sum_of_pieces(left, right)
@@ -70,7 +70,7 @@ def multiply_pieces(left: Array, right: Array, out: Array) -> None:
         out: (..., rows, columns).
     """
     of_one = left.shape[-2] * left.shape[-1]  # multiplications for one column
-    if of_one * right.shape[-1] <= SMALL_PRODUCT:
+    if of_one * right.shape[-1] <= SMALL_PRODUCT_COST:
         np.matmul(left, right, out=out)
         return
     pieces = zip(cut(right, of_one), cut(out, of_one), strict=True)
@@ -90,7 +90,7 @@ def cut(matrix: Array, of_one: int) -> Iterator[Array]:
         rest, if any.
     """
     columns = matrix.shape[-1]
-    longest, piece = SMALL_PRODUCT // max(1, of_one), max(1, columns)
+    longest, piece = SMALL_PRODUCT_COST // max(1, of_one), max(1, columns)
     if 0 < longest < columns:
         piece = even(columns, longest)
         fewest = -(-columns // piece)
@@ -136,4 +136,4 @@ def sgd_update(parameter: Array, gradient: Array, learning_rate: float) -> None:
         for few in slices(entries, count):
             parameter[few] -= learning_rate * gradient[few]
 
-    share(update, len(parameter), MOVED * parameter.size)
+    share(update, len(parameter), MOVING_COST * parameter.size)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Multiplications that take as long as waking another thread.
-WAKING = 2_500_000
-MOVED = 16  # multiplications that take as long as moving one number through memory
+# In multiplications that take as long
+WAKING_COST = 2_500_000  # of waking another thread
+MOVING_COST = 16  # of moving one number through memory
 
 
 class Pool:
@@ -204,7 +204,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     pool = _this_thread.pools[-1] if _this_thread.pools and not _this_thread.is_sharing else None
     count = 1
     if pool is not None and pool.process == os.getpid():
-        count = min(pool.threads, length, multiplications // WAKING)
+        count = min(pool.threads, length, multiplications // WAKING_COST)
     if pool is None or count <= 1:
         return [work(slice(0, length))]
     parts = _parts(length, count, multiplications)
@@ -238,7 +238,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
 
 def _parts(length: int, count: int, multiplications: int) -> list[slice]:
     """Cut range(length) so that all parts end together, although only the first starts at once."""
-    others = length * (multiplications - WAKING) / (count * multiplications)
+    others = length * (multiplications - WAKING_COST) / (count * multiplications)
     cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 

@@ -20,7 +20,7 @@ from handcnn.storage.networks import read_weights
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
-BYTES = 255.0  # train.py divides by it
+BYTE_SCALE = 255.0  # train.py divides by it
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_classifier(path: str | os.PathLike[str]) -> tuple[SavedNetwork, Array, 
     saved = read_saved_network(path)
     metadata, count = saved.metadata, len(saved.class_names)
     labels = metadata.get("labels", _as_labels(metadata.get("classes", list(range(count)))))
-    scale = metadata.get("scale", BYTES)
+    scale = metadata.get("scale", BYTE_SCALE)
     if not _are_labels(labels) or len(set(labels)) != count or len(labels) != count:
         raise unusable(path, "it does not hold a label for each class")
     if type(scale) is not float or not isfinite(scale) or scale < 1:

@@ -22,9 +22,9 @@ from handcnn.types import Array, Shape
 
 # The limits for one image, less than a second of work. The documented network computes 29,000
 # numbers for one image, with 1.8 million multiplications.
-MOST_NUMBERS = 10_000_000
-MOST_MULTIPLICATIONS = 1_000_000_000
-MOST_LAYERS = 1_000
+MAX_NUMBERS = 10_000_000
+MAX_MULTIPLICATIONS = 1_000_000_000
+MAX_LAYERS = 1_000
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
@@ -141,8 +141,8 @@ def _build_layer(i: int, config: Mapping[str, Any], arrays: Mapping[str, Array])
 
 
 def _check_number(layers: Sized) -> None:
-    if len(layers) > MOST_LAYERS:
-        raise HandcnnError(f"it has {len(layers):,} layers, at most {MOST_LAYERS:,} are allowed")
+    if len(layers) > MAX_LAYERS:
+        raise HandcnnError(f"it has {len(layers):,} layers, at most {MAX_LAYERS:,} are allowed")
 
 
 def _checked_input_shape(shape: Any) -> Shape | None:
@@ -176,8 +176,8 @@ def _check_cost(net: Network) -> None:
         return
     numbers, multiplications = cost_per_image(net)
     for cost, most, what in (
-        (numbers, MOST_NUMBERS, "numbers"),
-        (multiplications, MOST_MULTIPLICATIONS, "multiplications"),
+        (numbers, MAX_NUMBERS, "numbers"),
+        (multiplications, MAX_MULTIPLICATIONS, "multiplications"),
     ):
         if cost > most:
             raise ValueError(
