@@ -105,7 +105,7 @@ def _few_steps(session: Session) -> str:
 
 
 def write_results(session: Session, interrupts: Interrupts, console: Console) -> float:
-    """Test the best weights, record the result, draw the plots; return the test accuracy.
+    """Test the best weights, record the result, plot it; return the test accuracy.
 
     The test set is used only here, once at the end of a training. A run resumed with more epochs
     uses it again at its end. Choosing the better of the two results would be choosing by the test
@@ -150,7 +150,7 @@ def _explained_drawing(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # matplotlib reads the user's settings, which may be invalid
         raise HandcnnError(
-            f"the plots cannot be drawn: {one_line(error)}; the test result is saved; once "
+            f"the plots cannot be made: {one_line(error)}; the test result is saved; once "
             f"matplotlib works, resume with: {resume_command(folder)}"
         ) from error
 

@@ -52,10 +52,10 @@ class Batches:
         batch_size: samples in a batch, at least 1.
         rng: the random generator for shuffling.
         classes: number of columns of the one-hot labels.
-        rows: the numbers of the images to use; None for all.
+        indices: of the images to use; None for all.
 
     Yields:
-        x: (n, 1, H, W) float32 in [0, 1], the bytes divided by 255; y: (n, classes) float32.
+        x: (N, 1, H, W) float32 in [0, 1], the bytes divided by 255; y: (N, classes) float32.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Batches:
         batch_size: int,
         rng: np.random.Generator | None = None,
         classes: int = 10,
-        rows: npt.NDArray[np.int64] | None = None,
+        indices: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if images.ndim != 3 or images.dtype != np.uint8:
             raise ValueError(
@@ -81,19 +81,19 @@ class Batches:
             raise ValueError(f"Batches expects a batch_size of at least 1, got {batch_size}")
         _check_labels(labels, classes)
         self.images, self.labels, self.batch_size, self.rng = images, labels, batch_size, rng
-        self.rows = np.arange(len(images)) if rows is None else rows
+        self.indices = np.arange(len(images)) if indices is None else indices
         self.one_hot_rows: Float32 = np.eye(classes, dtype=np.float32)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.rows) // self.batch_size)
+        return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Float32, Float32]]:
-        rows = self.rows
+        indices = self.indices
         if self.rng is not None:
-            rows = rows[self.rng.permutation(len(rows))]
-        for start in range(0, len(rows), self.batch_size):
-            chosen = rows[start : start + self.batch_size]
-            pixels = self.images[chosen, None]  # (n, 1, H, W)
+            indices = indices[self.rng.permutation(len(indices))]
+        for start in range(0, len(indices), self.batch_size):
+            chosen = indices[start : start + self.batch_size]
+            pixels = self.images[chosen, None]  # (N, 1, H, W)
             x = np.divide(pixels, WHITE, dtype=np.float32)
             yield x, self.one_hot_rows[self.labels[chosen]]

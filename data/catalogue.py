@@ -27,10 +27,10 @@ class Known:
         name: its name for `--dataset`.
         title: its name in messages and plots.
         source: where it comes from.
-        classes: the name of each class.
-        train_counts: images of each class in the training rows, which come first.
-        test_counts: images of each class in the test rows.
-        validation: how many of the training rows are used for validation.
+        class_names: the name of each class.
+        train_counts: training images of each class; they come first.
+        test_counts: test images of each class; they come last.
+        validation: how many of the training images are used for validation.
         openml: where to fetch it; None for the set bundled with scikit-learn.
         sha256: of the pixels ("images") and the "labels", as uint8 in the published order; only
             those that are known.
@@ -39,7 +39,7 @@ class Known:
     name: str
     title: str
     source: str
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     train_counts: tuple[int, ...]
     test_counts: tuple[int, ...]
     validation: int = 5_000
@@ -47,17 +47,17 @@ class Known:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def rows(self) -> int:
+    def images(self) -> int:
         """The number of all images, training and test."""
-        return sum(self.train_counts) + self.test
+        return sum(self.train_counts) + self.test_images
 
     @property
-    def test(self) -> int:
-        """The number of test images, which are the last rows."""
+    def test_images(self) -> int:
+        """The number of test images."""
         return sum(self.test_counts)
 
     @property
-    def train(self) -> int:
+    def training_images(self) -> int:
         """The number of training images without those for validation."""
         return sum(self.train_counts) - self.validation
 
@@ -69,7 +69,7 @@ CATALOGUE = {
             name="mnist",
             title="MNIST",
             source="OpenML mnist_784, version 1",
-            classes=DIGITS,
+            class_names=DIGITS,
             train_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
             test_counts=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
             openml=OpenML("mnist_784", 1, 554, megabytes=15),
@@ -82,7 +82,7 @@ CATALOGUE = {
             name="digits",
             title="scikit-learn digits (NOT MNIST)",
             source="sklearn.datasets.load_digits",
-            classes=DIGITS,
+            class_names=DIGITS,
             train_counts=(151, 151, 150, 153, 148, 152, 151, 149, 146, 149),
             test_counts=(27, 31, 27, 30, 33, 30, 30, 30, 28, 31),
             validation=250,
@@ -92,7 +92,7 @@ CATALOGUE = {
             name="fashion-mnist",
             title="Fashion-MNIST",
             source="OpenML Fashion-MNIST, version 1",
-            classes=(
+            class_names=(
                 "T-shirt/top",
                 "Trouser",
                 "Pullover",
@@ -114,7 +114,7 @@ CATALOGUE = {
             name="kuzushiji-mnist",
             title="Kuzushiji-MNIST",
             source="OpenML Kuzushiji-MNIST, version 1",
-            classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+            class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
             train_counts=(6000,) * 10,
             test_counts=(1000,) * 10,
             openml=OpenML("Kuzushiji-MNIST", 1, 41982, megabytes=27),

@@ -21,14 +21,14 @@ from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 from handcnn.types import UInt8
 
-Rows = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 PartName = Literal["train", "validation", "test"]
-# Returns the row numbers 0 to N-1 in two groups, for N labels and the size of the second group
-Divide = Callable[[UInt8, int, np.random.Generator], tuple[Rows, Rows]]
+# Returns the indices 0 to N-1 in two groups, for N labels and the size of the second group
+Divide = Callable[[UInt8, int, np.random.Generator], tuple[Indices, Indices]]
 
 
 class Part(NamedTuple):
-    """Images (n, 28, 28) and their labels (n,), both uint8."""
+    """Images (N, 28, 28) and their labels (N,), both uint8."""
 
     images: UInt8
     labels: UInt8
@@ -49,7 +49,7 @@ class Dataset:
         class_names: the name of each class.
         images: (N, 28, 28), of all parts.
         labels: (N,), indices of `class_names`.
-        rows: the row numbers of each part.
+        indices: those of the images of each part.
         notes: what else belongs into the record, as JSON values.
     """
 
@@ -60,12 +60,12 @@ class Dataset:
     class_names: list[str]
     images: UInt8
     labels: UInt8
-    rows: Mapping[PartName, Rows]
+    indices: Mapping[PartName, Indices]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, name: PartName) -> Part:
         """Return a copy of one part."""
-        return Part(self.images[self.rows[name]], self.labels[self.rows[name]])
+        return Part(self.images[self.indices[name]], self.labels[self.indices[name]])
 
     @property
     def train(self) -> Part:
@@ -90,7 +90,7 @@ class Dataset:
             size,
             rng,
             classes=len(self.class_names),
-            rows=self.rows[part],
+            indices=self.indices[part],
         )
 
     @cached_property
@@ -107,7 +107,7 @@ class Dataset:
         return {
             "dataset": self.name,
             "source": self.source,
-            "sizes": {name: len(rows) for name, rows in self.rows.items()},
+            "sizes": {name: len(indices) for name, indices in self.indices.items()},
             "classes": len(self.class_names),
             "class_names": self.class_names,
             "sha256": self.sha256,
@@ -118,16 +118,16 @@ class Dataset:
 
 def known_dataset(known: Known, images: UInt8, labels: UInt8) -> Dataset:
     """Return the images and labels of a data set in the catalogue with its facts, not yet split."""
-    train, test = np.split(np.arange(len(images)), [len(images) - known.test])
+    train, test = np.split(np.arange(len(images)), [len(images) - known.test_images])
     return Dataset(
         name=known.name,
         title=known.title,
         address=known.name,
         source=known.source,
-        class_names=list(known.classes),
+        class_names=list(known.class_names),
         images=images,
         labels=labels,
-        rows={"train": train, "test": test},
+        indices={"train": train, "test": test},
     )
 
 
@@ -143,7 +143,7 @@ def users_dataset(
         class_names: the name of each class.
     """
     ends = np.cumsum([len(part.labels) for part in parts.values()])
-    rows = np.split(np.arange(ends[-1]), ends[:-1])
+    indices = np.split(np.arange(ends[-1]), ends[:-1])
     # Part of the run folder's name: short, plain, and different from all names in the catalogue.
     stem = re.sub("[^A-Za-z0-9._]+", "-", path.stem)[:40].strip("-.") or "images"
     return Dataset(
@@ -154,7 +154,7 @@ def users_dataset(
         class_names=class_names,
         images=np.concatenate([part.images for part in parts.values()]),
         labels=np.concatenate([part.labels for part in parts.values()]),
-        rows=dict(zip(parts, rows, strict=True)),
+        indices=dict(zip(parts, indices, strict=True)),
     )
 
 
@@ -173,32 +173,32 @@ def split(
     Raises:
         HandcnnError: `limit` is larger than the number of training images.
     """
-    rows, given = dataset.rows["train"], dataset.rows.get("validation")
+    indices, given = dataset.indices["train"], dataset.indices.get("validation")
     count = validation if given is None else 0
-    available = len(rows) - count
+    available = len(indices) - count
     if limit is not None and not 1 <= limit <= available:
         raise HandcnnError(
             f"cannot keep {limit:,} training images: {dataset.name} has {available:,}; "
             f"choose a limit from 1 to {available:,}"
         )
-    train, chosen = divide(dataset.labels[rows], count, np.random.default_rng(seed))
-    parts: dict[PartName, Rows] = {
-        "train": rows[train][:limit],
-        "validation": rows[chosen] if given is None else given,
-        "test": dataset.rows["test"],
+    train, chosen = divide(dataset.labels[indices], count, np.random.default_rng(seed))
+    parts: dict[PartName, Indices] = {
+        "train": indices[train][:limit],
+        "validation": indices[chosen] if given is None else given,
+        "test": dataset.indices["test"],
     }
     notes = {"split_seed": seed, "limit": limit, **dataset.notes}
-    return replace(dataset, rows=parts, notes=notes)
+    return replace(dataset, indices=parts, notes=notes)
 
 
-def at_random(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Divide rows at random: the last `count` after a shuffle are the second group."""
+def at_random(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Divide images at random: the last `count` after a shuffle are the second group."""
     order = rng.permutation(len(labels))
     return order[: len(order) - count], order[len(order) - count :]
 
 
-def per_class(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Divide rows at random, but in each class in the same proportion.
+def per_class(labels: UInt8, count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Divide images at random, but in each class in the same proportion.
 
     The first group keeps an image of every class, so the second one may be smaller than `count`. It
     begins with these, so that its first images are of all classes, too.

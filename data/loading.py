@@ -21,7 +21,7 @@ from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 
 CACHE = Path(__file__).parent / "cache"
-TRAINING_IMAGES = {name: known.train for name, known in CATALOGUE.items()}
+TRAINING_IMAGES = {name: known.training_images for name, known in CATALOGUE.items()}
 WIDTH = 78
 
 
@@ -61,7 +61,7 @@ def load_dataset(
     """
     if path := _path(name):
         dataset = load_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
-        count, divide = validation_images(len(dataset.rows["train"])), per_class
+        count, divide = validation_images(len(dataset.indices["train"])), per_class
     else:
         if invert or transpose or skip_unreadable:
             raise HandcnnError(
@@ -122,13 +122,13 @@ def _check_parts(dataset: Dataset, say: Say) -> None:
     Raises:
         HandcnnError: a part is empty.
     """
-    for part, rows in dataset.rows.items():
-        if len(rows) == 0:
+    for part, indices in dataset.indices.items():
+        if len(indices) == 0:
             raise HandcnnError(
                 f"{one_line(dataset.address)} has no image to spare for the part {part}: each "
                 "class keeps one for training; add images"
             )
-    labels = dataset.labels[dataset.rows["train"]]
+    labels = dataset.labels[dataset.indices["train"]]
     counts = np.bincount(labels, minlength=len(dataset.class_names))
     if not counts.all():
         missing = [one_line(dataset.class_names[i]) for i in np.flatnonzero(counts == 0)]

@@ -46,21 +46,21 @@ def load_published(known: Known, data_home: Path | None, cache_dir: Path, say: S
         )
     elif _counts(dataset.labels, known) != _published_counts(known):
         say(
-            f"warning: the last {known.test:,} images are not those published to test "
+            f"warning: the last {known.test_images:,} images are not those published to test "
             f"{known.title} (all class counts agree); they are used for the test anyway"
         )
     return dataset
 
 
 def check(images: UInt8, labels: UInt8, known: Known) -> None:
-    """Raise a HandcnnError unless rows, shapes and class counts are the published ones.
+    """Raise a HandcnnError unless shapes and class counts are the published ones.
 
     If the published pixels are known, each part must have the published class counts. Otherwise the
-    total count of each class is enough, because the rows may be in another order.
+    total count of each class is enough, because the images may be in another order.
     """
-    if images.shape != (known.rows, SIDE, SIDE) or labels.shape != (known.rows,):
+    if images.shape != (known.images, SIDE, SIDE) or labels.shape != (known.images,):
         raise HandcnnError(
-            f"{known.title} has {known.rows:,} images of {SIDE}x{SIDE} and as many labels, "
+            f"{known.title} has {known.images:,} images of {SIDE}x{SIDE} and as many labels, "
             f"but found images of shape {images.shape} and labels of shape {labels.shape}"
         )
     found, published = _counts(labels, known), _published_counts(known)
@@ -75,8 +75,8 @@ def check(images: UInt8, labels: UInt8, known: Known) -> None:
 
 
 def _counts(labels: UInt8, known: Known) -> list[list[int]]:
-    """Return the images per class in the training rows and in the test rows."""
-    parts = np.split(labels, [known.rows - known.test])
+    """Return how many training images each class has, and how many test images."""
+    parts = np.split(labels, [known.images - known.test_images])
     return [np.bincount(part, minlength=len(known.train_counts)).tolist() for part in parts]
 
 
@@ -117,7 +117,7 @@ def _read_or_quarantine(path: Path, known: Known, say: Say) -> Dataset | None:
 
 def read(path: Path, known: Known) -> Dataset:
     """Read a fast cache and compare it with what was published and with its own SHA-256."""
-    shape, byte = (known.rows, SIDE, SIDE), np.dtype(np.uint8)
+    shape, byte = (known.images, SIDE, SIDE), np.dtype(np.uint8)
     arrays, metadata = read_archive(
         path, known.name, lambda _: {"images": (shape, byte), "labels": (shape[:1], byte)}
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.csv_table import arrays_in_csv
-from data.dataset import Dataset, PartName, Rows, per_class
+from data.dataset import Dataset, Indices, PartName, per_class
 from data.idx import NAME as IDX_NAME
 from data.idx import arrays_in_idx_files
 from data.npz_file import arrays_in_npz, arrays_in_npz_files
@@ -67,7 +67,7 @@ def load_path(
     if dataset is None:
         raise HandcnnError(f"{one_line(path)} holds no data set; {FORMS}")
     _check_classes(path, dataset)
-    return dataset if "test" in dataset.rows else _with_test(path, dataset, say)
+    return dataset if "test" in dataset.indices else _with_test(path, dataset, say)
 
 
 def validation_images(training_images: int) -> int:
@@ -150,9 +150,7 @@ def _turned(path: Path, dataset: Dataset, say: Say, *, invert: bool, transpose: 
 
 
 def _check_classes(path: Path, dataset: Dataset) -> None:
-    labels = (
-        dataset.labels[dataset.rows["train"]] if "train" in dataset.rows else dataset.labels[:0]
-    )
+    labels = dataset.labels[dataset.indices.get("train", [])]
     counts = np.bincount(labels, minlength=len(dataset.class_names))
     if len(counts) < 2 or len(labels) < MIN_TRAINING_IMAGES:
         raise HandcnnError(
@@ -169,12 +167,15 @@ def _check_classes(path: Path, dataset: Dataset) -> None:
 
 def _with_test(path: Path, dataset: Dataset, say: Say) -> Dataset:
     """Split test images off at random, always the same ones."""
-    rows = dataset.rows["train"]
-    count = min(MAX_TEST_IMAGES, len(rows) // ONE_IN)
-    kept, drawn = per_class(dataset.labels[rows], count, np.random.default_rng(0))
+    indices = dataset.indices["train"]
+    count = min(MAX_TEST_IMAGES, len(indices) // ONE_IN)
+    kept, held_out = per_class(dataset.labels[indices], count, np.random.default_rng(0))
     say(
-        f"{one_line(path)} has no test part: {len(drawn):,} images drawn at random are held "
+        f"{one_line(path)} has no test part: {len(held_out):,} images chosen at random are held "
         f"out for the test, {len(kept):,} remain"
     )
-    parts: dict[PartName, Rows] = {"train": rows[np.sort(kept)], "test": rows[np.sort(drawn)]}
-    return replace(dataset, rows={**dataset.rows, **parts})
+    parts: dict[PartName, Indices] = {
+        "train": indices[np.sort(kept)],
+        "test": indices[np.sort(held_out)],
+    }
+    return replace(dataset, indices={**dataset.indices, **parts})

@@ -5,7 +5,7 @@ pixels (Simard, Steinkraus and Platt, 2003). The place comes from a random affin
 smooth field of displacements. Both are linear in the random numbers, so one matrix product gives
 the places of all pixels of a batch:
 
-    places (N, H*W) = drawn (N, 3 + G*G) @ basis (3 + G*G, H*W)
+    places (N, H*W) = coefficients (N, 3 + GRID**2) @ basis (3 + GRID**2, H*W)
 
 once for the rows and once for the columns. Outside the image, all pixels are 0.
 
@@ -26,10 +26,10 @@ from handcnn.types import Array
 Augmentation = Callable[[Array, Array, np.random.Generator], Array]
 
 SHIFT = 2  # pixels, the farthest that `shift` moves an image in each direction
-# The largest values that `distort` draws: degrees; shares for scale and shear; pixels.
+# The largest values that `distort` uses: degrees; shares for scale and shear; pixels.
 ROTATION, SCALE, SHEAR, MOVE, ELASTIC = 10.0, 0.1, 0.12, 1.6, 1.0
 CACHED_IMAGES = 16  # images processed together, few enough to stay in cache
-GRID = 5  # G: 5x5 random displacements, smoothly interpolated, form the field
+GRID = 5  # 5x5 random displacements, smoothly interpolated, form the field
 
 
 def none(x: Array, y: Array, rng: np.random.Generator) -> Array:
@@ -39,11 +39,11 @@ def none(x: Array, y: Array, rng: np.random.Generator) -> Array:
 
 def shift(x: Array, y: Array, rng: np.random.Generator) -> Array:
     """Return every image (N, C, H, W) moved by up to two whole pixels in each direction."""
-    n = len(x)
-    drawn = np.zeros((2, n, 3 + GRID**2), np.float32)
-    drawn[0, :, 0] = drawn[1, :, 1] = 1
-    drawn[:, :, 2] = rng.integers(-SHIFT, SHIFT, (2, n), endpoint=True)
-    return _read_at(x, drawn)
+    N = len(x)
+    coefficients = np.zeros((2, N, 3 + GRID**2), np.float32)
+    coefficients[0, :, 0] = coefficients[1, :, 1] = 1
+    coefficients[:, :, 2] = rng.integers(-SHIFT, SHIFT, (2, N), endpoint=True)
+    return _read_at(x, coefficients)
 
 
 def distort(x: Array, y: Array, rng: np.random.Generator) -> Array:
@@ -56,10 +56,10 @@ def handwriting(x: Array, y: Array, rng: np.random.Generator) -> Array:
 
     The strokes move the centre of mass; the map moves it back to where it was, as MNIST has it.
     """
-    drawn = _random_maps(len(x), rng)
+    coefficients = _random_maps(len(x), rng)
     x, moved = add_strokes(x, y, rng)
-    drawn[:, :, 2] += moved.imag, moved.real
-    return _read_at(x, drawn)
+    coefficients[:, :, 2] += moved.imag, moved.real
+    return _read_at(x, coefficients)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -78,50 +78,50 @@ def fitting(name: str, class_names: Sequence[str]) -> str:
     return "distort" if name == "handwriting" and not are_digits(class_names) else name
 
 
-def _random_maps(n: int, rng: np.random.Generator) -> Array:
-    """Return `drawn` (2, n, 3 + G*G) of n slight random distortions, as `_read_at` takes it."""
-    angle, shear, *scales = rng.uniform(-1, 1, (4, n)) * [[ROTATION], [SHEAR], [SCALE], [SCALE]]
+def _random_maps(N: int, rng: np.random.Generator) -> Array:
+    """Return the coefficients of N slight random distortions, as `_read_at` takes them."""
+    angle, shear, *scales = rng.uniform(-1, 1, (4, N)) * [[ROTATION], [SHEAR], [SCALE], [SCALE]]
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     down, right = 1 + scales[0], 1 + scales[1]
-    drawn = np.empty((2, n, 3 + GRID**2), np.float32)
+    coefficients = np.empty((2, N, 3 + GRID**2), np.float32)
     # The rows of the affine matrix: a rotation, times a shear, times the scales.
-    drawn[0, :, :2] = np.stack([cos * down, (cos * shear - sin) * right], axis=1)
-    drawn[1, :, :2] = np.stack([sin * down, (sin * shear + cos) * right], axis=1)
-    drawn[:, :, 2] = rng.uniform(-MOVE, MOVE, (2, n))
-    drawn[:, :, 3:] = rng.uniform(-ELASTIC, ELASTIC, (2, n, GRID**2))
-    return drawn
+    coefficients[0, :, :2] = np.stack([cos * down, (cos * shear - sin) * right], axis=1)
+    coefficients[1, :, :2] = np.stack([sin * down, (sin * shear + cos) * right], axis=1)
+    coefficients[:, :, 2] = rng.uniform(-MOVE, MOVE, (2, N))
+    coefficients[:, :, 3:] = rng.uniform(-ELASTIC, ELASTIC, (2, N, GRID**2))
+    return coefficients
 
 
-def _read_at(x: Array, drawn: Array) -> Array:
-    """Return images (N, C, H, W) whose pixels are read from x at the places that `drawn` gives.
+def _read_at(x: Array, coefficients: Array) -> Array:
+    """Return images (N, C, H, W) whose pixels are read from x, each at a place of its own.
 
     Args:
         x: the images.
-        drawn: (2, N, 3 + G*G), for the rows and for the columns: the factors of y and x, a shift,
-            and the displacements on the grid.
+        coefficients: (2, N, 3 + GRID**2), for the rows and for the columns: the factors of y and
+            x, a shift, and the displacements on the grid.
     """
     parts = [slice(start, start + CACHED_IMAGES) for start in range(0, len(x), CACHED_IMAGES)]
-    return np.concatenate([_few_read_at(x[few], drawn[:, few]) for few in parts])
+    return np.concatenate([_few_read_at(x[few], coefficients[:, few]) for few in parts])
 
 
-def _few_read_at(x: Array, drawn: Array) -> Array:
+def _few_read_at(x: Array, coefficients: Array) -> Array:
     """Do `_read_at` for so few images that they stay in cache."""
-    n, c, h, w = x.shape
-    rows, columns = drawn @ _basis(h, w)  # (N, H*W) each
+    N, C, H, W = x.shape
+    rows, columns = coefficients @ _basis(H, W)  # (N, H*W) each
     # A frame of zeros, 1 pixel wide above and left, 2 below and right: no read goes beyond it.
-    framed = np.zeros((c, n, h + 3, w + 3), np.float32)
+    framed = np.zeros((C, N, H + 3, W + 3), np.float32)
     framed[:, :, 1:-2, 1:-2] = x.swapaxes(0, 1)
-    above, down = _whole_and_rest(rows + (h + 1) / 2, h + 1)
-    left, right = _whole_and_rest(columns + (w + 1) / 2, w + 1)
-    corner = (above * (w + 3) + left).astype(np.intp)
-    corner += np.arange(n)[:, None] * ((h + 3) * (w + 3))
-    out = np.empty((c, n, h * w), np.float32)
-    for channel, pixels in zip(out, framed.reshape(c, -1), strict=True):
+    above, down = _whole_and_rest(rows + (H + 1) / 2, H + 1)
+    left, right = _whole_and_rest(columns + (W + 1) / 2, W + 1)
+    corner = (above * (W + 3) + left).astype(np.intp)
+    corner += np.arange(N)[:, None] * ((H + 3) * (W + 3))
+    out = np.empty((C, N, H * W), np.float32)
+    for channel, pixels in zip(out, framed.reshape(C, -1), strict=True):
         # `take` is faster than an index. From a later start, it finds the other three corners.
         upper = _between(pixels.take(corner), pixels[1:].take(corner), right)
-        lower = _between(pixels[w + 3 :].take(corner), pixels[w + 4 :].take(corner), right)
+        lower = _between(pixels[W + 3 :].take(corner), pixels[W + 4 :].take(corner), right)
         channel[:] = _between(upper, lower, down)
-    return out.swapaxes(0, 1).reshape(n, c, h, w)
+    return out.swapaxes(0, 1).reshape(N, C, H, W)
 
 
 def _whole_and_rest(places: Array, largest: int) -> tuple[Array, Array]:
@@ -140,20 +140,20 @@ def _between(a: Array, b: Array, share: Array) -> Array:
 
 
 @cache
-def _basis(h: int, w: int) -> Array:
-    """Return what one unit of each random number adds to each pixel's position: (3 + G*G, H*W).
+def _basis(H: int, W: int) -> Array:
+    """Return what a coefficient of 1 adds to each pixel's position: (3 + GRID**2, H*W).
 
     Rows: y, x (both measured from the middle of the image), 1, and a smooth bump around each grid
     point. The bumps add up to 1 at every pixel.
     """
-    y, x = (np.arange(size) - (size - 1) / 2 for size in (h, w))
-    grid = _bumps(h)[:, None, :, None] * _bumps(w)[None, :, None, :]  # (G, G, H, W)
-    flat = [*np.meshgrid(y, x, indexing="ij"), np.ones((h, w)), *grid.reshape(-1, h, w)]
-    return np.stack(flat).reshape(len(flat), h * w).astype(np.float32)
+    y, x = (np.arange(size) - (size - 1) / 2 for size in (H, W))
+    grid = _bumps(H)[:, None, :, None] * _bumps(W)[None, :, None, :]  # (GRID, GRID, H, W)
+    flat = [*np.meshgrid(y, x, indexing="ij"), np.ones((H, W)), *grid.reshape(-1, H, W)]
+    return np.stack(flat).reshape(len(flat), H * W).astype(np.float32)
 
 
 def _bumps(size: int) -> Array:
-    """Return G bumps (G, size) along a line of pixels: half a cosine up, half a cosine down."""
+    """Return bumps (GRID, size) along a line of pixels: half a cosine up, half a cosine down."""
     if size == 1:
         return np.full((GRID, 1), 1 / GRID)  # all points are at the one pixel
     points = np.linspace(0, size - 1, GRID)[:, None]

@@ -83,12 +83,12 @@ def documented_network(
         rng: source of the initial weights; the same generator gives the same network.
         dtype: of the parameters; `numpy.float64` for gradient checks.
     """
-    c, h, w = input_shape
+    C, H, W = input_shape
     settings = _settings(learning_rate, rng, dtype)
     layers = [
         InputLayer(),
-        Conv2D(c, 32, 3, padding=1, **settings),
-        HiddenLayer(32 * h * w, 64, **settings),
+        Conv2D(C, 32, 3, padding=1, **settings),
+        HiddenLayer(32 * H * W, 64, **settings),
         OutputLayer(64, classes, **settings),
     ]
     return Network(layers, input_shape)

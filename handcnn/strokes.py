@@ -52,19 +52,19 @@ def add_strokes(x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Ar
     Args:
         x: images (N, C, H, W), bright on 0. They are not written into.
         y: one-hot labels of the ten digits (N, 10).
-        rng: draws five numbers for each image, whatever it shows.
+        rng: gives five numbers for each image, whatever it shows.
 
     Returns:
         images (N, C, H, W), and complex numbers of pixels (N,).
     """
-    drawn, is_one = rng.random((5, len(x))), y[:, 1] != 0
-    chosen = np.flatnonzero(drawn[0] < FLAGS * is_one + BARS * (y[:, 7] != 0))
+    uniform, is_one = rng.random((5, len(x))), y[:, 1] != 0
+    chosen = np.flatnonzero(uniform[0] < FLAGS * is_one + BARS * (y[:, 7] != 0))
     stems = find_stems(x[chosen].max(axis=1))
     lines = [
         (i, stem.pen, start, end)
         for i, stem in zip(chosen.tolist(), stems, strict=True)
         if stem
-        for start, end in _strokes(stem, is_one[i], drawn[1:, i].tolist())
+        for start, end in _strokes(stem, is_one[i], uniform[1:, i].tolist())
     ]
     out, moved = x.copy(), np.zeros(len(x), complex)
     if lines:
@@ -77,10 +77,10 @@ def add_strokes(x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Ar
 
 
 def find_stems(digits: Array) -> list[Stem | None]:
-    """Return the stems of images (n, H, W) of 1s and 7s, bright on 0, where they are clear."""
+    """Return the stems of images (N, H, W) of 1s and 7s, bright on 0, where they are clear."""
     ink, brightest = digits.sum(axis=2), digits.max(axis=2)
     columns = np.arange(digits.shape[2], dtype=digits.dtype)
-    middles = digits @ columns / np.maximum(ink, 1e-9)  # (n, H): the mean column of each row
+    middles = digits @ columns / np.maximum(ink, 1e-9)  # (N, H): the mean column of each row
     at_border = digits[:, :, [0, -1]].any(axis=(1, 2)) | (brightest[:, 0] != 0)
     rows = zip(ink.tolist(), brightest.tolist(), middles.tolist(), strict=True)
     return [
@@ -109,28 +109,30 @@ def _stem(ink: list[float], brightest: list[float], middles: list[float]) -> Ste
     return Stem(start, crossing, end, slope, pen)
 
 
-def _strokes(stem: Stem, is_one: bool, drawn: Sequence[float]) -> Iterator[tuple[complex, complex]]:
+def _strokes(
+    stem: Stem, is_one: bool, uniform: Sequence[float]
+) -> Iterator[tuple[complex, complex]]:
     """Yield the ends of the strokes to add to a digit, shaped by four numbers from 0 to 1."""
     height = (stem.foot - stem.top).imag
     if is_one:
-        angle = math.radians(_within(ANGLE, drawn[0])) - math.atan(stem.slope)
+        angle = math.radians(_within(ANGLE, uniform[0])) - math.atan(stem.slope)
         down_left = 1j * cmath.exp(1j * min(angle, math.radians(ANGLE[1])))
-        yield stem.top, stem.top + height * _within(FLAG, drawn[1]) * down_left
-    if not is_one or drawn[3] < BASES:
+        yield stem.top, stem.top + height * _within(FLAG, uniform[1]) * down_left
+    if not is_one or uniform[3] < BASES:
         middle = stem.foot if is_one else stem.crossing
-        left, right = (height * _within(ACROSS, number) for number in drawn[:2])
-        level = cmath.exp(1j * _within((-TILT, TILT), drawn[2]))
+        left, right = (height * _within(ACROSS, number) for number in uniform[:2])
+        level = cmath.exp(1j * _within((-TILT, TILT), uniform[2]))
         yield middle - left * level, middle + right * level
 
 
-def _within(limits: tuple[float, float], drawn: float) -> float:
+def _within(limits: tuple[float, float], share: float) -> float:
     """Return a random number between two limits, from one between 0 and 1."""
     low, high = limits
-    return low + (high - low) * drawn
+    return low + (high - low) * share
 
 
 def _lines(starts: Array, ends: Array, pens: Array, shape: Shape) -> Array:
-    """Return straight lines with round ends (n, H, W): 1 inside, fading to 0 over one pixel."""
+    """Return straight lines with round ends (N, H, W): 1 inside, fading to 0 over one pixel."""
     starts, arrows, pens = (a[:, None, None] for a in (starts, ends - starts, pens))
     from_start = _places(*shape) - starts
     nearest = np.clip((from_start * (1 / arrows)).real, 0, 1)  # as a share of the way to the end
@@ -138,7 +140,7 @@ def _lines(starts: Array, ends: Array, pens: Array, shape: Shape) -> Array:
 
 
 def _centres(images: Array) -> Array:
-    """Return the centres of mass of images (n, C, H, W), as places (n,)."""
+    """Return the centres of mass of images (N, C, H, W), as places (N,)."""
     mass = images.sum(axis=1)
     centres: Array = (mass * _places(*mass.shape[1:])).sum(axis=(1, 2)) / mass.sum(axis=(1, 2))
     return centres

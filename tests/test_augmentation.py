@@ -1,8 +1,8 @@
 """Shifted and distorted images.
 
 Oracles: the map and the interpolation as loops over pixels; slices of the image for shifts by whole
-pixels; the largest values declared in the module. `drawn` holds the random numbers of an
-augmentation, the argument of `_read_at`; the fixture `draws` records it.
+pixels; the largest values declared in the module. `coefficients` holds the numbers of an
+augmentation, the argument of `_read_at`; the fixture `recorded` records it.
 """
 
 from collections.abc import Sequence
@@ -53,20 +53,20 @@ def labels(x: Array) -> Array:
 
 
 def maps(n: int, rows: tuple[float, ...], columns: tuple[float, ...]) -> Array:
-    """Return the same `drawn` for n images: factors of y and x, a shift, no displacements."""
-    drawn = np.zeros((2, n, 3 + GRID**2), np.float32)
-    drawn[:, :, :3] = np.array([rows, columns])[:, None]
-    return drawn
+    """Return the same coefficients for n images: factors of y and x, a shift, no displacements."""
+    coefficients = np.zeros((2, n, 3 + GRID**2), np.float32)
+    coefficients[:, :, :3] = np.array([rows, columns])[:, None]
+    return coefficients
 
 
 @pytest.fixture
-def draws(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
-    """Return a list that records every `drawn`."""
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
+    """Return a list that records every `coefficients`."""
     collected: list[Array] = []
 
-    def collecting(x: Array, drawn: Array) -> Array:
-        collected.append(drawn.copy())
-        return _read_at(x, drawn)
+    def collecting(x: Array, coefficients: Array) -> Array:
+        collected.append(coefficients.copy())
+        return _read_at(x, coefficients)
 
     monkeypatch.setattr(augmentation, "_read_at", collecting)
     return collected
@@ -82,11 +82,11 @@ def bump(place: int, point: int, size: int) -> float:
     return (1 + cos(pi * distance)) / 2 if distance < 1 else 0.0
 
 
-def place_by_loops(drawn: Array, i: int, j: int, h: int, w: int) -> float:
+def place_by_loops(line: Array, i: int, j: int, h: int, w: int) -> float:
     """Return the row or column, measured from the middle, at which pixel (i, j) is read."""
-    place = drawn[0] * (i - (h - 1) / 2) + drawn[1] * (j - (w - 1) / 2) + drawn[2]
+    place = line[0] * (i - (h - 1) / 2) + line[1] * (j - (w - 1) / 2) + line[2]
     for u, v in reference.indices(GRID, GRID):
-        place += drawn[3 + u * GRID + v] * bump(i, u, h) * bump(j, v, w)
+        place += line[3 + u * GRID + v] * bump(i, u, h) * bump(j, v, w)
     return float(place)
 
 
@@ -96,13 +96,13 @@ def pixel(image: Array, row: int, column: int) -> float:
     return float(image[row, column]) if 0 <= row < h and 0 <= column < w else 0.0
 
 
-def read_by_loops(x: Array, drawn: Array) -> Array:
+def read_by_loops(x: Array, coefficients: Array) -> Array:
     """Return the expected result of `_read_at`, by bilinear interpolation of four pixels."""
     out = np.zeros(x.shape)
     h, w = x.shape[2:]
     for n, c, i, j in reference.indices(*x.shape):
-        row = place_by_loops(drawn[0, n].astype(float), i, j, h, w) + (h - 1) / 2
-        column = place_by_loops(drawn[1, n].astype(float), i, j, h, w) + (w - 1) / 2
+        row = place_by_loops(coefficients[0, n].astype(float), i, j, h, w) + (h - 1) / 2
+        column = place_by_loops(coefficients[1, n].astype(float), i, j, h, w) + (w - 1) / 2
         for y in {floor(row), ceil(row)}:
             for z in {floor(column), ceil(column)}:
                 nearness = (1 - abs(row - y)) * (1 - abs(column - z))
@@ -113,12 +113,12 @@ def read_by_loops(x: Array, drawn: Array) -> Array:
 @pytest.mark.parametrize("shape", [(2, 1, 12, 11), (2, 3, 7, 10), (1, 2, 5, 6)])
 @pytest.mark.parametrize("strength", [1, 4])
 def test_distortions_agree_with_the_loops(
-    draws: list[Array], shape: Shape, strength: float
+    recorded: list[Array], shape: Shape, strength: float
 ) -> None:
     """At four times the strength, many places lie outside the image."""
     x = images(shape)
-    close(distort(x, labels(x), rng()), read_by_loops(x, draws[0]), 1e-5)
-    wild = draws[0] * strength
+    close(distort(x, labels(x), rng()), read_by_loops(x, recorded[0]), 1e-5)
+    wild = recorded[0] * strength
     close(_read_at(x, wild), read_by_loops(x, wild), 1e-5)
 
 
@@ -180,7 +180,7 @@ def test_equal_displacements_on_the_whole_grid_are_a_move(shape: Shape) -> None:
     close(out, np.array([moved(image, -1, 2) for image in x]), 1e-5)
 
 
-# --- what is drawn -------------------------------------------------------------------------------
+# --- what is random -------------------------------------------------------------------------------
 
 
 def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
@@ -200,12 +200,12 @@ def test_shifts_are_all_moves_of_up_to_two_pixels_and_no_others() -> None:
     assert max(counts) <= 96
 
 
-def test_distortions_stay_within_what_is_declared(draws: list[Array]) -> None:
+def test_distortions_stay_within_what_is_declared(recorded: list[Array]) -> None:
     """They also come close to the limits. The affine map is rotation times shear times scale."""
     x = np.zeros((4000, 1, 8, 8), np.float32)
     distort(x, labels(x), rng())
-    drawn = draws[0].astype(float)
-    a, b, c, d = (drawn[row, :, column] for row in (0, 1) for column in (0, 1))
+    coefficients = recorded[0].astype(float)
+    a, b, c, d = (coefficients[row, :, column] for row in (0, 1) for column in (0, 1))
     down = np.hypot(a, c)  # [a, c] = down * [cos, sin]
     angle = np.degrees(np.arctan2(c, a))
     # After undoing the rotation, the second column is right * [shear, 1].
@@ -216,15 +216,18 @@ def test_distortions_stay_within_what_is_declared(draws: list[Array]) -> None:
         ("down", down - 1, SCALE),
         ("right", right - 1, SCALE),
         ("shear", shear, SHEAR),
-        ("move down", drawn[0, :, 2], MOVE),
-        ("move right", drawn[1, :, 2], MOVE),
-        ("displacements", drawn[:, :, 3:], ELASTIC),
+        ("move down", coefficients[0, :, 2], MOVE),
+        ("move right", coefficients[1, :, 2], MOVE),
+        ("displacements", coefficients[:, :, 3:], ELASTIC),
     ):
         assert np.abs(values).max() <= largest * 1.0001, name
         assert min(values.max(), -values.min()) > 0.98 * largest, name
         error = largest / (3 * values.size) ** 0.5  # of the mean of uniform numbers
         assert abs(values.mean()) < 4 * error, name
-    assert np.abs(np.corrcoef([angle, down, right, shear, *drawn[:, :, 2]]) - np.eye(6)).max() < 0.1
+    assert (
+        np.abs(np.corrcoef([angle, down, right, shear, *coefficients[:, :, 2]]) - np.eye(6)).max()
+        < 0.1
+    )
 
 
 def test_a_dot_goes_no_farther_than_declared() -> None:

@@ -1,7 +1,7 @@
 """The kernels: products, convolutions and their matrices, cut into pieces and split over threads.
 
 Oracles: `reference`, loops written from the documented formulas; `@` for the products. Small arrays
-would fit into one piece, so the piece sizes are drawn at random, too.
+would fit into one piece, so the piece sizes are chosen at random, too.
 """
 
 import math

@@ -301,7 +301,7 @@ def test_the_curves_of_a_run_with_distortion_say_why_training_lies_behind() -> N
             check_layout(distorted[name])
 
 
-# Numbers that cannot be drawn ---------------------------------------------------------------------
+# Numbers that cannot be plotted -------------------------------------------------------------------
 
 
 def drawn_with(place: str, value: Any) -> Figure:
@@ -345,7 +345,7 @@ def drawn_with(place: str, value: Any) -> Figure:
         ("pixel", "responses", "-1e+30 to 1e+30"),
     ],
 )
-def test_numbers_that_cannot_be_drawn_are_refused(
+def test_numbers_that_cannot_be_plotted_are_refused(
     places: str, name: str, allowed: str, value: float, dtype: type
 ) -> None:
     """With a sentence, not with a NumPy warning or a matplotlib error."""
@@ -355,7 +355,7 @@ def test_numbers_that_cannot_be_drawn_are_refused(
         with pytest.raises(HandcnnError) as caught:
             drawn_with(place, number)
         assert str(caught.value) == (
-            f"the {name} to draw must be numbers from {allowed}, got {number:g}"
+            f"the {name} to plot must be numbers from {allowed}, got {number:g}"
         )
 
 

@@ -399,38 +399,37 @@ def test_short_epochs_are_saved_a_few_at_a_time(forks: Forks, tmp_path: Path) ->
     assert_equal(killed.run, undisturbed.run)
 
 
-def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
-    """Its options lack network, schedule and augmentation."""
+def killed_after_two_epochs(outputs: Outputs) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Kill a training in its third epoch; return its checkpoint, the arrays and the metadata."""
     kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
     assert outputs.start(setup=kill).code == -9
+    assert outputs.epochs == 2
     path = outputs.run / "checkpoint.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    metadata = json.loads(str(arrays["metadata"]))
+    return path, arrays, json.loads(str(arrays.pop("metadata")))
+
+
+def test_a_checkpoint_of_handcnn_0_1_is_resumed(outputs: Outputs) -> None:
+    """Its options lack network, schedule and augmentation."""
+    path, arrays, metadata = killed_after_two_epochs(outputs)
     for name in ("network", "schedule", "augment"):
         del metadata["options"][name]
-    arrays["metadata"] = np.array(json.dumps(metadata))
-    np.savez(path, **arrays)
-    assert outputs.epochs == 2
+    np.savez(path, **arrays, metadata=np.array(json.dumps(metadata)))
     outputs.assert_resumes()
 
 
 def test_a_checkpoint_of_the_time_of_weight_averages(outputs: Outputs) -> None:
     """It is resumed if there was no average, and refused in a sentence if there was one."""
-    kill = f"at_call(3, {TRAIN!r}, lambda: send(signal.SIGKILL))"
-    assert outputs.start(setup=kill).code == -9
-    path = outputs.run / "checkpoint.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
+    path, arrays, metadata = killed_after_two_epochs(outputs)
     averages = {
         f"average.{name}": array for name, array in arrays.items() if name.startswith("layer")
     }
-    metadata = json.loads(str(arrays["metadata"]))
     for decay in (0.999, 0.0):
         metadata |= {"has_average": decay > 0}
         metadata["options"]["average"] = decay
-        arrays["metadata"] = np.array(json.dumps(metadata))
-        np.savez(path, **arrays | (averages if decay else {}))
+        extra = averages if decay else {}
+        np.savez(path, **arrays, **extra, metadata=np.array(json.dumps(metadata)))
         if decay:
             fault = "it was trained with --average, which handcnn no longer has; start a new run"
             assert_says(outputs.resume(), 1, f"{path} cannot be used: {fault}")
@@ -542,7 +541,7 @@ def test_a_matplotlib_that_cannot_be_loaded_costs_no_result(finished: Path, tmp_
         check=False,
     )
     (folder,) = tmp_path.iterdir()
-    start = "train.py: the plots cannot be drawn: Key backend: 'bogus' is not a valid value "
+    start = "train.py: the plots cannot be made: Key backend: 'bogus' is not a valid value "
     end = "; the test result is saved; once matplotlib works, resume with: "
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(start)

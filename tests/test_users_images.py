@@ -371,8 +371,8 @@ def test_pictures(tmp_path: Path) -> None:
     found, said = load(tmp_path / "set")
     assert found.class_names == ["cross", "plus"]
     assert said == [
-        f"{tmp_path / 'set'} has no test part: 2 images drawn at random are held out for the test, "
-        "14 remain"
+        f"{tmp_path / 'set'} has no test part: 2 images chosen at random are held out for the "
+        "test, 14 remain"
     ]
     assert found.record["sizes"] == {"train": 12, "validation": 2, "test": 2}
     parts = rows(found) + [(i.tobytes(), int(n)) for i, n in zip(*found.test, strict=True)]
@@ -561,7 +561,7 @@ def test_what_is_split_off_is_always_the_same(tmp_path: Path) -> None:
     )
     first, said = load(tmp_path / "own.npz", seed=1)
     assert said == [
-        f"{tmp_path / 'own.npz'} has no test part: 10 images drawn at random are held out for the "
+        f"{tmp_path / 'own.npz'} has no test part: 10 images chosen at random are held out for the "
         "test, 50 remain"
     ]
     second, _ = load(tmp_path / "own.npz", seed=2)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from handcnn.commands import command_line as cli
-from handcnn.commands.weights import picture_network, weights_file
+from handcnn.commands.weights import add_weights_option, picture_network
 from handcnn.kernels.threads import use_threads
 from handcnn.page import browser, server, view
 
@@ -26,12 +26,7 @@ def main(arguments: list[str] | None = None, program: str = "draw.py") -> int:
 def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespace:
     """Return the parsed options."""
     parser = cli.Parser(prog=program, description=__doc__)
-    parser.add_argument(
-        "--weights",
-        type=weights_file,
-        metavar="FILE",
-        help="weights, or the folder of a run, to use (default: those of the newest run)",
-    )
+    add_weights_option(parser)
     parser.add_argument(
         "--port",
         type=cli.whole_number(1, 65535),

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from handcnn.commands import command_line as cli
-from handcnn.commands.weights import picture_network, weights_file
+from handcnn.commands.weights import add_weights_option, picture_network
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.pictures import (
@@ -67,12 +67,7 @@ def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespa
         metavar="picture",
         help="picture to read, a folder of pictures, or a pattern as *.jpg; - is standard input",
     )
-    parser.add_argument(
-        "--weights",
-        type=weights_file,
-        metavar="FILE",
-        help="weights, or the folder of a run, to use (default: those of the newest run)",
-    )
+    add_weights_option(parser)
     parser.add_argument(
         "--show", type=cli.png, metavar="FILE", help="save a PNG of what the network saw and said"
     )

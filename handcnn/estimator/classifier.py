@@ -51,8 +51,8 @@ from handcnn.types import Array, Shape
 class CNNClassifier(ClassifierMixin, BaseEstimator):
     """Classifies small images with a convolutional network, trained by plain gradient descent.
 
-    Images are rows (n, features) or (n, C, H, W), or (n, H, W) or (n, H, W, 1) of one channel, in
-    an array, a list or anything else that becomes an array. Colours come first: (n, H, W, 3) is
+    Images are rows (N, features) or (N, C, H, W), or (N, H, W) or (N, H, W, 1) of one channel, in
+    an array, a list or anything else that becomes an array. Colours come first: (N, H, W, 3) is
     refused. Images of float64 are computed in float64, as in MLPClassifier, which takes twice as
     long; all others in float32.
 
@@ -285,7 +285,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             raise wrong("image_shape", expected, self.image_shape)
 
     def _checked(self, X: Any, reset: bool = False, **labels: Any) -> Any:
-        """Return X as rows (n, features), with their labels if there are any."""
+        """Return X as rows (N, features), with their labels if there are any."""
         X, shape = as_array(X), None
         known = declared_shape(self.image_shape) if reset else self.image_shape_
         if getattr(X, "ndim", 2) in (3, 4):
@@ -410,13 +410,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     # Prediction ----------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Array:
-        """Return the most probable class (n,) of every image."""
+        """Return the most probable class (N,) of every image."""
         probabilities = self.predict_proba(X)
         labels: Array = self.classes_[probabilities.argmax(axis=1)]
         return labels
 
     def predict_proba(self, X: Any) -> Array:
-        """Return the probabilities (n, K), in the order of `classes_`.
+        """Return the probabilities (N, K), in the order of `classes_`.
 
         Raises:
             ValueError: an image does not fit, or its numbers are too large to compute with.
@@ -430,7 +430,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return probabilities
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithms of the probabilities (n, K)."""
+        """Return the logarithms of the probabilities (N, K)."""
         log: Array = np.log(self.predict_proba(X))
         return log
 

@@ -25,9 +25,9 @@ class Samples:
     """Images with their labels and weights.
 
     Attributes:
-        X: the images (n, features).
-        y: the index of the class of each (n,).
-        weights: how often each image counts (n,), or None if each counts once.
+        X: the images (N, features).
+        y: the index of the class of each (N,).
+        weights: how often each image counts (N,), or None if each counts once.
     """
 
     X: Array
@@ -55,7 +55,7 @@ class Scale:
     dtype: npt.DTypeLike
 
     def images(self, X: Array) -> Array:
-        """Return images (n, C, H, W) for X (n, features)."""
+        """Return images (N, C, H, W) for X (N, features)."""
         divisor: Array | float = self.largest
         if self._reads_both(X):
             divisor = np.where(X.max(axis=1, keepdims=True) > 1, BYTE_SCALE, 1)
@@ -82,7 +82,7 @@ class Scale:
         )
 
     def predict_proba(self, net: Network, X: Array) -> Array:
-        """Return the probabilities (n, K) for X."""
+        """Return the probabilities (N, K) for X."""
         starts = range(0, len(X), PREDICTION_BATCH)
         parts = [X[start : start + PREDICTION_BATCH] for start in starts]
         return np.concatenate([net.predict_proba(self.images(part)) for part in parts])

@@ -5,7 +5,7 @@ xpad is x with p rows and columns of zeros on every side:
     correlate        z[n,f,i,j] = bias[f] + sum over c,u,v of
                          weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]
     weight_gradient  dweights[f,c,u,v] = sum over n,i,j of dz[n,f,i,j] * xpad[n,c,i*s+u,j*s+v]
-    input_gradient   dx[n,c,y,x] = sum over all f,i,j,u,v with i*s+u-p = y and j*s+v-p = x of
+    input_gradient   dx[n,c,h,w] = sum over all f,i,j,u,v with i*s+u-p = h and j*s+v-p = w of
                          weights[f,c,u,v] * dz[n,f,i,j]
 
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views

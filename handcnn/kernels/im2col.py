@@ -119,7 +119,7 @@ def overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]
     """Return which of the `count` pixels first, first + step, ... lie in an image of this size.
 
     Returns:
-        Their numbers (in 0 to count - 1), and their positions in the image (in 0 to size - 1).
+        Their indices (in 0 to count - 1), and their positions in the image (in 0 to size - 1).
     """
     start = max(0, -(first // step))
     stop = max(start, min(count, (size - 1 - first) // step + 1))

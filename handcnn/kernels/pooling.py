@@ -33,8 +33,8 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
         size: height and width of a window.
         stride: from one window to the next.
     """
-    h, w = x.shape[2:]
-    cover_all = stride == size and h % size == w % size == 0
+    H, W = x.shape[2:]
+    cover_all = stride == size and H % size == W % size == 0
     dx = np.empty_like(x) if cover_all else np.zeros_like(x)
     *places, (_, last) = zip(_places(x, size, stride), _places(dx, size, stride), strict=True)
 
@@ -56,7 +56,7 @@ def max_pool_gradient(dz: Array, x: Array, z: Array, size: int, stride: int) -> 
 
 def _places(x: Array, size: int, stride: int) -> Iterator[Array]:
     """Yield, for each place in a window, row by row, its entries in all windows: (N, C, OH, OW)."""
-    h, w = x.shape[2:]
+    H, W = x.shape[2:]
     for u in range(size):
         for v in range(size):
-            yield x[:, :, u : h - size + u + 1 : stride, v : w - size + v + 1 : stride]
+            yield x[:, :, u : H - size + u + 1 : stride, v : W - size + v + 1 : stride]

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 
-from handcnn.layers import Layer, is_registered
+from handcnn.layers import Conv2D, Layer, is_registered
 from handcnn.types import Array
 
 
@@ -34,6 +34,11 @@ def backward_parameters(layers: Sequence[Layer], dout: Array) -> None:
 def outputs(layers: Sequence[Layer], x: Array) -> list[Array]:
     """Return the output of every layer for the batch `x`. The layers keep nothing of it."""
     return [x := layer.forward(x) for layer in copied(layers)]
+
+
+def first_convolution(layers: Sequence[Layer]) -> int | None:
+    """Return the index of the first Conv2D, whose kernels can be shown, or None."""
+    return next((i for i, layer in enumerate(layers) if isinstance(layer, Conv2D)), None)
 
 
 def copied(layers: Sequence[Layer]) -> list[Layer]:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from handcnn.errors import HandcnnError
-from handcnn.layers import Conv2D, InputLayer, Layer
-from handcnn.layers.sequence import backward, copied, forward
+from handcnn.layers import InputLayer, Layer
+from handcnn.layers.sequence import backward, copied, first_convolution, forward
 from handcnn.models import network_name
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
@@ -33,32 +33,33 @@ MAX_MULTIPLICATIONS = 2_000_000_000
 SEVERAL = "there seem to be several digits, and the network reads them as one; draw a single digit"
 
 
-def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any]:
+def describe(net: Network, class_names: Sequence[str], origin: str) -> dict[str, Any]:
     """Return what the page shows before anything is drawn: the network and its layers.
 
     Args:
         net: a network with inputs (1, H, W) and outputs (K,).
-        classes: the name of each class.
+        class_names: the name of each class.
         origin: the data set and the accuracy of the weights.
 
     Raises:
         HandcnnError: a drawing would take too much memory or time.
     """
-    _check_cost(net, len(classes))
+    _check_cost(net, len(class_names))
+    first = first_convolution(net.layers)
     shapes = [net.input_shape, *net.output_shapes()]
     layers = [
         {
             "title": str(layer).replace("->", "\N{RIGHTWARDS ARROW}"),
             "shape": after,
             "text": describe_layer(layer, before, after),
-            "kernels": _kernels(layer) if i == _first_convolution(net) else None,
+            "kernels": _kernels(layer) if i == first else None,
         }
         for i, (layer, (before, after)) in enumerate(zip(net.layers, pairwise(shapes), strict=True))
         if before and after and not isinstance(layer, InputLayer)
     ]
     parameters = sum(array.size for array in net.parameters().values())
     return {
-        "classes": classes,
+        "classes": class_names,
         "network": network_name(net) or "network of your own",
         "parameters": f"{parameters:,}",
         "origin": origin,
@@ -66,14 +67,14 @@ def describe(net: Network, classes: Sequence[str], origin: str) -> dict[str, Any
     }
 
 
-def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]:
+def read(net: Network, class_names: Sequence[str], content: bytes) -> dict[str, Any]:
     """Return what the page shows for one picture.
 
     Several threads may call this with the same network concurrently.
 
     Args:
         net: as in `describe`.
-        classes: as in `describe`.
+        class_names: as in `describe`.
         content: the bytes of a picture file.
 
     Raises:
@@ -95,7 +96,7 @@ def read(net: Network, classes: Sequence[str], content: bytes) -> dict[str, Any]
         "probabilities": [round(float(p), 6) for p in probabilities],
         "percents": [percent(p) for p in probabilities],
         "seen": _base64(seen),
-        "remark": (doubt or (SEVERAL if several else "")) if are_digits(classes) else "",
+        "remark": (doubt or (SEVERAL if several else "")) if are_digits(class_names) else "",
         "layers": [
             _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)
@@ -127,22 +128,18 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
     return outputs, backward(layers, np.eye(K))
 
 
-def _check_cost(net: Network, k: int) -> None:
-    """Refuse a network that takes too much memory or time to explain all of its k classes."""
+def _check_cost(net: Network, K: int) -> None:
+    """Refuse a network that takes too much memory or time to explain all of its K classes."""
     numbers, multiplications = cost_per_image(net)
     for cost, limit, what in (
-        (k * numbers, MAX_NUMBERS, "numbers"),
-        (k * multiplications, MAX_MULTIPLICATIONS, "multiplications"),
+        (K * numbers, MAX_NUMBERS, "numbers"),
+        (K * multiplications, MAX_MULTIPLICATIONS, "multiplications"),
     ):
         if cost > limit:
             raise HandcnnError(
-                f"the network needs {cost:,} {what} to explain its {k} classes for a drawing, at "
+                f"the network needs {cost:,} {what} to explain its {K} classes for a drawing, at "
                 f"most {limit:,} are allowed; read pictures with predict.py instead"
             )
-
-
-def _first_convolution(net: Network) -> int | None:
-    return next((i for i, layer in enumerate(net.layers) if isinstance(layer, Conv2D)), None)
 
 
 def _kernels(layer: Layer) -> str:

@@ -110,6 +110,6 @@ def grey_values(grey: npt.ArrayLike) -> Array:
     return picture.astype(np.float32)
 
 
-def to_batch(pictures: Sequence[Array]) -> Array:
+def to_batch(images: Sequence[Array]) -> Array:
     """Return prepared pictures as one network input (N, 1, 28, 28), scaled as in training."""
-    return np.stack(pictures)[:, None].astype(np.float32) / np.float32(255)
+    return np.stack(images)[:, None].astype(np.float32) / np.float32(255)

@@ -71,7 +71,7 @@ def plot_accuracy(
         history: a row per epoch, at least one, with `epoch`, `val_loss` and, as fractions,
             `accuracy` and `val_accuracy`.
         title: the training data; the heading starts with it.
-        test_accuracy: drawn at the best epoch, whose weights were tested.
+        test_accuracy: shown at the best epoch, whose weights were tested.
         run: its network and options, shown below the heading.
         distorted: whether training saw distorted images; the plot then says what that means.
     """
@@ -93,7 +93,7 @@ def plot_loss(
     Args:
         history: as for `plot_accuracy`, with `loss`.
         title: the training data; the heading starts with it.
-        test_loss: drawn at the best epoch, whose weights were tested.
+        test_loss: shown at the best epoch, whose weights were tested.
         run: as for `plot_accuracy`.
         distorted: as for `plot_accuracy`.
     """

@@ -36,7 +36,7 @@ INK, GREY, PALE_INK, PALE = "#222222", "#666666", "#999999", "#E6E6E6"
 def default_settings() -> Iterator[None]:
     """Draw with matplotlib's default settings, so that plots do not depend on the user's.
 
-    It decorates every function that draws. The settings are global, so other threads that draw see
+    It decorates every function that plots. The settings are global, so other threads that plot see
     them, too.
     """
     defaults = dict(matplotlib.rcParamsDefault)
@@ -122,7 +122,7 @@ def put_colour_bar(
 
 
 def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> None:
-    """Refuse values that cannot be drawn.
+    """Refuse values that cannot be plotted.
 
     Raises:
         HandcnnError: one of the values is not a number from `low` to `high`.
@@ -131,7 +131,7 @@ def check_range(name: str, values: npt.ArrayLike, low: float, high: float) -> No
     outside = values[~((values >= low) & (values <= high))]
     if outside.size:
         raise HandcnnError(
-            f"the {name} to draw must be numbers from {low:.7g} to {high:.7g}, got {outside[0]:g}"
+            f"the {name} to plot must be numbers from {low:.7g} to {high:.7g}, got {outside[0]:g}"
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from handcnn.layers import Conv2D
+from handcnn.layers.sequence import first_convolution
 from handcnn.network import Network
 from handcnn.plots.bands import MAP, MAP_PITCH, bands_of, put_band
 from handcnn.plots.figure import (
@@ -51,7 +51,7 @@ def plot_filters(
         names: the names of the classes, by default 0 to K-1.
         run: its network and options, shown below the heading.
     """
-    index = next((i for i, layer in enumerate(net.layers) if isinstance(layer, Conv2D)), None)
+    index = first_convolution(net.layers)
     if index is None:
         none = "This network has no Conv2D."
         return new_figure(1000, HEADER, f"{title}: filters", none, run)[0]

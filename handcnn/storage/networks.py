@@ -163,8 +163,8 @@ def cost_per_image(net: Network) -> tuple[int, int]:
     for layer, output in zip(net.layers, cast(list[Shape], net.output_shapes()), strict=True):
         numbers += prod(output)
         if isinstance(layer, Conv2D):  # it copies the windows of its input
-            c, h, _ = shape
-            numbers += c * (h + 2 * layer.padding) * layer.kernel_size * output[2]
+            C, H, _ = shape
+            numbers += C * (H + 2 * layer.padding) * layer.kernel_size * output[2]
         multiplications += layer.multiplications(output)
         shape = output
     return numbers, multiplications
