@@ -32,5 +32,5 @@ class LoopConv2D(Conv2D):
 
     def window(self, n: int, i: int, j: int) -> Array:
         """Return the window of z[n,:,i,j]: (C, k, k)."""
-        k, y, x = self.kernel_size, i * self.stride, j * self.stride
-        return self.xpad[n, :, y : y + k, x : x + k]
+        k, h, w = self.kernel_size, i * self.stride, j * self.stride
+        return self.xpad[n, :, h : h + k, w : w + k]

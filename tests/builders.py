@@ -38,65 +38,65 @@ NO_PICTURE = (
 class Geometry(NamedTuple):
     """A batch, a convolution, and the dense layers behind it, in the letters of handcnn."""
 
-    n: int = 2
-    c: int = 1
-    h: int = 6
-    w: int = 5
-    f: int = 3
+    N: int = 2
+    C: int = 1
+    H: int = 6
+    W: int = 5
+    F: int = 3
     k: int = 3
     s: int = 1
     p: int = 0
-    m: int = 3
-    classes: int = 3
+    M: int = 3
+    K: int = 3
 
     @property
     def image_shape(self) -> Shape:
         """(C, H, W)."""
-        return self.c, self.h, self.w
+        return self.C, self.H, self.W
 
     @property
     def output_shape(self) -> Shape:
         """(F, OH, OW)."""
-        oh, ow = ((size + 2 * self.p - self.k) // self.s + 1 for size in (self.h, self.w))
-        return self.f, oh, ow
+        OH, OW = ((size + 2 * self.p - self.k) // self.s + 1 for size in (self.H, self.W))
+        return self.F, OH, OW
 
     @property
     def fusable(self) -> "Geometry":
         """The same geometry with the smallest batch for which fusing is cheaper."""
-        return self._replace(n=self.c * self.k * self.k + 2)
+        return self._replace(N=self.C * self.k * self.k + 2)
 
 
-SMALL = Geometry(p=1, m=4)
+SMALL = Geometry(p=1, M=4)
 GEOMETRIES = {
     "documented, small": SMALL,
-    "square, N=1": Geometry(n=1, h=12, w=12, f=2, p=1),
-    "plain": Geometry(n=1, h=5, f=1),
-    "one pixel": Geometry(n=1, h=1, w=1, f=1, k=1),
-    "one unit": Geometry(h=5, w=3, p=1, m=1),
-    "one filter": Geometry(c=2, h=3, f=1, k=2, p=1),
-    "H < W, three channels": Geometry(c=3, h=5, w=7, f=4, p=1),
-    "H > W, four channels": Geometry(n=1, c=4, h=7, w=4, f=2),
-    "ten classes": Geometry(c=3, h=5, w=6, f=2, m=4, classes=10),
-    "stride 2, remainder in W": Geometry(c=2, h=7, w=6, f=2, s=2),
-    "stride 2, remainder in H": Geometry(n=1, c=2, h=6, w=7, s=2, p=1, classes=2),
-    "stride 3, remainders 1 and 2": Geometry(c=2, h=8, w=9, f=2, s=3, p=1),
-    "stride beyond the kernel": Geometry(n=1, h=10, w=8, f=2, k=2, s=3),
-    "pixels in no window": Geometry(h=9, w=7, f=4, k=2, s=3),
-    "stride 2, padding 3": Geometry(c=2, h=4, w=3, f=2, s=2, p=3),
-    "stride 3, padding 3": Geometry(h=8, w=6, f=2, k=2, s=3, p=3, classes=4),
-    "padding as large as the kernel": Geometry(n=1, h=4, f=2, k=2, p=2),
-    "1x1": Geometry(c=3, h=4, f=2, k=1),
-    "1x1, stride 2": Geometry(c=3, h=4, f=2, k=1, s=2),
-    "1x1, padding 2": Geometry(n=1, c=2, h=3, w=4, f=2, k=1, p=2),
-    "1x1, stride 2, padding 2": Geometry(c=2, h=3, w=4, k=1, s=2, p=2),
-    "kernel as large as the image": Geometry(c=2, h=4, w=4, k=4),
-    "kernel as large as the padded image": Geometry(n=1, c=2, h=3, w=3, f=2, k=7, p=2),
-    "the same with padding and stride 3": Geometry(n=1, h=2, w=2, f=2, k=8, s=3, p=3),
-    "even kernel": Geometry(h=6, w=4, f=2, k=4, p=1),
-    "5x5, one row of output": Geometry(c=2, h=5, w=8, f=2, k=5),
-    "5x5, padding 4": Geometry(n=1, c=2, h=4, w=5, f=2, k=5, p=4),
-    "4x4, stride 3, remainders 1 and 2": Geometry(c=2, h=8, w=9, f=2, k=4, s=3),
-    "5x5, stride 2": Geometry(n=1, c=2, h=7, w=7, f=2, k=5, s=2, p=2),
+    "square, N=1": Geometry(N=1, H=12, W=12, F=2, p=1),
+    "plain": Geometry(N=1, H=5, F=1),
+    "one pixel": Geometry(N=1, H=1, W=1, F=1, k=1),
+    "one unit": Geometry(H=5, W=3, p=1, M=1),
+    "one filter": Geometry(C=2, H=3, F=1, k=2, p=1),
+    "H < W, three channels": Geometry(C=3, H=5, W=7, F=4, p=1),
+    "H > W, four channels": Geometry(N=1, C=4, H=7, W=4, F=2),
+    "ten classes": Geometry(C=3, H=5, W=6, F=2, M=4, K=10),
+    "stride 2, remainder in W": Geometry(C=2, H=7, W=6, F=2, s=2),
+    "stride 2, remainder in H": Geometry(N=1, C=2, H=6, W=7, s=2, p=1, K=2),
+    "stride 3, remainders 1 and 2": Geometry(C=2, H=8, W=9, F=2, s=3, p=1),
+    "stride beyond the kernel": Geometry(N=1, H=10, W=8, F=2, k=2, s=3),
+    "pixels in no window": Geometry(H=9, W=7, F=4, k=2, s=3),
+    "stride 2, padding 3": Geometry(C=2, H=4, W=3, F=2, s=2, p=3),
+    "stride 3, padding 3": Geometry(H=8, W=6, F=2, k=2, s=3, p=3, K=4),
+    "padding as large as the kernel": Geometry(N=1, H=4, F=2, k=2, p=2),
+    "1x1": Geometry(C=3, H=4, F=2, k=1),
+    "1x1, stride 2": Geometry(C=3, H=4, F=2, k=1, s=2),
+    "1x1, padding 2": Geometry(N=1, C=2, H=3, W=4, F=2, k=1, p=2),
+    "1x1, stride 2, padding 2": Geometry(C=2, H=3, W=4, k=1, s=2, p=2),
+    "kernel as large as the image": Geometry(C=2, H=4, W=4, k=4),
+    "kernel as large as the padded image": Geometry(N=1, C=2, H=3, W=3, F=2, k=7, p=2),
+    "the same with padding and stride 3": Geometry(N=1, H=2, W=2, F=2, k=8, s=3, p=3),
+    "even kernel": Geometry(H=6, W=4, F=2, k=4, p=1),
+    "5x5, one row of output": Geometry(C=2, H=5, W=8, F=2, k=5),
+    "5x5, padding 4": Geometry(N=1, C=2, H=4, W=5, F=2, k=5, p=4),
+    "4x4, stride 3, remainders 1 and 2": Geometry(C=2, H=8, W=9, F=2, k=4, s=3),
+    "5x5, stride 2": Geometry(N=1, C=2, H=7, W=7, F=2, k=5, s=2, p=2),
 }
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
 
@@ -142,9 +142,9 @@ def remade(layer: Layer, **extras: Any) -> Layer:
 def geometries(draw: st.DrawFn, largest: int = 7) -> Geometry:
     """Draw a small geometry with images of at most `largest` x `largest` pixels."""
     k, s, p = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 3))
-    h, w = (draw(st.integers(max(1, k - 2 * p), largest)) for _ in "hw")
-    n, c, f, m = (draw(st.integers(1, 3)) for _ in "ncfm")
-    return Geometry(n, c, h, w, f, k, s, p, m, classes=draw(st.integers(2, 4)))
+    H, W = (draw(st.integers(max(1, k - 2 * p), largest)) for _ in "HW")
+    N, C, F, M = (draw(st.integers(1, 3)) for _ in "NCFM")
+    return Geometry(N, C, H, W, F, k, s, p, M, K=draw(st.integers(2, 4)))
 
 
 def random(shape: Shape, seed: int) -> Array:
@@ -178,12 +178,12 @@ def network(
     seed: int = 0,
 ) -> Network:
     """Return InputLayer -> Conv2D -> HiddenLayer -> OutputLayer, or subclasses of these."""
-    _, c, _, _, f, k, s, p, m, classes = geometry
+    _, C, _, _, F, k, s, p, M, K = geometry
     layers = [
         InputLayer(),
-        conv(c, f, k, s, p, RATES[0], dtype=dtype),
-        hidden(prod(geometry.output_shape), m, RATES[1], dtype=dtype),
-        OutputLayer(m, classes, RATES[2], dtype=dtype),
+        conv(C, F, k, s, p, RATES[0], dtype=dtype),
+        hidden(prod(geometry.output_shape), M, RATES[1], dtype=dtype),
+        OutputLayer(M, K, RATES[2], dtype=dtype),
     ]
     return filled(Network(layers, geometry.image_shape), seed, 0.3)
 
@@ -195,9 +195,9 @@ def trained(net: Network) -> list[ParameterLayer]:
 
 def batch(geometry: Geometry = SMALL, seed: int = 1) -> tuple[Array, Array]:
     """Return images (N, C, H, W) and one-hot labels (N, K)."""
-    rng, n = np.random.default_rng(seed), geometry.n
-    x = rng.standard_normal((n, *geometry.image_shape))
-    return x, np.eye(geometry.classes)[rng.integers(geometry.classes, size=n)]
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((geometry.N, *geometry.image_shape))
+    return x, np.eye(geometry.K)[rng.integers(geometry.K, size=geometry.N)]
 
 
 def literal_step(net: Network, x: Array, y: Array) -> Array:

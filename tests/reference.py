@@ -31,16 +31,16 @@ def array(shape: Shape, entry: Callable[..., Any]) -> Array:
 def conv_forward(x: Array, weights: Array, bias: Array, s: int, p: int) -> Array:
     """Return z[n,f,i,j] = bias[f] + sum over c,u,v of weights[f,c,u,v] * xpad[n,c,i*s+u,j*s+v]."""
     xpad = pad(x, p)
-    n_, c_, h, w = x.shape
-    f_, _, k, _ = weights.shape
+    N, C, H, W = x.shape
+    F, _, k, _ = weights.shape
 
     def z(n: int, f: int, i: int, j: int) -> float:
         terms = (
-            weights[f, c, u, v] * xpad[n, c, i * s + u, j * s + v] for c, u, v in indices(c_, k, k)
+            weights[f, c, u, v] * xpad[n, c, i * s + u, j * s + v] for c, u, v in indices(C, k, k)
         )
         return float(bias[f, 0] + sum(terms))
 
-    return array((n_, f_, (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1), z)
+    return array((N, F, (H + 2 * p - k) // s + 1, (W + 2 * p - k) // s + 1), z)
 
 
 def conv_backward(
@@ -52,46 +52,46 @@ def conv_backward(
     correlated with the weights rotated by 180 degrees, and cropped by the padding.
     """
     xpad = pad(x, p)
-    n_, f_, oh, ow = dout.shape
-    _, _, h, w = x.shape
+    N, F, OH, OW = dout.shape
+    _, _, H, W = x.shape
     k = weights.shape[-1]
 
     def dweights(f: int, c: int, u: int, v: int) -> Any:
         return sum(
-            dout[n, f, i, j] * xpad[n, c, i * s + u, j * s + v] for n, i, j in indices(n_, oh, ow)
+            dout[n, f, i, j] * xpad[n, c, i * s + u, j * s + v] for n, i, j in indices(N, OH, OW)
         )
 
     def dbias(f: int, _: int) -> Any:
-        return sum(dout[n, f, i, j] for n, i, j in indices(n_, oh, ow))
+        return sum(dout[n, f, i, j] for n, i, j in indices(N, OH, OW))
 
     # Dilated: s - 1 zeros between neighbours, and zeros where the stride left a remainder.
-    dilated = np.zeros((n_, f_, h + 2 * p - k + 1, w + 2 * p - k + 1))
+    dilated = np.zeros((N, F, H + 2 * p - k + 1, W + 2 * p - k + 1))
     for n, f, i, j in indices(*dout.shape):
         dilated[n, f, i * s, j * s] = dout[n, f, i, j]
     framed = pad(dilated, k - 1)  # "full" correlation: all positions where they overlap
 
-    def dx(n: int, c: int, y: int, z: int) -> Any:
+    def dx(n: int, c: int, h: int, w: int) -> Any:
         return sum(
-            framed[n, f, y + p + u, z + p + v] * weights[f, c, k - 1 - u, k - 1 - v]
-            for f, u, v in indices(f_, k, k)
+            framed[n, f, h + p + u, w + p + v] * weights[f, c, k - 1 - u, k - 1 - v]
+            for f, u, v in indices(F, k, k)
         )
 
-    return array(x.shape, dx), array(weights.shape, dweights), array((f_, 1), dbias)
+    return array(x.shape, dx), array(weights.shape, dweights), array((F, 1), dbias)
 
 
 def pad(x: Array, p: int) -> Array:
     """Return x with p rows and columns of zeros on every side."""
-    n_, c_, h, w = x.shape
-    xpad = np.zeros((n_, c_, h + 2 * p, w + 2 * p))
-    for n, c, i, j in indices(*x.shape):
-        xpad[n, c, i + p, j + p] = x[n, c, i, j]
+    N, C, H, W = x.shape
+    xpad = np.zeros((N, C, H + 2 * p, W + 2 * p))
+    for n, c, h, w in indices(*x.shape):
+        xpad[n, c, h + p, w + p] = x[n, c, h, w]
     return xpad
 
 
 def max_pool_forward(x: Array, size: int, s: int) -> Array:
     """Return z[n,c,i,j] = maximum over u,v of x[n,c,i*s+u,j*s+v]; NaN is larger than any number."""
-    n_, c_, h, w = x.shape
-    z = np.zeros((n_, c_, (h - size) // s + 1, (w - size) // s + 1))
+    N, C, H, W = x.shape
+    z = np.zeros((N, C, (H - size) // s + 1, (W - size) // s + 1))
     for n, c, i, j in indices(*z.shape):
         z[n, c, i, j] = x[n, c, i * s, j * s]
         for u, v in indices(size, size):
@@ -117,34 +117,34 @@ def flatten(x: Array) -> Array:
     """Return (N, C, H, W) as (N, C*H*W), in C order; return (N, D) unchanged."""
     if x.ndim == 2:
         return x
-    n_, c_, h, w = x.shape
-    return array((n_, c_ * h * w), lambda n, d: x[n, d // (h * w), d // w % h, d % w])
+    N, C, H, W = x.shape
+    return array((N, C * H * W), lambda n, d: x[n, d // (H * W), d // W % H, d % W])
 
 
 def unflatten(flat: Array, shape: Shape) -> Array:
     """Undo `flatten`."""
     if len(shape) == 2:
         return flat
-    _, _, h, w = shape
-    return array(shape, lambda n, c, i, j: flat[n, (c * h + i) * w + j])
+    _, _, H, W = shape
+    return array(shape, lambda n, c, h, w: flat[n, (c * H + h) * W + w])
 
 
 def dense_forward(x: Array, weights: Array, bias: Array) -> Array:
     """Return z[n,m] = bias[m] + sum over d of x[n,d] * weights[d,m]."""
-    d_, m_ = weights.shape
+    D, M = weights.shape
     return array(
-        (len(x), m_),
-        lambda n, m: bias[0, m] + sum(x[n, d] * weights[d, m] for d in range(d_)),
+        (len(x), M),
+        lambda n, m: bias[0, m] + sum(x[n, d] * weights[d, m] for d in range(D)),
     )
 
 
 def dense_backward(x: Array, weights: Array, dz: Array) -> tuple[Array, Array, Array]:
     """Return dx = dz W^T, dweights = x^T dz and dbias, the column sums of dz."""
-    n_, m_ = dz.shape
+    N, M = dz.shape
     return (
-        array(x.shape, lambda n, d: sum(dz[n, m] * weights[d, m] for m in range(m_))),
-        array(weights.shape, lambda d, m: sum(x[n, d] * dz[n, m] for n in range(n_))),
-        array((1, m_), lambda _, m: sum(dz[n, m] for n in range(n_))),
+        array(x.shape, lambda n, d: sum(dz[n, m] * weights[d, m] for m in range(M))),
+        array(weights.shape, lambda d, m: sum(x[n, d] * dz[n, m] for n in range(N))),
+        array((1, M), lambda _, m: sum(dz[n, m] for n in range(N))),
     )
 
 
@@ -165,11 +165,11 @@ def softmax(z: Array) -> Array:
 
 
 def mean_cross_entropy(y_pred: Array, y_true: Array) -> float:
-    """Return -1/N sum over n,k of y_true log(y_pred), with y_pred clipped to [1e-15, 1 - 1e-15]."""
+    """Return -1/N sum over n,m of y_true log(y_pred), with y_pred clipped to [1e-15, 1 - 1e-15]."""
     total = 0.0
-    for n, k in indices(*y_pred.shape):
-        probability = min(max(float(y_pred[n, k]), 1e-15), 1 - 1e-15)
-        total -= float(y_true[n, k]) * log(probability)
+    for n, m in indices(*y_pred.shape):
+        probability = min(max(float(y_pred[n, m]), 1e-15), 1 - 1e-15)
+        total -= float(y_true[n, m]) * log(probability)
     return total / len(y_pred)
 
 

@@ -34,8 +34,7 @@ from hypothesis import strategies as st
 
 import handcnn.fast
 from handcnn import Conv2D, HiddenLayer, InputLayer, Network, OutputLayer
-from handcnn.kernels.fused import Geometry as Map
-from handcnn.kernels.fused import fuse
+from handcnn.kernels import fused
 from handcnn.types import Array
 
 Scenario = Callable[[Network], Iterable[Array]]  # does things to a network, yields the results
@@ -62,9 +61,9 @@ def fusings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by one at every call of `fuse`."""
     calls: list[int] = []
 
-    def counting(kernels: Array, bias: Array, weights: Array, geometry: Map) -> tuple[Array, Array]:
+    def counting(*arguments: Any) -> tuple[Array, Array]:
         calls.append(1)
-        return fuse(kernels, bias, weights, geometry)
+        return fused.fuse(*arguments)
 
     monkeypatch.setattr(handcnn.fast, "fuse", counting)
     return calls
@@ -126,7 +125,7 @@ def test_the_loops_agree_and_twenty_steps(fusings: list[int], geometry: Geometry
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(geometries(largest=9))
 def test_any_shape(fusings: list[int], geometry: Geometry) -> None:
-    geometry = geometry.fusable._replace(n=geometry.fusable.n + geometry.n)
+    geometry = geometry.fusable._replace(N=geometry.fusable.N + geometry.N)
     compare_steps(fusings, training(geometry, 2), lambda: network(geometry))
 
 
@@ -150,7 +149,7 @@ def test_the_hidden_layer_is_silent_at_zero(fusings: list[int]) -> None:
 
 
 def test_the_documented_network_at_its_full_size(fusings: list[int]) -> None:
-    geometry = Geometry(n=20, h=28, w=28, f=32, p=1, m=64, classes=10)
+    geometry = Geometry(N=20, H=28, W=28, F=32, p=1, M=64, K=10)
     compare_steps(fusings, training(geometry, 2), lambda: network(geometry))
 
 
@@ -175,7 +174,7 @@ def set_rates(net: Network, i: int) -> None:
 
 def step_of_another_size(net: Network, i: int) -> Array:
     """Take a step with a batch that is fused, just too small, or far too small."""
-    return net.train_step(*batch(SMALL._replace(n=ENOUGH.n - i), seed=i))
+    return net.train_step(*batch(SMALL._replace(N=ENOUGH.N - i), seed=i))
 
 
 def step_of_another_form(net: Network, i: int) -> Array:
@@ -268,7 +267,7 @@ def test_a_prediction_fuses_once_for_all_batches(
     fusings: list[int], monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
     """Fails if every batch is fused anew, or if the last batch is not fused."""
-    net, (x, _) = network(), batch(SMALL._replace(n=n))
+    net, (x, _) = network(), batch(SMALL._replace(N=n))
     expected = net.forward(x)
     for layer in (Conv2D, HiddenLayer):
         monkeypatch.setattr(layer, "forward", None)  # any call fails
@@ -280,7 +279,7 @@ def test_it_is_fused_where_there_are_more_images_than_kernel_entries(
     fusings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = network()
-    for n in (1, ENOUGH.n - 1):  # 3*3 entries of one channel, and the bias
+    for n in (1, ENOUGH.N - 1):  # 3*3 entries of one channel, and the bias
         net.train_step(X[:n], Y[:n])
         net.predict(X[:n])
     net.predict(X[:0])
@@ -348,7 +347,7 @@ def test_input_layers_are_passed_over(fusings: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "geometry",
-    [Geometry(n=12, h=20, w=20, f=64, p=1, m=16), Geometry(n=1000, h=20, w=20, f=2, p=1)],
+    [Geometry(N=12, H=20, W=20, F=64, p=1, M=16), Geometry(N=1000, H=20, W=20, F=2, p=1)],
     ids=["many weights", "large batch"],
 )
 def test_a_step_in_float32_needs_half_the_memory_of_one_in_float64(geometry: Geometry) -> None:

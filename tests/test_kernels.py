@@ -39,8 +39,8 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
 def test_convolutions_agree_with_the_loops(
     geometry: Geometry, sizes: dict[str, Any], small: int, count: int
 ) -> None:
-    n, c, h, w, f, k, s, p, *_ = geometry
-    x, weights, bias = random((n, c, h, w), 1), random((f, c, k, k), 2), random((f, 1), 3)
+    N, C, H, W, F, k, s, p, *_ = geometry
+    x, weights, bias = random((N, C, H, W), 1), random((F, C, k, k), 2), random((F, 1), 3)
     z = reference.conv_forward(x, weights, bias, s, p)
     dz = random(z.shape, 4)
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
@@ -55,7 +55,7 @@ def test_convolutions_agree_with_the_loops(
         found = weight_gradient(x, dz, k, s, p)
         close(found[0], dweights)
         close(found[1], dbias)
-        close(input_gradient(dz, weights, (c, h, w), s, p), dx)
+        close(input_gradient(dz, weights, (C, H, W), s, p), dx)
 
 
 def test_windows_are_views() -> None:
@@ -106,12 +106,12 @@ SIZES = st.integers(0, 40) | st.integers(1, 4)
 def test_products_are_products(
     shape: Shape, small: int, count: int, orders: tuple[str, str]
 ) -> None:
-    n, k, m = shape
+    rows, inner, columns = shape
     a, b = (
         np.array(random(sides, 0), order=order)  # type: ignore[call-overload]
-        for sides, order in zip(((n, k), (k, m)), orders, strict=True)
+        for sides, order in zip(((rows, inner), (inner, columns)), orders, strict=True)
     )
-    updated, gradient = a.copy(order="K"), random((n, k), 1)
+    updated, gradient = a.copy(order="K"), random((rows, inner), 1)
     with (
         mock.patch.multiple(products, SMALL_PRODUCT_COST=small, UPDATE_SIZE=small),
         mock.patch.object(threads, "WAKING_COST", 1),
@@ -161,16 +161,16 @@ def test_pieces_are_small_and_cover_the_columns_in_order(
     st.integers(0, 50000),
 )
 def test_blocks_cover_the_output(
-    start: int, oh: int, ow: int, bytes_each: int, k: int, stride: int, block: int
+    start: int, OH: int, OW: int, bytes_each: int, k: int, stride: int, block: int
 ) -> None:
     """Each position exactly once; no block but the smallest is larger than the cache."""
     with mock.patch.object(convolution, "BLOCK_BYTES", block):
-        parts = list(convolution.blocks(slice(start, start + oh), ow, bytes_each, k, stride))
-    covered = np.zeros((start + oh, ow), int)
+        parts = list(convolution.blocks(slice(start, start + OH), OW, bytes_each, k, stride))
+    covered = np.zeros((start + OH, OW), int)
     for rows, columns in parts:
         covered[rows, columns] += 1
-        oh_part, ow_part = rows.stop - rows.start, columns.stop - columns.start
-        size = (stride * (oh_part - 1) + k) * ow_part * bytes_each
-        assert size <= block or (oh_part == 1 and ow_part <= convolution.MIN_BLOCK_COLUMNS)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        size = (stride * (height - 1) + k) * width * bytes_each
+        assert size <= block or (height == 1 and width <= convolution.MIN_BLOCK_COLUMNS)
     assert (covered[:start] == 0).all()
     assert (covered[start:] == 1).all()

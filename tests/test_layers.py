@@ -69,7 +69,7 @@ DENSE = {  # the shape of x, and M
 SHAPES = [(1,), (7,), (4, 5), (0, 5), (3, 2, 4), (2, 3, 4, 5), (1, 1, 1, 1)]  # of x, for ReLU
 CASES: dict[str, tuple[Layer, Shape]] = {
     **{
-        f"Conv2D, {name}": (Conv2D(g.c, g.f, g.k, g.s, g.p, dtype=F64), (g.n, *g.image_shape))
+        f"Conv2D, {name}": (Conv2D(g.C, g.F, g.k, g.s, g.p, dtype=F64), (g.N, *g.image_shape))
         for name, g in GEOMETRIES.items()
     },
     **{

@@ -142,7 +142,7 @@ def test_a_first_layer_with_a_backward_of_its_own_is_asked() -> None:
 
 def test_a_network_descends_the_sum_of_the_losses() -> None:
     """The gradient is that of the sum: a small step lowers N * loss by rate * |g|^2."""
-    net, (x, y) = network(), batch(SMALL._replace(n=6))
+    net, (x, y) = network(), batch(SMALL._replace(N=6))
     for layer in trained(net):
         layer.learning_rate = 1e-7
     before = loss_function(literal_step(net, x, y), y)
@@ -222,7 +222,7 @@ def test_without_an_input_shape_the_table_says_so() -> None:
 @pytest.mark.parametrize("hidden", [HiddenLayer, type("NeverFused", (HiddenLayer,), {})])
 def test_predictions_of_any_number_of_images(n: int, hidden: type[HiddenLayer]) -> None:
     """With the current parameters. test_fused.py tests larger numbers of images."""
-    net, (x, _) = network(hidden=hidden), batch(SMALL._replace(n=n))
+    net, (x, _) = network(hidden=hidden), batch(SMALL._replace(N=n))
     for parameter in (np.zeros(1), *net.parameters().values()):
         parameter[0] += 0.1
         probabilities = net.predict_proba(x)

@@ -108,8 +108,8 @@ def test_of_a_blank_window_the_first_entry_gets_the_gradient(
     z = layer.forward(x)
     np.testing.assert_array_equal(z, value)
     dout, expected = random(z.shape, 2).astype(dtype), np.zeros(shape)
-    oh, ow = z.shape[2:]
-    expected[:, :, : stride * oh : stride, : stride * ow : stride] = dout
+    OH, OW = z.shape[2:]
+    expected[:, :, : stride * OH : stride, : stride * OW : stride] = dout
     np.testing.assert_array_equal(layer.backward(dout), expected)
 
 

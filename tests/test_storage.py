@@ -58,7 +58,7 @@ from handcnn.storage.networks import read_weights
 from handcnn.types import Array
 
 FIXTURES = Path(__file__).parent / "fixtures"
-GEOMETRY = Geometry(n=7, h=5, w=6, f=2, s=2, p=1, m=5)
+GEOMETRY = Geometry(N=7, H=5, W=6, F=2, s=2, p=1, M=5)
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 

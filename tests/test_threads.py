@@ -72,7 +72,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def training(count: int, stride: int) -> list[Array]:
     """Return all results of two literal and two fused steps with this many threads."""
-    geometry = Geometry(n=30, c=2, h=9, w=7, s=stride, p=1, m=8, classes=4)
+    geometry = Geometry(N=30, C=2, H=9, W=7, s=stride, p=1, M=8, K=4)
     x, y = batch(geometry)
     net, fused, seen = network(geometry), network(geometry), []
     with use_threads(count):
