@@ -41,9 +41,9 @@ def without_lines(ink: Array, threshold: float, surely: float) -> Array:
         return ink
     lines = np.zeros_like(coarse)
     for line in level:
-        np.maximum(lines, line, lines)
+        np.maximum(lines, line, out=lines)
     for line in upright:
-        np.maximum(lines, line.T, lines)
+        np.maximum(lines, line.T, out=lines)
     left = np.maximum(coarse - lines, 0)
     strokes = left > threshold
     if not strokes.any():
