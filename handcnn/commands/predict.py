@@ -3,6 +3,7 @@
     PROGRAM picture.png                                  the newest run's weights
     PROGRAM *.jpg --weights outputs/RUN/weights.npz
     PROGRAM photo.jpg --show seen.png                    also save what the network saw
+    PROGRAM photo.jpg --show-steps steps.png             how it became 28x28, step by step
     PROGRAM photo.jpg --json                             a JSON object for each picture
     PROGRAM photos/                                      all pictures in a folder
     PROGRAM - < photo.jpg                                a picture from standard input
@@ -40,6 +41,7 @@ from handcnn.pictures import (
     probabilities,
     read_digits,
     save_sheet,
+    save_steps,
 )
 from handcnn.text import are_digits, natural_order, one_line, percent
 from handcnn.types import Array
@@ -72,13 +74,20 @@ def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespa
         "--show", type=cli.png, metavar="FILE", help="save a PNG of what the network saw and said"
     )
     parser.add_argument(
+        "--show-steps",
+        type=cli.png,
+        metavar="FILE",
+        help="save a PNG of how each picture became 28x28, step by step",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object a line for each picture"
     )
     options = parser.parse(arguments)
     options.pictures = [picture for given in options.pictures for picture in given]
     read = [path for path in (*options.pictures, options.weights) if isinstance(path, Path)]
-    if options.show and os.path.realpath(options.show) in map(os.path.realpath, read):
-        parser.error(f"--show: '{options.show}' would overwrite an input file")
+    for option, file in (("--show", options.show), ("--show-steps", options.show_steps)):
+        if file and os.path.realpath(file) in map(os.path.realpath, read):
+            parser.error(f"{option}: '{file}' would overwrite an input file")
     return options
 
 
@@ -117,7 +126,7 @@ def predict(options: argparse.Namespace) -> int:
     classes = saved.class_names
     names = [one_line(path) for path in options.pictures]
     width = max(map(len, names))
-    tiles, failed = [], False
+    tiles, seen, failed = [], [], False
     for path, name in zip(options.pictures, names, strict=True):
         title = "standard input" if path == STDIN else Path(path).name
         try:
@@ -132,6 +141,7 @@ def predict(options: argparse.Namespace) -> int:
                 cli.print_failure(options.program, str(error))
             continue
         tiles += tiles_of(title, picture, reading)
+        seen.append(picture)
         if options.json:
             print(as_json(path, reading, scale), flush=True)
         else:
@@ -139,6 +149,9 @@ def predict(options: argparse.Namespace) -> int:
     if options.show is not None:
         save_sheet(options.show, tiles)
         say(f"what the network saw: {one_line(options.show)}")
+    if options.show_steps is not None and seen:
+        save_steps(options.show_steps, seen)
+        say(f"how it was prepared: {one_line(options.show_steps)}")
     return 1 if failed else 0
 
 

@@ -11,6 +11,7 @@ from handcnn.pictures.preparing import (
     to_batch,
 )
 from handcnn.pictures.reading import load_picture, picture_size
+from handcnn.pictures.steps import save_steps
 
 __all__ = [
     "Digit",
@@ -26,5 +27,6 @@ __all__ = [
     "probabilities",
     "read_digits",
     "save_sheet",
+    "save_steps",
     "to_batch",
 ]

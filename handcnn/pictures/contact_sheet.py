@@ -76,7 +76,7 @@ def _drawn(tile: Tile) -> Image.Image:
     room = max(width, SIDE)
     image = Image.new("RGB", (room, height + TEXTS), "white")
     draw = ImageDraw.Draw(image)
-    small, large = _font(13), _font(18)
+    small, large = load_font(13), load_font(18)
     draw.text((0, height + NAME), _fitted(tile.name, small, room), GREY, small)
     if tile.picture is None:
         draw.rectangle((0, 0, SIDE, SIDE - 1), PALE)
@@ -96,7 +96,7 @@ def _drawn(tile: Tile) -> Image.Image:
     return image
 
 
-def _font(size: int) -> Font:
+def load_font(size: int) -> Font:
     """Return Pillow's default font, which covers ASCII."""
     try:
         return ImageFont.load_default(size)

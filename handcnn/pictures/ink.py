@@ -17,7 +17,7 @@ BLANK = (
 )
 MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
 WIDE = 0.05  # share of the picture:
-WEAK = 0.25  # of the pen's contrast: thin parts of a stroke are fainter than crossings
+WEAK = 0.3  # of the pen's contrast: thin parts of a stroke are fainter than crossings
 EVEN = 0.15  # share of the contrast by which paper may vary
 
 
@@ -29,7 +29,8 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     coarse = shrunk(picture, 64)
     paper = _paper_around(coarse)
     pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
-    width = MOST_WIDTH if pen is None else pen.widest
+    # On even paper, a thin frame must not hide a thick digit. In uneven light, a shadow is wide.
+    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.8)
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
     else:
@@ -49,7 +50,7 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
     """
     weak, strong = thresholds(ink, pen)
     assert pen is not None
-    if pen.widest < WIDE and max(ink.shape) > 200:  # a photograph
+    if pen.width(0.8) < WIDE and max(ink.shape) > 200:  # a photograph
         paper, noise = _noise(ink)
         weak, strong = (
             np.clip(paper + factor * noise, level, most * level)
@@ -58,7 +59,7 @@ def strokes_in(ink: Array, pen: Pen | None) -> Array:
     grown = ndimage.binary_propagation(ink > strong, EIGHT_NEIGHBOURS, ink > weak)
     labels, _ = ndimage.label(grown, EIGHT_NEIGHBOURS)
     area = np.bincount(labels.ravel())
-    dots = area < 0.5 * (pen.width * max(ink.shape)) ** 2
+    dots = area < 0.5 * (pen.width() * max(ink.shape)) ** 2
     kept: Array = grown & ~dots[labels]
     if not kept.any():
         raise HandcnnError(BLANK)
@@ -85,7 +86,7 @@ def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
     paper = low + 0.7 * noise
     middles = np.zeros(0) if pen is None else ink[pen.middles_in(ink.shape)]
     middles = middles[middles > max(MIN_CONTRAST, paper + 6 * noise)]
-    if not len(middles) or ink.max() < paper + 9 * noise:
+    if not len(middles) or ink.max() < paper + 10 * noise:
         raise HandcnnError(BLANK)
     contrast = np.percentile(middles, 75)
     return max(paper + 4 * noise, WEAK * contrast), max(paper + 6 * noise, 0.5 * contrast)

@@ -52,7 +52,7 @@ def without_lines(ink: Array, threshold: float, surely: float) -> Array:
     joined = ndimage.binary_closing(np.pad(strokes, 2 * REACH), _disk(REACH))
     crossing = joined[2 * REACH : -2 * REACH, 2 * REACH : -2 * REACH] & (lines > 0)
     share = enlarged(np.where(crossing, 0, lines), ink.shape)
-    cleaned: Array = np.maximum(ink - share, 0)
+    cleaned: Array = np.where(share > 0, np.maximum(ink - share, 0), ink)
     return cleaned
 
 
@@ -72,10 +72,10 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
     columns = np.arange(width)
     for _ in range(MOST_LINES):
         near = 3 * ndimage.uniform_filter1d(votes.astype(np.float32), 3, axis=1)
-        slope, start = map(int, np.unravel_index(near.argmax(), near.shape))
-        if near[slope, start] < VOTES * width:
+        best, start = divmod(int(near.argmax()), 3 * height)
+        if near[best, start] < VOTES * width:
             break
-        chosen = alive & (np.abs(starts[slope] - start) <= REACH)
+        chosen = alive & (np.abs(starts[best] - start) <= REACH)
         bend = np.polyfit(x[chosen], y[chosen], 2)
         for tolerance in (2.5, 1.5):
             chosen = alive & (np.abs(np.polyval(bend, x) - y) <= tolerance)
@@ -84,7 +84,7 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
             bend = np.polyfit(x[chosen], y[chosen], 2)
         if len(np.unique(x[chosen])) >= TRACED * width:
             lines.append(_darkness(ink, np.rint(np.polyval(bend, columns)).astype(int)))
-        used = alive & ((np.abs(np.polyval(bend, x) - y) <= REACH) | (starts[slope] == start))
+        used = alive & ((np.abs(np.polyval(bend, x) - y) <= REACH) | (starts[best] == start))
         for i, row in enumerate(starts):
             votes[i] -= np.bincount(row[used], minlength=3 * height)
         alive &= ~used

@@ -26,15 +26,13 @@ class Pen(NamedTuple):
     middles: Array  # (n, 2): points in the middle of strokes, as shares of height and width
     widths: Array  # (n,): of the strokes there, as shares of the longer side of the picture
 
-    @property
-    def width(self) -> float:
-        """The width of most strokes."""
-        return float(np.median(self.widths))
+    weights: Array  # (n,): how steep the edges are
 
-    @property
-    def widest(self) -> float:
-        """The width of the wide strokes: a thin frame must not hide a thick digit."""
-        return float(np.percentile(self.widths, 80))
+    def width(self, share: float = 0.5) -> float:
+        """Return the width that this share of the strokes does not exceed, by weight."""
+        order = self.widths.argsort()
+        total = self.weights[order].cumsum()
+        return float(self.widths[order][np.searchsorted(total, share * total[-1])])
 
     def middles_in(self, shape: Shape) -> tuple[Array, ...]:
         """Return the rows and columns of the middles in a picture of this shape."""
@@ -68,11 +66,11 @@ def find_pen(picture: Array, paper: float | None, middle: float) -> Pen | None:
     # The space between strokes also has two edges, but it is wider than the strokes.
     votes = {key: (weights / widths).sum() for key, (widths, weights, _) in both.items()}
     is_light = max(votes, key=lambda key: votes[key])
-    widths, _, middles = both[is_light]
+    widths, weights, middles = both[is_light]
     if not len(widths):
         return None
     shape = np.subtract(light.shape, 8)
-    return Pen(is_light, np.clip((middles - 3.5) / shape, 0, 1), widths / max(shape))
+    return Pen(is_light, np.clip((middles - 3.5) / shape, 0, 1), widths / max(shape), weights)
 
 
 def _edges(gradient: Array, steepness: Array) -> Array:

@@ -91,7 +91,7 @@ def _strokes_on(picture: Array) -> Strokes:
     raw, pen = ink_in(paper)
     ink[sheet] = without_lines(raw, *thresholds(raw, pen))
     mask[sheet] = strokes_in(ink[sheet], pen)
-    return Strokes(ink, mask, sheet, pen.width * max(paper.shape) if pen else 0)
+    return Strokes(ink, mask, sheet, pen.width() * max(paper.shape) if pen else 0)
 
 
 def grey_values(grey: npt.ArrayLike) -> Array:
