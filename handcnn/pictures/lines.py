@@ -99,7 +99,7 @@ def _darkness(ink: Array, y: Array) -> Array:
     rows = y + offsets[:, None]  # (offsets, W)
     band = ink[np.clip(rows, 0, height - 1), columns]
     # Along the line, most pixels are the line alone; some lie in a stroke, which is darker.
-    profile = np.percentile(band, 70, axis=1)
+    profile: Array = np.percentile(band, 70, axis=1)
     profile = profile * (profile > 0.25 * profile.max())
     for offset, level in zip(offsets, 1.6 * profile, strict=True):
         at = y + offset
@@ -116,13 +116,14 @@ def _crests(ink: Array, least: float) -> Array:
     rows, columns = np.indices(ink.shape)
     crests = np.zeros(ink.shape, bool)
     for slope in SLOPES:
-        y = np.clip(rows + np.rint(slope * (columns - width // 2)).astype(int), 0, height - 1)
+        shift = np.rint(slope * (columns - width // 2)).astype(int)
+        y = np.clip(rows + shift, 0, height - 1)
         run = ndimage.uniform_filter1d(ink[y, columns], length, axis=1, mode="reflect")
         padded = np.pad(run, ((REACH, REACH), (0, 0)), mode="edge")
         beside = np.maximum(padded[:height], padded[2 * REACH :])
         middle = ndimage.maximum_filter1d(run, REACH + 1, axis=0) == run
         crest = middle & (run - beside > least)
-        crests[y[crest], columns[crest]] = True
+        crests[y[crest], np.nonzero(crest)[1]] = True
     return crests
 
 

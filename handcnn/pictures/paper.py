@@ -20,6 +20,7 @@ from handcnn.pictures.operations import (
 from handcnn.types import Array
 
 SIDE = 128  # pixels of the picture in which sheets are sought
+STEP = 0.4  # share of the light: a shadow takes away less, a desk more
 
 
 def without_desk(picture: Array) -> tuple[Box, Array]:
@@ -29,8 +30,8 @@ def without_desk(picture: Array) -> tuple[Box, Array]:
     of a rotated sheet get the grey of the paper.
     """
     is_small = max(picture.shape) < SIDE  # an image of a digit alone
-    for polarity in () if is_small else (picture, 255 - picture):
-        sheet = _light_sheet(polarity)
+    for negative in () if is_small else (False, True):
+        sheet = _sheet_in(picture, negative)
         if sheet is not None:
             inner, paper = sheet
             kept = enlarged(inner, picture.shape) > 0.5
@@ -44,22 +45,33 @@ def without_desk(picture: Array) -> tuple[Box, Array]:
     return tuple(slice(0, n) for n in picture.shape), picture
 
 
-def _light_sheet(picture: Array) -> tuple[Array, Array] | None:
+def _sheet_in(picture: Array, negative: bool) -> tuple[Array, Array] | None:
     """Return two masks of the reduced picture if a light sheet lies on something dark in it.
 
     The first is the sheet without its edge, the second its paper without the writing.
+
+    Args:
+        picture: grey values from 0 to 255.
+        negative: whether to look for a dark panel on something light instead.
     """
-    coarse = shrunk(picture, SIDE)
+    coarse = shrunk(255 - picture if negative else picture, SIDE)
     threshold = otsu(coarse)
     light = coarse > threshold
     if light.all() or not light.any():
         return None
     dark, paper = coarse[~light].mean(), coarse[light].mean()
     step = paper - dark
+    if step < STEP * (255 - dark if negative else paper):
+        return None  # a shadow
     light = _largest_region(coarse > dark + 0.35 * step)  # with the shadows on the paper
     sheet = ndimage.binary_fill_holes(light)
     inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
-    if not (_is_sheet(sheet, light) and _is_on_desk(coarse, sheet, light, inner, step)):
+    border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]]).mean()
+    if border > (0.02 if negative else 0.8) or not _is_sheet(sheet, light):
+        return None
+    # On a sheet that is whole, also faint writing is enough.
+    written = inner & (coarse < (paper - 0.1 * step if border < 0.02 else threshold))
+    if not (_is_written(sheet, written) and _is_on_desk(coarse, sheet, light, written, step)):
         return None
     return inner, light
 
@@ -79,33 +91,34 @@ def _surroundings(sheet: Array) -> Array:
 
 def _is_sheet(sheet: Array, light: Array) -> bool:
     """Return whether a region, of which a part is light, has the shape of a sheet."""
-    border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]])
-    ends_in_the_picture = _surroundings(sheet).any() and border.mean() <= 0.8
+    sides = size(bounding_box(sheet))
     is_large = sheet.sum() >= 0.1 * sheet.size
-    is_wide = min(size(bounding_box(sheet))) >= 0.5 * max(size(bounding_box(sheet)))
+    is_wide = min(sides) >= 0.5 * max(sides)
     is_mostly_paper = light.sum() >= 0.6 * sheet.sum()  # with less ink
     return bool(
-        ends_in_the_picture and is_large and is_wide and is_mostly_paper and has_four_corners(sheet)
+        _surroundings(sheet).any()
+        and is_large
+        and is_wide
+        and is_mostly_paper
+        and has_four_corners(sheet)
     )
 
 
-def _is_on_desk(coarse: Array, sheet: Array, light: Array, inner: Array, step: float) -> bool:
-    """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow.
-
-    And whether there is ink: a thick stroke has four corners, too, but is even.
-    """
-    if not inner.any():
+def _is_written(sheet: Array, written: Array) -> bool:
+    """Return whether there is a digit: a thick stroke has four corners, too, but is even."""
+    if not written.any():
         return False
+    return max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
+
+
+def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
+    """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow."""
     beside = np.percentile(coarse[_surroundings(sheet)], 80)
     rim = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
-    edge, ink = np.median(coarse[rim]), coarse[inner].min()
+    edge, ink = np.median(coarse[rim]), coarse[written].min()
     dark_as_ink = beside <= ink + 0.3 * (edge - ink)
     far_below_the_edge = beside <= edge - 0.5 * step
-    written = inner & (coarse < edge - 0.1 * step)
-    is_written = written.any() and max(size(bounding_box(written))) >= 0.1 * max(
-        size(bounding_box(sheet))
-    )
-    return bool(dark_as_ink and far_below_the_edge and is_written)
+    return bool(dark_as_ink and far_below_the_edge)
 
 
 def has_four_corners(mask: Array) -> bool:
