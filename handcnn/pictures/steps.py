@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from handcnn.pictures.contact_sheet import BLACK, GAP, PALE, SIDE, WHITE, load_font
+from handcnn.pictures.contact_sheet import GAP, PALE, SIDE, load_font
 from handcnn.pictures.digit import digit_among
 from handcnn.pictures.ink import ink_in
 from handcnn.pictures.paper import without_desk
@@ -52,14 +52,14 @@ def save_steps(path: str | os.PathLike[str], pictures: Sequence[npt.ArrayLike]) 
     """
     rows = [steps_of(picture) for picture in pictures]
     height, width = SIDE + CAPTION + GAP, SIDE + GAP
-    strip = Image.new("L", (GAP + len(rows[0]) * width, GAP + len(rows) * height), WHITE)
+    strip = Image.new("RGB", (GAP + len(rows[0]) * width, GAP + len(rows) * height), "white")
     draw = ImageDraw.Draw(strip)
     for row, steps in enumerate(rows):
         for column, (caption, picture) in enumerate(steps):
             x, y = GAP + column * width, GAP + row * height
             draw.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), PALE)
             strip.paste(_fitted(picture), (x, y))
-            draw.text((x, y + SIDE + 6), caption, BLACK, load_font(13))
+            draw.text((x, y + SIDE + 6), caption, "black", load_font(13))
     with atomic_write(path) as file:
         strip.save(file, format="PNG")
 
