@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from test_pictures import BLANK, DIGITS, assert_alike, drawn, written_by_people
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import examine_picture, find_strokes, prepare_picture, save_steps
 from handcnn.types import Array
-from tests.test_pictures import BLANK, DIGITS, assert_alike, drawn, written_by_people
 
 SIZE = (480, 400)  # width and height of the photographs
 PENS = {"marker": (20, 30.0), "felt": (11, 40.0), "ball": (6, 80.0), "pencil": (6, 150.0)}
