@@ -1,10 +1,8 @@
 """The report of a run: on the console, in run.json and in five plots."""
 
-import math
 import platform
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_info
 
+from app import evaluation
 from app.console import HEADING, Console, plural
+from app.evaluation import EVALUATION_BATCH, evaluated, explained_drawing, result_line
 from app.interrupts import Interrupts
 from app.options import Options, flag
-from app.session import EVALUATION_BATCH, Session
+from app.session import Session
 from handcnn import __version__
 from handcnn.commands.hints import predict_command, resume_command
 from handcnn.errors import HandcnnError
@@ -24,7 +24,7 @@ from handcnn.models import MIN_STEPS, USUAL_IMAGES
 from handcnn.network import Network
 from handcnn.storage import runs
 from handcnn.text import are_digits, escaped, one_line
-from handcnn.training import Metrics, confusion_matrix, evaluate
+from handcnn.training import Metrics, confusion_matrix
 from handcnn.types import Array
 
 if TYPE_CHECKING:
@@ -113,18 +113,15 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     """
     net = session.state.net.with_parameters(session.state.best)
     batches = session.dataset.batches("test", EVALUATION_BATCH)
-    test, probabilities = evaluate(net, interrupts.checked(batches))
-    if not math.isfinite(test.loss):
-        raise HandcnnError(
-            f"{one_line(session.folder / runs.WEIGHTS)} gives no test result: its numbers are too "
-            "large to compute with; start a new run"
-        )
+    weights = session.folder / runs.WEIGHTS
+    test, probabilities = evaluated(net, interrupts.checked(batches), weights, "start a new run")
     if runs.tested_accuracy(session.folder, len(session.state.history)) is None:
         for name in PLOTS:  # of an earlier result: they must not appear beside the new record
             (session.folder / name).unlink(missing_ok=True)
     runs.write_record(session.folder, record(session, test))
     _show_result(session, test, console)
-    with _explained_drawing(session.folder):
+    go_on = f"once matplotlib works, resume with: {resume_command(session.folder)}"
+    with explained_drawing(f"the test result is saved; {go_on}"):
         from handcnn.plots import save_figure
 
         for name, figure in interrupts.checked(figures(session, net, test, probabilities)):
@@ -141,28 +138,11 @@ def check_target(accuracy: float, target: float | None) -> None:
         )
 
 
-@contextmanager
-def _explained_drawing(folder: Path) -> Iterator[None]:
-    """Turn a failure of matplotlib into one sentence; let failures of the system pass."""
-    try:
-        yield
-    except (HandcnnError, OSError, MemoryError):
-        raise
-    except Exception as error:  # matplotlib reads the user's settings, which may be invalid
-        raise HandcnnError(
-            f"the plots cannot be made: {one_line(error)}; the test result is saved; once "
-            f"matplotlib works, resume with: {resume_command(folder)}"
-        ) from error
-
-
 def _show_result(session: Session, test: Metrics, console: Console) -> None:
     row, count = session.best_row, session.dataset.record["sizes"]["test"]
     console.print("")
     print(f"best epoch {row['epoch']}: {100 * row['val_accuracy']:.2f} % on validation")
-    print(
-        f"test loss {test.loss:.4f}, test accuracy {100 * test.accuracy:.2f} % "
-        f"({round(test.accuracy * count):,} of {count:,} images), {session.dataset.title}"
-    )
+    print(result_line(test, count, session.dataset.title))
 
 
 def _show_files(folder: Path, class_names: list[str], console: Console) -> None:
@@ -186,17 +166,15 @@ def figures(
     history, title = session.state.history, session.dataset.title
     run = network_and_options(session.options)
     distorted = session.options.augment != "none"
-    images, labels = session.dataset.test
-    counts = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    part, names = session.dataset.test, session.dataset.class_names
+    counts = confusion_matrix(part.labels, probabilities.argmax(axis=1), len(names))
     yield (
         "accuracy.png",
         plots.plot_accuracy(history, title, test.accuracy, run=run, distorted=distorted),
     )
     yield "loss.png", plots.plot_loss(history, title, test.loss, run=run, distorted=distorted)
-    names = session.dataset.class_names
-    yield "confusion_matrix.png", plots.plot_confusion_matrix(counts, title, names, run=run)
-    yield "mistakes.png", plots.plot_mistakes(images, labels, probabilities, title, names, run=run)
-    yield "filters.png", plots.plot_filters(net, images[0], title, names, run=run)
+    yield from evaluation.figures(part, counts, probabilities, title, names, run)
+    yield "filters.png", plots.plot_filters(net, part.images[0], title, names, run=run)
 
 
 def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from app.console import Console, epoch_line
+from app.evaluation import EVALUATION_BATCH
 from app.interrupts import Interrupts
 from app.options import Options, Request
 from data import Dataset, load_dataset
@@ -28,7 +29,6 @@ from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
 from handcnn.training import DivergedError, Epoch, Step, best_epoch, copies, evaluate, train
 
-EVALUATION_BATCH = 1000  # images
 STEPS_PER_SAVE = 20  # in a training of few images with a hundred epochs or more
 
 

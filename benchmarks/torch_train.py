@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.evaluation import EVALUATION_BATCH
 from app.options import Options, parse
-from app.session import EVALUATION_BATCH, load_data
+from app.session import load_data
 from benchmarks.pytorch import Baseline
 from data import Dataset
 from handcnn import use_threads

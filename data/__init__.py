@@ -1,8 +1,10 @@
 """The data: small grey images in, batches of (N, 1, 28, 28) out.
 
-    load_dataset    MNIST and others by name, or your own by path: training, validation, test
-    Dataset         the images and labels, which of them train, validate and test, their origin
-    Batches         shuffled float batches with one-hot labels, made on demand
+    load_dataset     MNIST and others by name, or your own by path: training, validation, test
+    load_whole       the same images undivided, to evaluate a network on all of them
+    load_unlabelled  images alone, such as Kaggle's test.csv
+    Dataset          the images and labels, which of them train, validate and test, their origin
+    Batches          shuffled float batches with one-hot labels, made on demand
 
 The files:
 
@@ -23,6 +25,15 @@ The files:
 import handcnn  # noqa: F401 - first, because it says in one sentence if NumPy is missing
 from data.batches import Batches, one_hot
 from data.dataset import Dataset, Part
-from data.loading import TRAINING_IMAGES, load_dataset
+from data.loading import TRAINING_IMAGES, load_dataset, load_unlabelled, load_whole
 
-__all__ = ["TRAINING_IMAGES", "Batches", "Dataset", "Part", "load_dataset", "one_hot"]
+__all__ = [
+    "TRAINING_IMAGES",
+    "Batches",
+    "Dataset",
+    "Part",
+    "load_dataset",
+    "load_unlabelled",
+    "load_whole",
+    "one_hot",
+]

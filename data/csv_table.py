@@ -11,11 +11,11 @@ import numpy as np
 
 from data.catalogue import SIDE
 from data.progress import Say
-from data.stored_arrays import MAX_BYTES, Arrays, StoredArray, part_in
+from data.stored_arrays import MAX_BYTES, Arrays, StoredArray, grey_bytes, part_in
 from handcnn.errors import HandcnnError
 from handcnn.storage.files import open_file
 from handcnn.text import one_line
-from handcnn.types import Array
+from handcnn.types import Array, UInt8
 
 LABELS = ("label", "class", "target", "y")
 MAX_HEADER_BYTES = 100_000  # bytes of the header
@@ -52,6 +52,21 @@ def arrays_in_csv(paths: list[Path], say: Say) -> Arrays:
     return tables
 
 
+def images_without_labels(path: Path) -> UInt8 | None:
+    """Return the images (N, 28, 28) in a table that has no labels, such as Kaggle's test.csv.
+
+    Return None if the table has labels.
+
+    Raises:
+        HandcnnError: it cannot be read or is no table of pixels.
+    """
+    has_labels, header = _columns(path)
+    if has_labels:
+        return None
+    numbers = _numbers(path, skip=header is not None, columns=SIDE * SIDE)
+    return grey_bytes(_stored(path, numbers))
+
+
 def _stored(path: Path, array: Array) -> StoredArray:
     return StoredArray(
         what=one_line(path), shape=array.shape, dtype=array.dtype, read=lambda: array
@@ -69,7 +84,7 @@ def _columns(path: Path) -> tuple[bool, list[str] | None]:
     cells = [cell.strip(" \t\r\n\"'").lower() for cell in line.split(",")]
     header = None if all(map(_is_number, cells)) else cells
     pixels = len(cells) - 1
-    if len(cells) == SIDE * SIDE:
+    if len(cells) == SIDE * SIDE and not (header and set(header) & set(LABELS)):
         return False, header
     if pixels != SIDE * SIDE or (header and sum(name in LABELS for name in header) != 1):
         raise HandcnnError(
@@ -88,8 +103,8 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(path: Path, *, skip: bool) -> Array:
-    """Return the numbers of a table, without its header."""
+def _numbers(path: Path, *, skip: bool, columns: int = SIDE * SIDE + 1) -> Array:
+    """Return the numbers of a table with so many columns, without its header."""
     if path.stat().st_size > MAX_BYTES:
         raise HandcnnError(f"{one_line(path)} is larger than the limit of 1 GB; leave out images")
     try:
@@ -110,9 +125,9 @@ def _numbers(path: Path, *, skip: bool) -> Array:
         ) from None
     if numbers.size == 0:
         raise HandcnnError(f"{one_line(path)} holds no images; save at least one")
-    if numbers.shape[1] != SIDE * SIDE + 1:
+    if numbers.shape[1] != columns:
         raise HandcnnError(
-            f"{one_line(path)} has {SIDE * SIDE + 1} columns in its first line and "
+            f"{one_line(path)} has {columns} columns in its first line and "
             f"{numbers.shape[1]} in others; get it again"
         )
     return numbers

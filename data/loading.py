@@ -16,7 +16,7 @@ from data.dataset import Dataset, at_random, known_dataset, per_class, split
 from data.digits import load_digits_like_mnist
 from data.progress import Say
 from data.published import load_published
-from data.users_images import load_path, validation_images
+from data.users_images import load_path, read_path, read_unlabelled, validation_images
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 
@@ -63,16 +63,59 @@ def load_dataset(
         dataset = load_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
         count, divide = validation_images(len(dataset.indices["train"])), per_class
     else:
-        if invert or transpose or skip_unreadable:
-            raise HandcnnError(
-                f"{name} is a data set by name; invert, transpose and skip_unreadable are for the "
-                "path of your own images"
-            )
+        _refuse_turning(name, invert or transpose or skip_unreadable)
         dataset = _load_name(name, data_home, cache_dir, say)
         count, divide = CATALOGUE[dataset.name].validation, at_random
     dataset = split(dataset, validation=count, divide=divide, seed=seed, limit=limit)
     _check_parts(dataset, say)
     return dataset
+
+
+def load_whole(
+    name: str,
+    *,
+    data_home: Path | None = None,
+    cache_dir: Path = CACHE,
+    invert: bool = False,
+    transpose: bool = False,
+    skip_unreadable: bool = False,
+    say: Say = _say,
+) -> Dataset:
+    """Load a data set for an evaluation: all its images are of the part `test`.
+
+    A few images, and of a few classes, are enough. The arguments and errors are those of
+    `load_dataset`.
+    """
+    if path := _path(name):
+        dataset = read_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
+    else:
+        _refuse_turning(name, invert or transpose or skip_unreadable)
+        dataset = _load_name(name, data_home, cache_dir, say)
+    return replace(dataset, indices={"test": np.arange(len(dataset.images))})
+
+
+def load_unlabelled(
+    name: str, *, invert: bool = False, transpose: bool = False, say: Say = _say
+) -> Dataset | None:
+    """Load a .csv file of images without labels; return None if `name` is anything else.
+
+    The images are of the part `test`, and their labels mean nothing.
+
+    Raises:
+        HandcnnError: the file cannot be used.
+    """
+    path = _path(name)
+    if path is None or path.suffix.lower() != ".csv" or path.is_dir():
+        return None
+    return read_unlabelled(path, say, invert=invert, transpose=transpose)
+
+
+def _refuse_turning(name: str, given: bool) -> None:
+    if given:
+        raise HandcnnError(
+            f"{name} is a data set by name; invert, transpose and skip_unreadable are for the "
+            "path of your own images"
+        )
 
 
 def _path(name: str) -> Path | None:

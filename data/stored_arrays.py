@@ -138,7 +138,7 @@ def read_arrays(path: Path, form: str, arrays: Arrays) -> Dataset:
         form,
         {
             part: Part(
-                _grey_bytes(arrays[part, "images"]),
+                grey_bytes(arrays[part, "images"]),
                 np.searchsorted(classes, labels[part]).astype(np.uint8),
             )
             for part in parts
@@ -200,7 +200,7 @@ def _classes(what: str, labels: Array) -> Array:
     return classes
 
 
-def _grey_bytes(stored: StoredArray) -> UInt8:
+def grey_bytes(stored: StoredArray) -> UInt8:
     """Return images (N, 28, 28) as bytes; fractions become 255 times as large.
 
     Raises:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.csv_table import arrays_in_csv
-from data.dataset import Dataset, Indices, PartName, per_class
+from data.csv_table import arrays_in_csv, images_without_labels
+from data.dataset import Dataset, Indices, Part, PartName, per_class, users_dataset
 from data.idx import NAME as IDX_NAME
 from data.idx import arrays_in_idx_files
 from data.npz_file import arrays_in_npz, arrays_in_npz_files
@@ -36,7 +36,19 @@ BRIGHT_GREY = 128  # grey values from here on are nearer to white
 def load_path(
     path: Path, say: Say, *, invert: bool = False, transpose: bool = False, skip: bool = False
 ) -> Dataset:
-    """Return the images at `path`, with a training and a test part.
+    """Return the images at `path` for a training, with a training and a test part.
+
+    The arguments and errors are those of `read_path`; too few images are refused, too.
+    """
+    dataset = read_path(path, say, invert=invert, transpose=transpose, skip=skip)
+    _check_classes(path, dataset)
+    return dataset if "test" in dataset.indices else _with_test(path, dataset, say)
+
+
+def read_path(
+    path: Path, say: Say, *, invert: bool = False, transpose: bool = False, skip: bool = False
+) -> Dataset:
+    """Return the images at `path`, with the parts that are there.
 
     Args:
         path: a file or a folder.
@@ -53,10 +65,8 @@ def load_path(
     folder = _innermost(path) if path.is_dir() else path
     dataset = _read_folder(path, folder, say) if path.is_dir() else _read_file(path, say)
     if dataset:
-        is_emnist = bool(re.search("emnist", _names(path, folder), re.IGNORECASE))
-        if is_emnist:
-            say(f"{one_line(path)}: EMNIST's files hold transposed images; they are turned upright")
-        dataset = _turned(path, dataset, say, invert=invert, transpose=transpose or is_emnist)
+        names = _names(path, folder)
+        dataset = _turned(path, names, dataset, say, invert=invert, transpose=transpose)
     elif invert or transpose:
         raise HandcnnError(
             f"{one_line(path)} does not hold arrays but, perhaps, pictures, which are turned "
@@ -66,8 +76,22 @@ def load_path(
         dataset = read_pictures(path, folder, say, skip_unreadable=skip)
     if dataset is None:
         raise HandcnnError(f"{one_line(path)} holds no data set; {FORMS}")
-    _check_classes(path, dataset)
-    return dataset if "test" in dataset.indices else _with_test(path, dataset, say)
+    return dataset
+
+
+def read_unlabelled(
+    path: Path, say: Say, *, invert: bool = False, transpose: bool = False
+) -> Dataset | None:
+    """Return the images of a table without labels as the part `test`; None if it has labels.
+
+    The arguments and errors are those of `read_path`.
+    """
+    images = images_without_labels(path)
+    if images is None:
+        return None
+    part = Part(images, np.zeros(len(images), np.uint8))
+    dataset = users_dataset(path, "CSV without labels", {"test": part}, ["unknown"])
+    return _turned(path, path.name, dataset, say, invert=invert, transpose=transpose)
 
 
 def validation_images(training_images: int) -> int:
@@ -127,8 +151,16 @@ def _names(path: Path, folder: Path) -> str:
     return " ".join(file.name for file in files if file.suffix.lower() != ".npz")
 
 
-def _turned(path: Path, dataset: Dataset, say: Say, *, invert: bool, transpose: bool) -> Dataset:
-    """Return the data set with images inverted and transposed; warn of bright borders."""
+def _turned(
+    path: Path, names: str, dataset: Dataset, say: Say, *, invert: bool, transpose: bool
+) -> Dataset:
+    """Return the data set with images inverted and transposed; warn of bright borders.
+
+    EMNIST's files, known by their names, are transposed without being asked.
+    """
+    if re.search("emnist", names, re.IGNORECASE):
+        say(f"{one_line(path)}: EMNIST's files hold transposed images; they are turned upright")
+        transpose = True
     images, notes = dataset.images, {"invert": invert, "transpose": transpose}
     if transpose:
         images = np.ascontiguousarray(images.transpose(0, 2, 1))

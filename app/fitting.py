@@ -1,0 +1,98 @@
+"""The images that a saved network is evaluated on: loaded, their classes matched with its own."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from data import TRAINING_IMAGES, Dataset, load_dataset, load_unlabelled, load_whole
+from data.catalogue import MAX_CLASSES
+from handcnn.errors import HandcnnError
+from handcnn.storage.classifiers import SavedNetwork
+from handcnn.text import one_line
+
+NAMES_SHOWN = 3  # in a message about classes
+
+
+def unlabelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset | None:
+    """Return images without labels, or None if the data have labels.
+
+    Raises:
+        HandcnnError: they cannot be used, or the options need labels.
+    """
+    if options.dataset is None:
+        return None
+    turned = {"invert": options.invert, "transpose": options.transpose}
+    dataset = load_unlabelled(options.dataset, **turned)
+    if dataset is None:
+        return None
+    if options.answers is None:
+        raise HandcnnError(
+            f"{one_line(options.dataset)} has no labels to compare with; add --answers FILE to "
+            "save what the network answers"
+        )
+    if options.plots is not None:
+        raise HandcnnError(
+            f"{one_line(options.dataset)} has no labels, so there are no mistakes to draw; omit "
+            "--plots"
+        )
+    return replace(dataset, class_names=saved.class_names)
+
+
+def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
+    """Return the images to evaluate a network on, as the part `test`, with its classes.
+
+    Raises:
+        HandcnnError: they cannot be used, or not with this network.
+    """
+    name = options.dataset or str(saved.metadata.get("dataset"))
+    if options.dataset is None and name not in TRAINING_IMAGES:
+        raise HandcnnError(
+            f"{one_line(saved.path)} does not say where its images are; add --dataset with a name "
+            "or a path"
+        )
+    load = load_whole if options.part == "all" else load_dataset
+    dataset = load(
+        name,
+        data_home=options.data_home,
+        invert=options.invert,
+        transpose=options.transpose,
+        skip_unreadable=options.skip_unreadable,
+    )
+    return fitted(saved, dataset)
+
+
+def fitted(saved: SavedNetwork, dataset: Dataset) -> Dataset:
+    """Return the data set with the classes of a network, found by their names.
+
+    The data may have fewer classes than the network. If the labels of a user's own data are only
+    numbers and the network's classes have other names, they are taken for indices of these.
+
+    Raises:
+        HandcnnError: the network does not know a class.
+    """
+    known, names = saved.class_names, [one_line(name) for name in dataset.class_names]
+    if len(known) > MAX_CLASSES:
+        raise HandcnnError(
+            f"{one_line(saved.path)} has {len(known):,} classes; at most {MAX_CLASSES} can be "
+            "evaluated"
+        )
+    is_own, are_numbers = dataset.name not in TRAINING_IMAGES, all(map(str.isdecimal, names))
+    if is_own and are_numbers and not any(map(str.isdecimal, known)):
+        print(f"warning  the labels are numbers, taken in the order of {_some(known)}", flush=True)
+        names = [known[int(name)] if int(name) < len(known) else name for name in names]
+    if unknown := [name for name in names if name not in known]:
+        raise HandcnnError(
+            f"{dataset.title} has the class {unknown[0]}, which the network in "
+            f"{one_line(saved.path)} does not know; its classes are {_some(known)}; choose data "
+            "of these classes, or other weights"
+        )
+    places = np.array([known.index(name) for name in names], np.uint8)
+    return replace(dataset, labels=places[dataset.labels], class_names=known)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return some names for a message: `0, 1, 2 and 7 more`."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
