@@ -15,7 +15,7 @@ LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train predict draw data demo test lowest check lint types smoke bench record judge clean
+.PHONY: help setup train predict evaluate runs draw data demo test lowest check lint types smoke bench record judge clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,12 @@ train: $(PROGRAM) ## train on MNIST; pass options with make train ARGS="--epochs
 
 predict: $(PROGRAM) ## read the digits in pictures: make predict ARGS="photo.jpg"
 	@$(BIN)/python predict.py $(ARGS)
+
+evaluate: $(PROGRAM) ## evaluate the newest weights: make evaluate ARGS="--dataset photos/"
+	@$(BIN)/python evaluate.py $(ARGS)
+
+runs: $(PROGRAM) ## list the runs and compare them: make runs ARGS="RUN RUN --plot both.png"
+	@$(BIN)/python runs.py $(ARGS)
 
 draw: $(PROGRAM) ## draw digits in the browser and watch the newest weights read them
 	@$(BIN)/python draw.py $(ARGS)
@@ -63,6 +69,9 @@ smoke: $(TOOLS) ## run every program once, briefly
 	$(BIN)/python train.py --epochs 1 --limit 1000 --output-dir $(SMOKE)
 	$(BIN)/python train.py --resume latest --epochs 2 --quiet --output-dir $(SMOKE)
 	$(BIN)/python predict.py docs/seven.jpg --weights $(SMOKE)/*/weights.npz --show $(SMOKE)/seen.png
+	$(BIN)/python evaluate.py --weights $(SMOKE)/*/weights.npz --plots $(SMOKE)/plots --answers $(SMOKE)/answers.csv
+	$(BIN)/python train.py --epochs 3 --limit 1000 --patience 1 --quiet --output-dir $(SMOKE) --name second
+	$(BIN)/python runs.py $(SMOKE)/2* --plot $(SMOKE)/both.png --output-dir $(SMOKE)
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick
 	$(BIN)/python -m benchmarks.record --quick

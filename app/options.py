@@ -18,6 +18,7 @@ from handcnn.kernels.threads import default_threads
 from handcnn.models import NETWORKS, RECIPES, Recipe
 from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
+from handcnn.text import one_line
 
 DOCUMENTED = RECIPES["documented"]
 # What a checkpoint without an option means by that: version 0.1 had none of these.
@@ -28,6 +29,7 @@ WHERE_MISSING = {
     "invert": False,
     "transpose": False,
     "skip_unreadable": False,
+    "patience": None,
 }
 COUNT = cli.whole_number(1, 1_000_000)
 
@@ -75,6 +77,12 @@ class Options:
     network: str = choice("documented", NETWORKS, "network to train, with its recipe")
     epochs: int = option(
         DOCUMENTED.epochs, cli.whole_number(1, 10_000), "passes over the training images", "N"
+    )
+    patience: int | None = option(
+        None,
+        cli.whole_number(1, 10_000),
+        "stop after N epochs in a row that are not better on validation",
+        "N",
     )
     batch_size: int = option(
         DOCUMENTED.batch_size,
@@ -263,3 +271,8 @@ def _is_valid(value: object, entry: Field[Any]) -> bool:
 def flag(name: str) -> str:
     """Return an option as it is typed: `--batch-size` for `batch_size`."""
     return "--" + name.replace("_", "-")
+
+
+def typed(name: str, value: object) -> str:
+    """Return an option with its value as it is typed: `--batch-size 64`, or only `--invert`."""
+    return flag(name) if value is True else f"{flag(name)} {one_line(value)}"

@@ -15,7 +15,7 @@ from app import evaluation
 from app.console import HEADING, Console, plural
 from app.evaluation import EVALUATION_BATCH, evaluated, explained_drawing, result_line
 from app.interrupts import Interrupts
-from app.options import Options, flag
+from app.options import Options, typed
 from app.session import Session
 from handcnn import __version__
 from handcnn.commands.hints import predict_command, resume_command
@@ -43,17 +43,19 @@ PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoo
 def finished_accuracy(session: Session) -> float | None:
     """If the run is finished, say so and return its test accuracy.
 
-    Return None if there are epochs left to train, or if a result file is missing.
+    Return None if the training is not over, or if a result file is missing.
     """
     folder, done = session.folder, len(session.state.history)
     accuracy = runs.tested_accuracy(folder, done)
     names = (runs.WEIGHTS, runs.HISTORY, *PLOTS)
     is_complete = all((folder / name).is_file() for name in names)
-    if session.epochs_left or accuracy is None or not is_complete:
+    if not session.is_over or accuracy is None or not is_complete:
         return None
-    # A schedule is tied to its number of epochs.
-    is_over = session.options.schedule != "constant"
-    go_on = "" if is_over else f"; use --epochs N with N > {done} to train further"
+    options, go_on = session.options, ""
+    if done < options.epochs:
+        go_on = f"; use --patience N with N > {options.patience} to train further"
+    elif options.schedule == "constant":  # other schedules are tied to their number of epochs
+        go_on = f"; use --epochs N with N > {done} to train further"
     print(f"{one_line(folder)} is finished after {plural(done, 'epoch')}{go_on}")
     return accuracy
 
@@ -75,22 +77,22 @@ def introduce(session: Session, console: Console) -> None:
 
 def _typed(session: Session) -> str:
     """Return the options as on a command line, on lines of at most 80 columns."""
-    typed = [
-        flag(name) if value is True else f"{flag(name)}\0{one_line(value)}"  # stay on one line
+    words = [
+        typed(name, value).replace(" ", "\0")  # stay on one line
         for name, value in asdict(session.options).items()
         if value is not None and value is not False
     ]
     images = session.dataset.record["sizes"]["train"]
     if images < USUAL_IMAGES:  # an epoch is shorter than people expect
         steps = plural(session.options.epochs * session.steps, "step")
-        typed[1] += f"\0({plural(images, 'image')}:\0{steps})".replace(" ", "\0")
-    lines = textwrap.wrap(" ".join(typed), 71, break_on_hyphens=False, break_long_words=False)
+        words[1] += f"\0({plural(images, 'image')}:\0{steps})".replace(" ", "\0")
+    lines = textwrap.wrap(" ".join(words), 71, break_on_hyphens=False, break_long_words=False)
     return "\n         ".join(lines).replace("\0", " ")
 
 
 def network_and_options(options: Options) -> str:
     """Return the network of a run and the options that differ from its recipe, for the plots."""
-    changes = [f" {flag(name)} {value}" for name, value in options.changes().items()]
+    changes = [f" {typed(name, value)}" for name, value in options.changes().items()]
     return f"{options.network}, trained by its recipe{' but' * bool(changes)}{''.join(changes)}"
 
 

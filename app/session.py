@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from app.console import Console, epoch_line
+from app.console import Console, epoch_line, plural
 from app.evaluation import EVALUATION_BATCH
 from app.interrupts import Interrupts
 from app.options import Options, Request
@@ -51,9 +51,14 @@ class Session:
         return cls(folder, dataset, options, state)
 
     @property
-    def epochs_left(self) -> int:
-        """The number of epochs still to train."""
-        return self.options.epochs - len(self.state.history)
+    def is_over(self) -> bool:
+        """Whether no epoch is left to train, or none was better for as long as the patience is.
+
+        It depends on the history alone, so a resumed training stops at the same epoch.
+        """
+        done, patience = len(self.state.history), self.options.patience
+        is_stuck = patience is not None and done and done - self.best_row["epoch"] >= patience
+        return bool(is_stuck) or done >= self.options.epochs
 
     @property
     def steps(self) -> int:
@@ -116,6 +121,8 @@ class Session:
         options, state = self.options, self.state
         batches = self.dataset.batches("train", options.batch_size, state.rng)
         saved = len(state.history)  # epochs
+        if self.is_over:
+            return
         training = train(state.net, batches, options.recipe, state.rng, saved)
         try:
             with console.progress(options.epochs) as show:
@@ -124,18 +131,23 @@ class Session:
                         show(event)
                     else:
                         row = self._validate(event)
-                        if event.number in (saved + self.epochs_per_save, options.epochs):
+                        if event.number == saved + self.epochs_per_save or self.is_over:
                             self.save()
                             is_best = self.best_row["epoch"] > saved
                             console.print(epoch_line(row, options.epochs, is_best))
                             saved = event.number
                     interrupts.check()
+                    if isinstance(event, Epoch) and self.is_over:
+                        break
         except DivergedError as error:
             raise HandcnnError(
                 f"epoch {len(state.history) + 1}: {error}; {one_line(self.folder)} holds the state "
                 f"after epoch {saved}; resume with: {resume_command(self.folder)} "
                 f"--learning-rate {options.learning_rate / 10:g}"
             ) from error
+        if saved < options.epochs:
+            patience = plural(options.patience or 0, "epoch")
+            console.print(f"stopped early: {patience} in a row without a better one")
 
     def _validate(self, epoch: Epoch) -> dict[str, float]:
         """Validate an epoch that was just trained, and return its row of the history."""

@@ -123,7 +123,7 @@ sys.addaudithook(listen)
 @pytest.mark.parametrize(
     "module", ["handcnn", "handcnn.commands.command_line", "handcnn.layers.conv2d"]
 )
-@pytest.mark.parametrize("program", ["train.py", "predict.py", "draw.py"])
+@pytest.mark.parametrize("program", ["train.py", "predict.py", "evaluate.py", "runs.py", "draw.py"])
 def test_ctrl_c_while_a_program_loads_its_libraries(
     tmp_path: Path, program: str, module: str
 ) -> None:
@@ -141,16 +141,19 @@ def test_ctrl_c_while_a_program_loads_its_libraries(
 
 
 @pytest.mark.parametrize(
-    "program", [["train.py"], ["predict.py"], ["draw.py"], ["-m", "handcnn"], ["-m", "data"]]
+    "program",
+    [
+        *(["train.py"], ["predict.py"], ["evaluate.py"], ["runs.py"], ["draw.py"]),
+        *(["-m", "handcnn"], ["-m", "data"]),
+    ],
 )
 def test_a_python_without_the_libraries_says_so_in_one_sentence(program: list[str]) -> None:
     """-S leaves out all installed packages."""
     command = [sys.executable, "-S", *program]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
-    sentence = (
-        r"(train\.py|predict\.py|draw\.py|handcnn): \w+ is not installed in this Python; .+\n"
-    )
+    programs = r"((train|predict|evaluate|runs|draw)\.py|handcnn)"
+    sentence = programs + r": \w+ is not installed in this Python; .+\n"
     assert re.fullmatch(sentence, result.stderr)
 
 

@@ -39,6 +39,7 @@ NO_FOLDER = {
 # For each option: the expected message, and the values that cause it.
 BAD: dict[str, dict[str, list[str]]] = {
     "--epochs": {"is not a whole number from 1 to 10,000": ["0", "-1", "10001", *NOT_WHOLE]},
+    "--patience": {"is not a whole number from 1 to 10,000": ["0", "-1", "10001", *NOT_WHOLE]},
     "--batch-size": TO_A_MILLION,
     "--limit": TO_A_MILLION,
     "--seed": {"is not a whole number from 0 to 4,294,967,295": ["-1", "4294967296", *NOT_WHOLE]},

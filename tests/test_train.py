@@ -252,6 +252,47 @@ def test_images_of_no_digits_are_trained_without_strokes(tmp_path: Path) -> None
     assert load_checkpoint(folder / "checkpoint.npz").options["augment"] == "distort"
 
 
+@pytest.mark.parametrize("patience", [1, 2])
+def test_patience_stops_a_training_and_resuming_makes_the_same_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], patience: int
+) -> None:
+    """Oracle: the history of a training without patience, in which the stop is counted by hand."""
+
+    def trained(*options: str) -> Path:
+        outputs = tmp_path / str(len(list(tmp_path.iterdir())))
+        usual = [*OPTIONS, "--learning-rate", "0.006", "--output-dir", str(outputs)]
+        assert train.main([*usual, *options]) == 0
+        (folder,) = outputs.iterdir()
+        return folder
+
+    whole = history(trained("--epochs", "9"))
+    last = best = 0
+    while last < 9 and last - best < patience:
+        last += 1
+        keys = [(row["val_accuracy"], -row["val_loss"]) for row in whole[:last]]
+        best = keys.index(max(keys)) + 1
+    assert last < 9, "no early stop to test: choose another seed"
+    capsys.readouterr()
+    once = trained("--epochs", "9", "--patience", str(patience))
+    assert "\nstopped early: " in capsys.readouterr().out
+    assert history(once) == whole[:last]
+    assert read_record(once)["options"]["patience"] == patience
+    again = trained("--epochs", "1", "--patience", str(patience))
+    assert resume(again, "--epochs", "9") == 0
+    assert (again / "weights.npz").read_bytes() == (once / "weights.npz").read_bytes()
+    two, one = (load_checkpoint(folder / "checkpoint.npz") for folder in (again, once))
+    assert two.options == one.options
+    assert two.rng.bit_generator.state == one.rng.bit_generator.state
+    for name, array in one.net.parameters().items():
+        np.testing.assert_array_equal(two.net.parameters()[name], array)
+    capsys.readouterr()
+    assert resume(once) == 0  # nothing is trained
+    says = f"is finished after {last} epochs; use --patience N with N > {patience} to train further"
+    assert capsys.readouterr().out == f"{once} {says}\n"
+    assert resume(once, "--patience", "9") == 0  # it goes on as if it had never stopped
+    assert history(once) == whole
+
+
 class _Stop(BaseException):
     """Ends a program where a test has seen enough."""
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from handcnn.plots.figure import (
+    DPI,
     GREY,
     HEADER,
     INK,
@@ -121,7 +122,8 @@ def _plot(
     figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK, run)
     if distorted:
         put_text(background, MARGIN, 106 if run else 90, HARDER.format(measure.worse), 10, GREY)
-    axes = _add_axes(figure, measure.label)
+    left, top = MARGIN + 70, HEADER + 45  # room for the legend
+    axes = add_axes(figure, measure.label, (left, top, WIDTH - left - MARGIN, HEIGHT - top - 100))
     _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
     _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
@@ -130,9 +132,9 @@ def _plot(
     for value in test:
         _mark(axes, epochs[best], value, "D", 7, TEST, "white", f"test {show(value)}")
     _add_legend(axes)
-    _scale_epochs(axes, epochs)
-    low, high = _zoom(training, validation, test, measure.smallest_span)
-    _scale_values(axes, low, high, min(high, measure.factor * measure.largest))
+    scale_epochs(axes, epochs)
+    low, high = zoom(training, validation, test, measure.smallest_span)
+    scale_values(axes, low, high, min(high, measure.factor * measure.largest))
 
     starts = {"training": training[0], "validation": validation[0]}
     outside = [f"{name} {show(y)}" for name, y in starts.items() if not low <= y <= high]
@@ -142,11 +144,12 @@ def _plot(
     return figure
 
 
-def _add_axes(figure: Figure, label: str) -> Axes:
-    """Return axes under the header, with room for a legend, and with a light grid."""
-    left, top, right, bottom = MARGIN + 70, HEADER + 45, MARGIN, 100
-    width, height = WIDTH - left - right, HEIGHT - top - bottom
-    axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
+def add_axes(figure: Figure, label: str, box: tuple[float, float, float, float]) -> Axes:
+    """Return axes with a light grid in a box: left, top, width and height in pixels."""
+    (all_width, all_height), (left, top, width, height) = figure.get_size_inches() * DPI, box
+    bottom = all_height - top - height
+    place = (left / all_width, bottom / all_height, width / all_width, height / all_height)
+    axes = figure.add_axes(place)
     axes.set_facecolor("white")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GREY)
@@ -180,7 +183,7 @@ def _add_legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _scale_epochs(axes: Axes, epochs: Array) -> None:
+def scale_epochs(axes: Axes, epochs: Array) -> None:
     """Fit the x axis to the epochs, with ticks at whole epochs and at the first one."""
     first, last = epochs[0], epochs[-1]
     pad = max(0.03 * (last - first), 0.2)
@@ -194,7 +197,7 @@ def _scale_epochs(axes: Axes, epochs: Array) -> None:
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
 
 
-def _zoom(
+def zoom(
     training: Array, validation: Array, test: Array, smallest_span: float
 ) -> tuple[float, float]:
     """Return limits of the y axis that leave out outliers of the first epochs.
@@ -213,7 +216,7 @@ def _zoom(
     return float(low - pad), float(low + span + pad)
 
 
-def _scale_values(axes: Axes, low: float, high: float, top: float) -> None:
+def scale_values(axes: Axes, low: float, high: float, top: float) -> None:
     """Set the limits of the y axis, without ticks at impossible values: below 0, above `top`."""
     ticks = np.asarray(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high))
     axes.set_yticks(ticks[(ticks >= max(low, 0)) & (ticks <= top)])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from handcnn.storage.files import (
     open_file,
     opened_folder,
     remove_temporary_files,
+    unusable,
 )
 from handcnn.text import natural_order, one_line
 
@@ -29,6 +31,7 @@ CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
 LOCK = ".lock"
+LARGEST_TEXT = 10_000_000  # bytes read of a history or a record
 STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 
@@ -105,6 +108,20 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a process is training in `folder`. Nothing is written there."""
+    with suppress(HandcnnError), open_file(folder / LOCK) as file, opened_folder(folder) as place:
+        try:
+            lock_file(file)
+            if place is not None:
+                lock_file(place)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:
+            pass  # the file system has no locks
+    return False
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove the folder of a run that failed before it saved anything."""
     with suppress(OSError):
@@ -158,13 +175,56 @@ def find(run: Path | str, output_dir: Path, advice: str) -> Path:
 def tested_accuracy(folder: Path, epochs: int) -> float | None:
     """Return the test accuracy recorded after this number of epochs, or None if there is none."""
     try:
-        with open_file(folder / RECORD) as file:
-            record = json.load(file)
+        record = read_record(folder)
         accuracy = record["test"]["accuracy"]
         is_current = record["epochs"] == epochs and 0 <= accuracy <= 1  # false for NaN
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return accuracy if is_current and isinstance(accuracy, float) else None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what `write_record` wrote.
+
+    Raises:
+        HandcnnError: the file cannot be read, or it is no JSON object.
+        OSError: reading fails.
+    """
+    path = folder / RECORD
+    with open_file(path) as file:
+        text = file.read(LARGEST_TEXT)
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise unusable(path, "it is damaged")
+    return record
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Return what `write_history` wrote.
+
+    Raises:
+        HandcnnError: the file cannot be read, or it holds something else.
+        OSError: reading fails.
+    """
+    path = folder / HISTORY
+    with open_file(path) as file:
+        text = file.read(LARGEST_TEXT)
+    try:
+        header, *lines = csv.reader(text.decode().splitlines())
+        rows = [dict(zip(HISTORY_COLUMNS, map(float, line), strict=True)) for line in lines]
+        if tuple(header) != HISTORY_COLUMNS or not all(map(_is_in_order, enumerate(rows, 1))):
+            raise ValueError
+    except (ValueError, csv.Error):
+        raise unusable(path, "it is damaged") from None
+    return rows
+
+
+def _is_in_order(numbered: tuple[int, Mapping[str, float]]) -> bool:
+    number, row = numbered
+    return row["epoch"] == number and all(map(isfinite, row.values()))
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
