@@ -6,7 +6,7 @@ from pathlib import Path
 from app.answers import answers_file
 from data import TRAINING_IMAGES
 from handcnn.commands import command_line as cli
-from handcnn.commands.weights import weights_file
+from handcnn.commands.weights import add_weights_option
 from handcnn.kernels.threads import default_threads
 from handcnn.storage import runs
 
@@ -15,8 +15,8 @@ def parse(arguments: list[str] | None, description: str | None) -> argparse.Name
     """Return the parsed options; exit with code 2 if they are not valid."""
     parser = cli.Parser("evaluate.py", description)
     parser.set_defaults(part="test", threads=default_threads())
+    add_weights_option(parser)
     for flag, convert, metavar, help in (
-        ("--weights", weights_file, "FILE", "weights, or a run's folder (default: the newest run)"),
         (
             "--dataset",
             cli.name_or_path(*TRAINING_IMAGES),
