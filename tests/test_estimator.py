@@ -634,7 +634,7 @@ def test_channels_at_the_end() -> None:
     colours, labels = np.random.default_rng(0).random((8, 6, 7, 3)), np.arange(8) % 2
     hint = "move the channels to the front with x.transpose(0, 3, 1, 2)"
     message = (
-        f"CNNClassifier expects X of shape (n, C, H, W), got (n, 6, 7, 3); {hint}, or if it has 6 "
+        f"CNNClassifier expects X of shape (N, C, H, W), got (N, 6, 7, 3); {hint}, or if it has 6 "
         "channels, say image_shape=(6, 7, 3)"
     )
     first = cnn(1).fit(colours.transpose(0, 3, 1, 2), labels)

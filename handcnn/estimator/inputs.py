@@ -64,7 +64,7 @@ def shape_of_images(shape: Shape, known: Shape | None) -> Shape:
         return shape
     if channels == 1:
         return (1, height, width)
-    given: tuple[int | str, ...] = ("n", *shape)
+    given: tuple[int | str, ...] = ("N", *shape)
     raise ValueError(
         f"CNNClassifier expects X of shape (N, C, H, W), got {show_shape(given)}; "
         f"{channel_hint(given, channels)}, or if it has {height} channels, say image_shape={shape}"
