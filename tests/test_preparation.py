@@ -44,14 +44,14 @@ def shadow(depth: float, edge: float, diagonal: bool) -> Array:
 
 @pytest.mark.parametrize("pen", PENS)
 @pytest.mark.parametrize("depth", [0.15, 0.25, 0.35])
-@pytest.mark.parametrize("diagonal", [True, False])
-def test_a_shadow_is_no_ink(pen: str, depth: float, diagonal: bool) -> None:
-    for digit, edge in (("2", 2), ("5", 10), ("0", 30)):
-        page = sheet(digit, pen)
-        for light in (shadow(depth, edge, diagonal), shadow(depth, edge, diagonal)[::-1, ::-1]):
-            found = examine_picture(photographed(page * light))
-            assert_alike(found.image, prepare_picture(page), 0.9)
-            assert not found.doubt
+@pytest.mark.parametrize(("edge", "diagonal"), [(2, True), (30, True), (2, False), (30, False)])
+def test_a_shadow_is_no_ink(pen: str, depth: float, edge: float, diagonal: bool) -> None:
+    light = shadow(depth, edge, diagonal)
+    page = sheet("2", pen)
+    for lit in (light, light[::-1, ::-1]):
+        found = examine_picture(photographed(page * lit))
+        assert_alike(found.image, prepare_picture(page), 0.9)
+        assert not found.doubt
 
 
 @pytest.mark.parametrize("pen", ["felt", "ball", "pencil"])

@@ -16,7 +16,7 @@ def digit_among(strokes: Array) -> Array:
     boxes = ndimage.find_objects(labels)
     sides = np.array([size(box) for box in boxes])  # (parts, 2)
     starts = np.array([[s.start for s in box] for box in boxes])
-    dropped = _run_out(starts, sides, strokes.shape) | _frames(sides, strokes.shape)
+    dropped = _run_out(starts, sides, strokes.shape) | _frames(labels, boxes)
     if dropped.all():
         dropped[:] = False
     inside = strokes & ~np.append(False, dropped)[labels]
@@ -82,13 +82,22 @@ def _run_out(starts: Array, sides: Array, shape: Shape) -> Array:
     return runs_out
 
 
-def _frames(sides: Array, shape: Shape) -> Array:
-    """Return which parts surround nearly the whole picture, if there are other parts."""
+def _frames(labels: Array, boxes: list[Box]) -> Array:
+    """Return which parts surround the picture, or are a rectangle around another large part."""
+    sides = np.array([size(box) for box in boxes])
     large = sides.max(1) > 0.2 * sides.max()
-    if large.sum() == 1:
-        return np.zeros_like(large)
-    around: Array = np.all(sides > 0.8 * np.array(shape), axis=1)
-    return around
+    frames: Array = np.all(sides > 0.8 * np.array(labels.shape), axis=1) & (large.sum() > 1)
+    for i in np.flatnonzero(large & ~frames):
+        others = (boxes[j] for j in np.flatnonzero(large) if j != i)
+        if any(_inside(other, boxes[i]) for other in others):
+            part = shrunk(labels[boxes[i]] == i + 1, 128) > 0
+            frames[i] = has_four_corners(ndimage.binary_fill_holes(part))
+    return frames
+
+
+def _inside(one: Box, other: Box) -> bool:
+    """Return whether one box lies inside the other, away from its edges."""
+    return all(a.start > b.start and a.stop < b.stop for a, b in zip(one, other, strict=True))
 
 
 def _without_specks(strokes: Array, distance: float) -> Array:

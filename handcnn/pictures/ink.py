@@ -16,7 +16,7 @@ BLANK = (
     "draw one digit, dark on light or light on dark"
 )
 MIN_CONTRAST = 5  # grey levels (of 255); fainter marks are not strokes
-WIDE = 0.05  # share of the picture:
+WIDE = 0.05  # share of the picture: no pen on a photographed sheet is wider
 WEAK = 0.3  # of the pen's contrast: thin parts of a stroke are fainter than crossings
 EVEN = 0.15  # share of the contrast by which paper may vary
 
@@ -30,7 +30,7 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     paper = _paper_around(coarse)
     pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
     # On even paper, a thin frame must not hide a thick digit. In uneven light, a shadow is wide.
-    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.8)
+    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.9)
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
     else:

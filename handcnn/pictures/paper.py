@@ -61,17 +61,19 @@ def _sheet_in(picture: Array, negative: bool) -> tuple[Array, Array] | None:
         return None
     dark, paper = coarse[~light].mean(), coarse[light].mean()
     step = paper - dark
-    if step < STEP * (255 - dark if negative else paper):
-        return None  # a shadow
     light = _largest_region(coarse > dark + 0.35 * step)  # with the shadows on the paper
     sheet = ndimage.binary_fill_holes(light)
     inner = ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 2)
     border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]]).mean()
-    if border > (0.02 if negative else 0.8) or not _is_sheet(sheet, light):
+    is_whole = border < 0.02
+    is_shadow = step < (0.25 if is_whole else STEP) * (255 - dark if negative else paper)
+    if is_shadow or border > 0.8 or (negative and not is_whole) or not _is_sheet(sheet, light):
         return None
     # On a sheet that is whole, also faint writing is enough.
-    written = inner & (coarse < (paper - 0.1 * step if border < 0.02 else threshold))
-    if not (_is_written(sheet, written) and _is_on_desk(coarse, sheet, light, written, step)):
+    written = inner & (coarse < (paper - 0.1 * step if is_whole else threshold))
+    if not (_is_written(sheet, written) and _is_on_desk(coarse, sheet, light, step)):
+        return None
+    if not (is_whole or _is_dark_as_ink(coarse, sheet, light, written)):
         return None
     return inner, light
 
@@ -111,14 +113,26 @@ def _is_written(sheet: Array, written: Array) -> bool:
     return max(size(bounding_box(written))) >= 0.1 * max(size(bounding_box(sheet)))
 
 
-def _is_on_desk(coarse: Array, sheet: Array, light: Array, written: Array, step: float) -> bool:
+def _is_on_desk(coarse: Array, sheet: Array, light: Array, step: float) -> bool:
+    """Return whether the surroundings of the sheet are far darker than its edge."""
+    return bool(_beside(coarse, sheet) <= _edge(coarse, sheet, light) - 0.5 * step)
+
+
+def _is_dark_as_ink(coarse: Array, sheet: Array, light: Array, written: Array) -> bool:
     """Return whether the surroundings of the sheet are nearly as dark as ink, unlike a shadow."""
-    beside = np.percentile(coarse[_surroundings(sheet)], 80)
+    edge, ink = _edge(coarse, sheet, light), coarse[written].min()
+    return bool(_beside(coarse, sheet) <= ink + 0.3 * (edge - ink))
+
+
+def _beside(coarse: Array, sheet: Array) -> float:
+    """Return the grey of most of the surroundings of the sheet."""
+    return float(np.percentile(coarse[_surroundings(sheet)], 80))
+
+
+def _edge(coarse: Array, sheet: Array, light: Array) -> float:
+    """Return the grey of the paper near the edge of the sheet."""
     rim = light & ~ndimage.binary_erosion(sheet, EIGHT_NEIGHBOURS, 4, border_value=1)
-    edge, ink = np.median(coarse[rim]), coarse[written].min()
-    dark_as_ink = beside <= ink + 0.3 * (edge - ink)
-    far_below_the_edge = beside <= edge - 0.5 * step
-    return bool(dark_as_ink and far_below_the_edge)
+    return float(np.median(coarse[rim]))
 
 
 def has_four_corners(mask: Array) -> bool:
