@@ -301,7 +301,7 @@ def test_a_csv_table(tmp_path: Path, form: str) -> None:
     x, y = images(24), labels(24)
     CSV_FORMS[form](tmp_path / "train.csv", x, y)
     found, said = load(tmp_path / "train.csv")
-    assert said[0].startswith(f"{tmp_path / 'train.csv'} has no test part: 4 images drawn ")
+    assert said[0].startswith(f"{tmp_path / 'train.csv'} has no test part: 4 images chosen ")
     both = [*rows(found), *((i.tobytes(), int(n)) for i, n in zip(*found.test, strict=True))]
     assert sorted(both) == expected_rows(x, y)
 
