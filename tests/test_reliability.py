@@ -283,7 +283,7 @@ FAULTS = {
     "stopped in a later step": stopped("SIGINT", 3, TRAIN, 2),
     "stopped in validation": stopped("SIGTERM", 2, EVALUATE, 2),
     "stopped in the write of a checkpoint": stopped("SIGTERM", 3, CHECKPOINT, 2),
-    "stopped in the test": stopped("SIGINT", 1, "app.report.evaluate", 4),
+    "stopped in the test": stopped("SIGINT", 1, "app.evaluation.evaluate", 4),
     "stopped while drawing": stopped("SIGINT", 1, "handcnn.plots.plot_loss", 4),
     **{
         f"{name} while data are loaded": Fault(
