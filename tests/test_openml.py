@@ -740,7 +740,7 @@ def test_auto_takes_mnist_where_there_is_mnist(
     np.testing.assert_array_equal(found.test.labels, LABELS[24:])
 
 
-ABOUT: Any = ("name", "title", "source", "classes", "openml")
+ABOUT: Any = ("name", "title", "source", "class_names", "openml")
 
 
 @pytest.mark.parametrize("name", [name for name, known in CATALOGUE.items() if known.openml])
