@@ -15,7 +15,7 @@ LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train predict evaluate runs draw data demo test lowest check lint types smoke bench record judge clean
+.PHONY: help setup train predict evaluate runs draw data reader demo test lowest check lint types smoke bench record judge clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,11 @@ draw: $(PROGRAM) ## draw digits in the browser and watch the newest weights read
 
 data: $(PROGRAM) ## fetch MNIST now, to train without a network later
 	@$(BIN)/python -m data $(ARGS)
+
+reader: $(PROGRAM) ## train the network that comes with the package, and put it there
+	rm -rf build/reader
+	$(BIN)/python train.py --dataset mnist --network lenet --seed 0 --threads 2 --output-dir build/reader
+	$(BIN)/python -m app.reader build/reader/*
 
 demo: $(PROGRAM) ## show one training step on two images, with its gradient check
 	@$(BIN)/python -m handcnn

@@ -24,7 +24,7 @@ def unlabelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset
     if options.dataset is None:
         return None
     turned = {"invert": options.invert, "transpose": options.transpose}
-    dataset = load_unlabelled(options.dataset, **turned)
+    dataset = load_unlabelled(options.dataset, prepare=saved.preparation.name, **turned)
     if dataset is None:
         return None
     if options.answers is None:
@@ -58,6 +58,7 @@ def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
         data_home=options.data_home,
         invert=options.invert,
         transpose=options.transpose,
+        prepare=saved.preparation.name,
         skip_unreadable=options.skip_unreadable,
     )
     return fitted(saved, dataset)

@@ -15,7 +15,8 @@ from data import TRAINING_IMAGES
 from handcnn.augmentation import AUGMENTATIONS
 from handcnn.commands import command_line as cli
 from handcnn.kernels.threads import default_threads
-from handcnn.models import NETWORKS, RECIPES, Recipe
+from handcnn.models import NETWORKS, OTHER_IMAGES, RECIPES, Recipe, recipe_for
+from handcnn.preparation import PREPARATIONS
 from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
 from handcnn.text import one_line
@@ -28,6 +29,7 @@ WHERE_MISSING = {
     "augment": "none",
     "invert": False,
     "transpose": False,
+    "prepare": None,
     "skip_unreadable": False,
     "patience": None,
 }
@@ -123,6 +125,13 @@ class Options:
     transpose: bool = option(
         False, None, "swap the rows and columns of your own images", fixed=True
     )
+    prepare: str | None = option(
+        None,
+        cli.one_of(*PREPARATIONS),
+        "find the digit in a picture, or scale it whole (default: digits if the images are)",
+        f"{{{','.join(PREPARATIONS)}}}",
+        fixed=True,
+    )
     skip_unreadable: bool = option(
         False, None, "leave out those of your own pictures that cannot be used", fixed=True
     )
@@ -139,10 +148,10 @@ class Options:
     def changes(self) -> dict[str, object]:
         """Return the options that differ from the network's recipe, or else their default.
 
-        Data set and threads are left out: every run names the one, and the other changes no result.
+        What the data are is left out, which every run names, and threads, which change no result.
         """
-        usual = asdict(Options()) | asdict(RECIPES[self.network])
-        named = {"network", "dataset", "threads"}
+        usual = asdict(Options()) | asdict(recipe_for(self.network, self.prepare or "digits"))
+        named = {"network", "dataset", "prepare", "threads"}
         return {
             name: value
             for name, value in asdict(self).items()
@@ -216,12 +225,14 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
 
 def _other_defaults(entry: Field[Any]) -> str:
     """Return the networks whose recipe has another default, with these defaults."""
-    defaults = {
-        network: getattr(recipe, entry.name, entry.default) for network, recipe in RECIPES.items()
-    }
-    return "".join(
-        f", {value} for {network}" for network, value in defaults.items() if value != entry.default
-    )
+    others = []
+    for network, recipe in RECIPES.items():
+        default = getattr(recipe, entry.name, entry.default)
+        if default != entry.default:
+            others.append(f", {default} for {network}")
+        if entry.name in OTHER_IMAGES.get(network, {}):
+            others.append(f" ({OTHER_IMAGES[network][entry.name]} if the images are no digits)")
+    return "".join(others)
 
 
 def _contradiction(request: Request) -> str:

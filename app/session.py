@@ -7,7 +7,7 @@ images has hundreds of epochs of a few steps; there, it costs at most 1 % of the
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ from handcnn.commands.command_line import describe
 from handcnn.commands.hints import resume_command
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
-from handcnn.models import NETWORKS
+from handcnn.models import NETWORKS, Recipe, recipe_for
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
@@ -44,9 +44,11 @@ class Session:
     @classmethod
     def open(cls, folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Self:
         """Return a session that continues from `state`, which will be saved with these options."""
-        # Save the data set that "auto" has found, so that resuming loads the same one.
+        # Save what was found in place of "auto" and None, so that resuming loads the same data.
         augment = fitting(options.augment, dataset.class_names)
-        options = replace(options, dataset=dataset.address, augment=augment)
+        options = replace(
+            options, dataset=dataset.address, prepare=dataset.prepared, augment=augment
+        )
         state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
         return cls(folder, dataset, options, state)
 
@@ -186,6 +188,8 @@ class Session:
                 folder / runs.WEIGHTS,
                 dataset=self.dataset.name,
                 classes=self.dataset.class_names,
+                preparation=self.dataset.preparation.name,
+                background=self.dataset.preparation.background,
                 epoch=row["epoch"],
                 val_loss=row["val_loss"],
                 val_accuracy=row["val_accuracy"],
@@ -197,17 +201,24 @@ class Session:
 @contextmanager
 def new_session(request: Request) -> Iterator[Session]:
     """Load the data, build the network, make a folder for the run; yield its session."""
-    options = request.options
-    dataset = load_data(options, request.data_home)
-    if "epochs" not in request.given:
-        recipe = options.recipe.for_images(dataset.record["sizes"]["train"])
-        options = replace(options, epochs=recipe.epochs)
+    dataset = load_data(request.options, request.data_home)
+    options = replace(request.options, **asdict(recipe_of(request, dataset)))
     rng = np.random.default_rng(options.seed)
     classes = len(dataset.class_names)
     net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
     with runs.new_run(request.outputs, dataset.name, request.name) as folder:
         state = Checkpoint(net, copies(net.parameters()), rng, [], {})
         yield Session.open(folder, dataset, options, state)
+
+
+def recipe_of(request: Request, dataset: Dataset) -> Recipe:
+    """Return the recipe of a new run: that of its network for these images, with what was given."""
+    recipe = recipe_for(request.options.network, dataset.prepared)
+    names = {entry.name for entry in fields(Recipe)} & request.given.keys()
+    recipe = replace(recipe, **{name: request.given[name] for name in names})
+    if "epochs" in names:
+        return recipe
+    return recipe.for_images(dataset.record["sizes"]["train"])
 
 
 def load_data(options: Options, data_home: Path | None) -> Dataset:
@@ -219,5 +230,6 @@ def load_data(options: Options, data_home: Path | None) -> Dataset:
         limit=options.limit,
         invert=options.invert,
         transpose=options.transpose,
+        prepare=options.prepare,
         skip_unreadable=options.skip_unreadable,
     )

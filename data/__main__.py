@@ -10,6 +10,7 @@ import time
 
 from data import TRAINING_IMAGES, load_dataset
 from handcnn.commands import command_line as cli
+from handcnn.preparation import PREPARATIONS
 from handcnn.text import one_line
 
 
@@ -38,6 +39,12 @@ def parse_options() -> argparse.Namespace:
         "--skip-unreadable": "leave out those of your own pictures that cannot be used",
     }.items():
         parser.add_argument(name, action="store_true", help=help)
+    parser.add_argument(
+        "--prepare",
+        type=cli.one_of(*PREPARATIONS),
+        metavar=f"{{{','.join(PREPARATIONS)}}}",
+        help="find the digit in a picture, or scale it whole (default: digits if the images are)",
+    )
     return parser.parse(None)
 
 
@@ -49,6 +56,7 @@ def fetch(options: argparse.Namespace) -> int:
         data_home=options.data_home,
         invert=options.invert,
         transpose=options.transpose,
+        prepare=options.prepare,
         skip_unreadable=options.skip_unreadable,
     )
     seconds = time.perf_counter() - start

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from data.batches import Batches
 from data.catalogue import CATALOGUE, Known
 from handcnn.errors import HandcnnError
+from handcnn.preparation import Preparation, background_of, usual_preparation
 from handcnn.text import one_line
 from handcnn.types import UInt8
 
@@ -50,6 +51,7 @@ class Dataset:
         images: (N, 28, 28), of all parts.
         labels: (N,), indices of `class_names`.
         indices: those of the images of each part.
+        prepared: how pictures are prepared like these images, a name in `PREPARATIONS`.
         notes: what else belongs into the record, as JSON values.
     """
 
@@ -61,6 +63,7 @@ class Dataset:
     images: UInt8
     labels: UInt8
     indices: Mapping[PartName, Indices]
+    prepared: str
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, name: PartName) -> Part:
@@ -94,6 +97,12 @@ class Dataset:
         )
 
     @cached_property
+    def preparation(self) -> Preparation:
+        """How pictures are prepared for a network that was trained on these images."""
+        background = "dark" if self.prepared == "digits" else background_of(self.images)
+        return Preparation(self.prepared, background)
+
+    @cached_property
     def sha256(self) -> dict[str, str]:
         """The SHA-256 of all images and of all labels, in hexadecimal."""
         return {
@@ -110,6 +119,8 @@ class Dataset:
             "sizes": {name: len(indices) for name, indices in self.indices.items()},
             "classes": len(self.class_names),
             "class_names": self.class_names,
+            "preparation": self.preparation.name,
+            "background": self.preparation.background,
             "sha256": self.sha256,
             "published_mnist": self.sha256 == CATALOGUE["mnist"].sha256,
             **self.notes,
@@ -128,11 +139,12 @@ def known_dataset(known: Known, images: UInt8, labels: UInt8) -> Dataset:
         images=images,
         labels=labels,
         indices={"train": train, "test": test},
+        prepared=usual_preparation(known.class_names),
     )
 
 
 def users_dataset(
-    path: Path, form: str, parts: Mapping[PartName, Part], class_names: list[str]
+    path: Path, form: str, parts: Mapping[PartName, Part], class_names: list[str], prepared: str
 ) -> Dataset:
     """Return a user's images, not yet split.
 
@@ -141,6 +153,7 @@ def users_dataset(
         form: the name of the format.
         parts: the parts that it holds.
         class_names: the name of each class.
+        prepared: how the images were prepared.
     """
     ends = np.cumsum([len(part.labels) for part in parts.values()])
     indices = np.split(np.arange(ends[-1]), ends[:-1])
@@ -155,6 +168,7 @@ def users_dataset(
         images=np.concatenate([part.images for part in parts.values()]),
         labels=np.concatenate([part.labels for part in parts.values()]),
         indices=dict(zip(parts, indices, strict=True)),
+        prepared=prepared,
     )
 
 

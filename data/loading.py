@@ -38,6 +38,7 @@ def load_dataset(
     limit: int | None = None,
     invert: bool = False,
     transpose: bool = False,
+    prepare: str | None = None,
     skip_unreadable: bool = False,
     say: Say = _say,
 ) -> Dataset:
@@ -52,6 +53,8 @@ def load_dataset(
         limit: use only this many training images; validation and test stay complete.
         invert: your own images are dark on bright; make them bright on dark, as MNIST's.
         transpose: swap the rows and columns of your own images.
+        prepare: how pictures are prepared like these images, "digits" or "whole"; this is also how
+            your own pictures are prepared. None decides by the images.
         skip_unreadable: leave out those of your own pictures that cannot be used.
         say: is called with each message, which may have several lines.
 
@@ -60,11 +63,14 @@ def load_dataset(
             unknown, or `limit` is larger than the number of training images.
     """
     if path := _path(name):
-        dataset = load_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
+        dataset = load_path(
+            path, say, invert=invert, transpose=transpose, prepare=prepare, skip=skip_unreadable
+        )
         count, divide = validation_images(len(dataset.indices["train"])), per_class
     else:
         _refuse_turning(name, invert or transpose or skip_unreadable)
         dataset = _load_name(name, data_home, cache_dir, say)
+        dataset = replace(dataset, prepared=prepare or dataset.prepared)
         count, divide = CATALOGUE[dataset.name].validation, at_random
     dataset = split(dataset, validation=count, divide=divide, seed=seed, limit=limit)
     _check_parts(dataset, say)
@@ -78,6 +84,7 @@ def load_whole(
     cache_dir: Path = CACHE,
     invert: bool = False,
     transpose: bool = False,
+    prepare: str | None = None,
     skip_unreadable: bool = False,
     say: Say = _say,
 ) -> Dataset:
@@ -87,7 +94,9 @@ def load_whole(
     `load_dataset`.
     """
     if path := _path(name):
-        dataset = read_path(path, say, invert=invert, transpose=transpose, skip=skip_unreadable)
+        dataset = read_path(
+            path, say, invert=invert, transpose=transpose, prepare=prepare, skip=skip_unreadable
+        )
     else:
         _refuse_turning(name, invert or transpose or skip_unreadable)
         dataset = _load_name(name, data_home, cache_dir, say)
@@ -95,7 +104,12 @@ def load_whole(
 
 
 def load_unlabelled(
-    name: str, *, invert: bool = False, transpose: bool = False, say: Say = _say
+    name: str,
+    *,
+    invert: bool = False,
+    transpose: bool = False,
+    prepare: str | None = None,
+    say: Say = _say,
 ) -> Dataset | None:
     """Load a .csv file of images without labels; return None if `name` is anything else.
 
@@ -107,7 +121,7 @@ def load_unlabelled(
     path = _path(name)
     if path is None or path.suffix.lower() != ".csv" or path.is_dir():
         return None
-    return read_unlabelled(path, say, invert=invert, transpose=transpose)
+    return read_unlabelled(path, say, invert=invert, transpose=transpose, prepare=prepare)
 
 
 def _refuse_turning(name: str, given: bool) -> None:

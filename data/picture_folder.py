@@ -1,8 +1,7 @@
 """A folder of pictures with one subfolder for each class: the layout of PyTorch's ImageFolder.
 
 The class folders may stand inside folders for the parts, such as train, val and test, and may hold
-folders themselves. Each picture is prepared as in predict.py, so that the network is trained on the
-same kind of images that it will read.
+folders themselves. Each picture is prepared as predict.py will prepare those that it reads.
 """
 
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from data.dataset import Dataset, Part, PartName, users_dataset
 from data.progress import Say, progress_bar
 from data.stored_arrays import PARTS
 from handcnn.errors import HandcnnError
+from handcnn.preparation import Preparation, usual_preparation
 from handcnn.text import one_line
 from handcnn.types import UInt8
 
@@ -52,13 +52,17 @@ def subfolders(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.is_dir()]
 
 
-def read_pictures(path: Path, folder: Path, say: Say, *, skip_unreadable: bool) -> Dataset | None:
+def read_pictures(
+    path: Path, folder: Path, say: Say, *, prepare: str | None, skip_unreadable: bool
+) -> Dataset | None:
     """Return the pictures in class folders, or None if `folder` is no such folder.
 
     Args:
         path: the folder that the user named.
         folder: that folder, or one inside it that holds all.
         say: is called for each picture that cannot be used.
+        prepare: how to prepare the pictures; None for "digits" if all classes are digits, otherwise
+            "whole".
         skip_unreadable: whether to leave these pictures out.
 
     Raises:
@@ -75,7 +79,9 @@ def read_pictures(path: Path, folder: Path, say: Say, *, skip_unreadable: bool) 
             f"{MAX_CLASSES}, one of pictures for each class"
         )
     listed = list(_listed(class_folders, names))
-    images, kept = _prepared(listed, path, say, skip_unreadable=skip_unreadable)
+    prepared = prepare or usual_preparation(names)
+    preparation = Preparation(prepared, "any")  # a set's own pictures are never inverted
+    images, kept = _prepared(listed, path, say, preparation, skip_unreadable=skip_unreadable)
     found = {
         part: Part(
             np.stack([image for image, it in zip(images, kept, strict=True) if it.part == part]),
@@ -83,7 +89,7 @@ def read_pictures(path: Path, folder: Path, say: Say, *, skip_unreadable: bool) 
         )
         for part in dict.fromkeys(it.part for it in kept)
     }
-    dataset = users_dataset(path, "pictures", found, names)
+    dataset = users_dataset(path, "pictures", found, names, prepared)
     skipped = len(listed) - len(kept)
     return replace(dataset, notes={"skipped_pictures": skipped}) if skipped else dataset
 
@@ -156,7 +162,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _prepared(
-    listed: list[Picture], path: Path, say: Say, *, skip_unreadable: bool
+    listed: list[Picture], path: Path, say: Say, preparation: Preparation, *, skip_unreadable: bool
 ) -> tuple[list[UInt8], list[Picture]]:
     """Return the images (28, 28) of all pictures that can be used, and these pictures.
 
@@ -167,7 +173,7 @@ def _prepared(
     with progress_bar(path.name, len(listed)) as bar:
         for picture in listed:
             try:
-                images.append(_prepare(picture.file))
+                images.append(_prepare(picture.file, preparation))
                 kept.append(picture)
             except HandcnnError as fault:
                 faults.append(str(fault))
@@ -186,14 +192,14 @@ def _prepared(
     return images, kept
 
 
-def _prepare(file: Path) -> UInt8:
+def _prepare(file: Path, preparation: Preparation) -> UInt8:
     """Return a picture as the network expects it: uint8 (28, 28)."""
-    from handcnn.pictures import load_picture, prepare_picture  # loads Pillow and SciPy
+    from handcnn.pictures import load_picture, prepare  # loads Pillow and SciPy
 
     if not file.is_file():  # opening a pipe would wait for ever
         raise HandcnnError(f"{one_line(file)} is not a file")
     grey = load_picture(file)
     try:
-        return prepare_picture(grey)
+        return prepare(grey, preparation).image
     except HandcnnError as fault:
         raise HandcnnError(f"{one_line(file)}: {fault}") from None

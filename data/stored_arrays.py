@@ -144,6 +144,7 @@ def read_arrays(path: Path, form: str, arrays: Arrays) -> Dataset:
             for part in parts
         },
         [str(label) for label in classes],
+        "whole",
     )
 
 

@@ -19,7 +19,9 @@ from data.picture_folder import read_pictures, subfolders, visible
 from data.progress import Say
 from data.stored_arrays import PARTS, kind_in, read_arrays
 from handcnn.errors import HandcnnError
+from handcnn.preparation import BRIGHT, background_levels, usual_preparation
 from handcnn.text import one_line
+from handcnn.types import UInt8
 
 FORMS = (
     "give an .npz file (x_train, y_train, x_test, y_test), a folder of IDX files "
@@ -30,23 +32,35 @@ PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 ONE_IN = 6  # one image in six is split off for the test, then one in six for validation
 MAX_TEST_IMAGES, MAX_VALIDATION_IMAGES = 10_000, 5_000
 MIN_TRAINING_IMAGES = 10
-BRIGHT_GREY = 128  # grey values from here on are nearer to white
+MAX_COMPARED = 500  # images, with those of MNIST
 
 
 def load_path(
-    path: Path, say: Say, *, invert: bool = False, transpose: bool = False, skip: bool = False
+    path: Path,
+    say: Say,
+    *,
+    invert: bool = False,
+    transpose: bool = False,
+    prepare: str | None = None,
+    skip: bool = False,
 ) -> Dataset:
     """Return the images at `path` for a training, with a training and a test part.
 
     The arguments and errors are those of `read_path`; too few images are refused, too.
     """
-    dataset = read_path(path, say, invert=invert, transpose=transpose, skip=skip)
+    dataset = read_path(path, say, invert=invert, transpose=transpose, prepare=prepare, skip=skip)
     _check_classes(path, dataset)
     return dataset if "test" in dataset.indices else _with_test(path, dataset, say)
 
 
 def read_path(
-    path: Path, say: Say, *, invert: bool = False, transpose: bool = False, skip: bool = False
+    path: Path,
+    say: Say,
+    *,
+    invert: bool = False,
+    transpose: bool = False,
+    prepare: str | None = None,
+    skip: bool = False,
 ) -> Dataset:
     """Return the images at `path`, with the parts that are there.
 
@@ -55,6 +69,7 @@ def read_path(
         say: is called with each message.
         invert: turn dark on bright into bright on dark.
         transpose: swap the rows and columns of each image.
+        prepare: as in `load_dataset`.
         skip: leave out pictures that cannot be used.
 
     Raises:
@@ -66,21 +81,28 @@ def read_path(
     dataset = _read_folder(path, folder, say) if path.is_dir() else _read_file(path, say)
     if dataset:
         names = _names(path, folder)
-        dataset = _turned(path, names, dataset, say, invert=invert, transpose=transpose)
+        dataset = _arrays(
+            path, names, dataset, say, invert=invert, transpose=transpose, prepare=prepare
+        )
     elif invert or transpose:
         raise HandcnnError(
             f"{one_line(path)} does not hold arrays but, perhaps, pictures, which are turned "
             "bright on dark anyway; omit --invert and --transpose"
         )
     else:
-        dataset = read_pictures(path, folder, say, skip_unreadable=skip)
+        dataset = read_pictures(path, folder, say, prepare=prepare, skip_unreadable=skip)
     if dataset is None:
         raise HandcnnError(f"{one_line(path)} holds no data set; {FORMS}")
     return dataset
 
 
 def read_unlabelled(
-    path: Path, say: Say, *, invert: bool = False, transpose: bool = False
+    path: Path,
+    say: Say,
+    *,
+    invert: bool = False,
+    transpose: bool = False,
+    prepare: str | None = None,
 ) -> Dataset | None:
     """Return the images of a table without labels as the part `test`; None if it has labels.
 
@@ -90,8 +112,10 @@ def read_unlabelled(
     if images is None:
         return None
     part = Part(images, np.zeros(len(images), np.uint8))
-    dataset = users_dataset(path, "CSV without labels", {"test": part}, ["unknown"])
-    return _turned(path, path.name, dataset, say, invert=invert, transpose=transpose)
+    dataset = users_dataset(path, "CSV without labels", {"test": part}, ["unknown"], "whole")
+    return _arrays(
+        path, path.name, dataset, say, invert=invert, transpose=transpose, prepare=prepare
+    )
 
 
 def validation_images(training_images: int) -> int:
@@ -151,34 +175,69 @@ def _names(path: Path, folder: Path) -> str:
     return " ".join(file.name for file in files if file.suffix.lower() != ".npz")
 
 
-def _turned(
-    path: Path, names: str, dataset: Dataset, say: Say, *, invert: bool, transpose: bool
+def _arrays(
+    path: Path,
+    names: str,
+    dataset: Dataset,
+    say: Say,
+    *,
+    invert: bool,
+    transpose: bool,
+    prepare: str | None,
 ) -> Dataset:
-    """Return the data set with images inverted and transposed; warn of bright borders.
+    """Return images stored as arrays, turned, with their preparation; warn of bright digits.
 
-    EMNIST's files, known by their names, are transposed without being asked.
+    EMNIST's files, known by their names, are transposed without being asked, and their letters are
+    drawn as MNIST's digits.
     """
-    if re.search("emnist", names, re.IGNORECASE):
+    is_emnist = bool(re.search("emnist", names, re.IGNORECASE))
+    if is_emnist:
         say(f"{one_line(path)}: EMNIST's files hold transposed images; they are turned upright")
-        transpose = True
+    dataset = _turned(dataset, invert=invert, transpose=transpose or is_emnist)
+    prepared = prepare or ("digits" if is_emnist else _preparation(dataset))
+    dataset = replace(dataset, prepared=prepared)
+    _warn_of_bright_borders(path, dataset, say, invert=invert)
+    return dataset
+
+
+def _turned(dataset: Dataset, *, invert: bool, transpose: bool) -> Dataset:
+    """Return the data set with images inverted and transposed."""
     images, notes = dataset.images, {"invert": invert, "transpose": transpose}
     if transpose:
         images = np.ascontiguousarray(images.transpose(0, 2, 1))
     if invert:
         images = 255 - images
-    border = np.concatenate(
-        [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
-    )  # (N, 108)
-    share = np.mean(np.median(border, axis=1) >= BRIGHT_GREY)
-    if share > 0.5:
-        advice = "omit --invert" if invert else "add --invert"
-        say(
-            f"warning: {share:.0%} of the images in {one_line(path)} have a bright border. "
-            "predict.py and draw.py give bright ink on black to a network: if these images are "
-            f"dark ink on a bright ground, {advice}"
-        )
     given = {name: value for name, value in notes.items() if value}
     return replace(dataset, images=images, notes={**dataset.notes, **given})
+
+
+def _preparation(dataset: Dataset) -> str:
+    """Return "digits" if these arrays are digits drawn as MNIST's, else "whole".
+
+    Clothes often have the labels 0 to 9, too, so the images decide.
+    """
+    from handcnn.pictures import are_like_mnist  # loads Pillow and SciPy
+
+    is_drawn = are_like_mnist(_some(dataset.images))
+    return usual_preparation(dataset.class_names) if is_drawn else "whole"
+
+
+def _some(images: UInt8) -> UInt8:
+    """Return at most MAX_COMPARED of the images, from all over the set."""
+    return images[:: -(-len(images) // MAX_COMPARED)]
+
+
+def _warn_of_bright_borders(path: Path, dataset: Dataset, say: Say, *, invert: bool) -> None:
+    """Warn of digits that are dark on bright: prepared digits are bright on black."""
+    share = np.mean(background_levels(_some(dataset.images)) >= BRIGHT)
+    are_digits = "digits" in (dataset.prepared, usual_preparation(dataset.class_names))
+    if share > 0.5 and are_digits:
+        advice = "omit --invert" if invert else "add --invert"
+        say(
+            f"warning: {share:.0%} of the images in {one_line(path)} have a bright background. "
+            "Digits in photographs and drawings are given to a network bright on black: if these "
+            f"images are dark ink on a bright ground, {advice}"
+        )
 
 
 def _check_classes(path: Path, dataset: Dataset) -> None:

@@ -330,17 +330,6 @@ def test_without_a_port_a_free_one_is_found() -> None:
         assert one.getsockname()[1] != two.getsockname()[1]
 
 
-def test_without_weights_it_says_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("handcnn.commands.hints.train_command", lambda: "python train.py")
-    assert draw.main(["--no-browser"]) == 1
-    assert capsys.readouterr().err == (
-        "draw.py: no run in outputs holds weights.npz; train one first with: python train.py\n"
-    )
-
-
 def test_without_its_server_library_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "waitress.py").write_text("raise ModuleNotFoundError(name='waitress')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

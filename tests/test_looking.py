@@ -24,10 +24,12 @@ from handcnn import (
 )
 from handcnn.layers import Layer
 from handcnn.page import view
+from handcnn.preparation import Preparation
 from handcnn.training import evaluate
 from handcnn.types import Array
 
 CLASSES = [*"abc"]
+AS_DIGITS = Preparation("digits")
 LINE = np.zeros((28, 28), np.uint8)
 LINE[4:24, 12:16] = 255
 
@@ -62,7 +64,10 @@ LOOKS: dict[str, Callable[[Network], object]] = {
     "predict": lambda net: net.predict(OTHERS),
     "predict_proba of one image": lambda net: net.predict_proba(OTHERS[:1]),
     "evaluate": lambda net: evaluate(net, iter([(OTHERS, LABELS)])),
-    "the page": lambda net: (view.describe(net, CLASSES, ""), view.read(net, CLASSES, picture())),
+    "the page": lambda net: (
+        view.describe(net, CLASSES, ""),
+        view.read(net, CLASSES, AS_DIGITS, picture()),
+    ),
     "the plot of the filters": lambda net: plots.plot_filters(net, LINE, "title"),
     "the table": str,
     "architecture": lambda net: net.architecture(),

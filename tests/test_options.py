@@ -61,6 +61,7 @@ BAD: dict[str, dict[str, list[str]]] = {
     "--network": {f"is not one of {', '.join(NETWORKS)}": ["other"]},
     "--schedule": {f"is not one of {', '.join(SCHEDULES)}": ["other"]},
     "--augment": {f"is not one of {', '.join(AUGMENTATIONS)}": ["other"]},
+    "--prepare": {"is not one of digits, whole": ["other", "Whole"]},
     "--name": {
         "is not a name of at most 100 letters, digits, '.', '_' and '-'": [
             *("", "a b", "../up", "/root", "a/b", "\n", "é", "x" * 101, NUL)
@@ -157,7 +158,8 @@ def test_every_option_of_train_is_in_the_table(capsys: pytest.CaptureFixture[str
         train.main(["--help"])
     words = capsys.readouterr().out.replace("[", " ").split("Every run")[0].split()
     options = {word.rstrip("]") for word in words if word.startswith("--")}
-    assert options - BAD.keys() == {"--quiet", "--invert", "--transpose", "--skip-unreadable"}
+    switches = {"--quiet", "--invert", "--transpose", "--skip-unreadable"}
+    assert options - BAD.keys() == switches
 
 
 @pytest.mark.parametrize("sentence", COMMAND_LINES)

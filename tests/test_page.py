@@ -31,11 +31,13 @@ from handcnn.models import NETWORKS
 from handcnn.page import view
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import prepare_picture, to_batch
+from handcnn.preparation import Preparation
 from handcnn.types import Array
 
 K = 3
 NAMES = ["a", "b", "c"]
 DIGITS = [*"0123456789"]
+AS_DIGITS = Preparation("digits")
 
 
 def pooled_network(dtype: Any = np.float64, side: int = 28) -> Network:
@@ -116,14 +118,14 @@ def test_without_biases_the_votes_of_the_ink_add_up_to_the_logit() -> None:
     gradients = view.look(net, seen)[1]
     votes = gradients * to_batch([seen])[0]
     np.testing.assert_allclose(votes.sum((1, 2, 3)), logits(net, to_batch([seen]))[0], rtol=1e-9)
-    shown = numbers(view.read(net, NAMES, picture(seven()))["votes"]).reshape(K, 28, 28)
+    shown = numbers(view.read(net, NAMES, AS_DIGITS, picture(seven()))["votes"]).reshape(K, 28, 28)
     np.testing.assert_allclose(shown, scaled(votes[:, 0], (1, 2)), atol=0.5001)
 
 
 def test_everything_that_is_shown_of_a_picture() -> None:
     net = pooled_network(np.float32)
     seen = prepare_picture(seven())
-    shown = view.read(net, NAMES, picture(seven()))
+    shown = view.read(net, NAMES, AS_DIGITS, picture(seven()))
     assert shown.keys() == {
         *("answer", "probabilities", "percents", "seen", "remark"),
         *("layers", "gradients", "votes"),
@@ -146,11 +148,12 @@ def test_everything_that_is_shown_of_a_picture() -> None:
 def test_several_digits_in_one_picture_are_pointed_out() -> None:
     net = documented_network(rng=np.random.default_rng(0))
     both = picture(np.hstack([seven(), seven()]))
-    assert view.read(net, DIGITS, picture(seven()))["remark"] == ""
-    assert view.read(net, DIGITS, both)["remark"] == (
+    assert view.read(net, DIGITS, AS_DIGITS, picture(seven()))["remark"] == ""
+    assert view.read(net, DIGITS, AS_DIGITS, both)["remark"] == (
         "there seem to be several digits, and the network reads them as one; draw a single digit"
     )
-    assert view.read(net, [*"abcdefghij"], both)["remark"] == ""  # letters may consist of parts
+    letters = [*"abcdefghij"]  # which may consist of parts
+    assert view.read(net, letters, AS_DIGITS, both)["remark"] == ""
 
 
 def test_what_is_known_before_anything_is_drawn() -> None:
@@ -239,7 +242,7 @@ def test_every_layer_of_the_register_has_its_sentence() -> None:
 )
 def test_pictures_that_cannot_be_read(content: bytes, fault: str) -> None:
     with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
-        view.read(pooled_network(), NAMES, content)
+        view.read(pooled_network(), NAMES, AS_DIGITS, content)
 
 
 def test_weights_too_large_to_compute_with() -> None:
@@ -251,7 +254,7 @@ def test_weights_too_large_to_compute_with() -> None:
         "use other weights"
     )
     with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):
-        view.read(net, NAMES, picture(seven()))
+        view.read(net, NAMES, AS_DIGITS, picture(seven()))
 
 
 def test_the_colours_are_those_of_the_plots_of_a_run() -> None:

@@ -368,7 +368,7 @@ def test_pictures(tmp_path: Path) -> None:
     (tmp_path / "set" / ".hidden").mkdir()
     (tmp_path / "set" / "plus" / ".DS_Store").write_bytes(b"")
     (tmp_path / "set" / "readme.txt").write_text("not a class")
-    found, said = load(tmp_path / "set")
+    found, said = load(tmp_path / "set", prepare="digits")
     assert found.class_names == ["cross", "plus"]
     assert said == [
         f"{tmp_path / 'set'} has no test part: 2 images chosen at random are held out for the "
@@ -450,15 +450,15 @@ def dark_on_bright(count: int) -> np.ndarray:
     return x
 
 
-def test_a_bright_border_is_noticed_and_can_be_inverted(tmp_path: Path) -> None:
+def test_a_bright_background_is_noticed_and_can_be_inverted(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     x, y = dark_on_bright(24), labels(24)
     keras(path, x_train=x, x_test=dark_on_bright(9))
     found, said = load(path)
     assert said == [
-        f"warning: 100% of the images in {path} have a bright border. predict.py and draw.py give "
-        "bright ink on black to a network: if these images are dark ink on a bright ground, add "
-        "--invert"
+        f"warning: 100% of the images in {path} have a bright background. Digits in "
+        "photographs and drawings are given to a network bright on black: if these images are dark "
+        "ink on a bright ground, add --invert"
     ]
     assert rows(found) == expected_rows(x, y)
     found, said = load(path, invert=True)
@@ -917,7 +917,7 @@ def test_unreadable_pictures_of_all_parts_are_listed_together(tmp_path: Path) ->
     broken_pictures(folder)
     said: list[str] = []
     with pytest.raises(HandcnnError) as caught:
-        load_dataset(str(folder), say=said.append)
+        load_dataset(str(folder), prepare="digits", say=said.append)
     assert str(caught.value) == (
         f"3 of 18 pictures in {folder} cannot be used; fix or remove them, or leave them out with "
         "--skip-unreadable"
@@ -929,7 +929,7 @@ def test_unreadable_pictures_of_all_parts_are_listed_together(tmp_path: Path) ->
 def test_unreadable_pictures_can_be_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     broken_pictures(folder)
-    found, said = load(folder, skip_unreadable=True)
+    found, said = load(folder, prepare="digits", skip_unreadable=True)
     assert said[3:] == [f"3 of 18 pictures in {folder} cannot be used and are left out"]
     assert found.record["sizes"] == {"train": 10, "validation": 2, "test": 3}
     assert found.record["skipped_pictures"] == 3

@@ -1,6 +1,6 @@
 """Draw a digit in the browser and watch the network read it.
 
-    PROGRAM                                      the newest run's weights
+    PROGRAM                                      the newest run's weights, or handcnn's own
     PROGRAM --weights outputs/RUN/weights.npz
     PROGRAM --no-browser --port 8080             only serve the page, on this port
 
@@ -40,7 +40,8 @@ def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespa
 def draw(options: argparse.Namespace) -> NoReturn:
     """Serve the page until Ctrl-C or SIGTERM."""
     saved = picture_network(options.weights)
-    about = view.describe(saved.net, saved.class_names, saved.origin)
+    net, classes = saved.net, saved.class_names
+    about = view.describe(net, classes, saved.origin)
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         port = listener.getsockname()[1]
@@ -49,5 +50,5 @@ def draw(options: argparse.Namespace) -> NoReturn:
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser and not browser.open_page(address):
             print(browser.how_to_reach(port), flush=True)
-        server.serve(listener, about, partial(view.read, saved.net, saved.class_names))
+        server.serve(listener, about, partial(view.read, net, classes, saved.preparation))
     raise KeyboardInterrupt  # with which the server ends, but which it catches

@@ -22,13 +22,6 @@ def missing_library(error: ModuleNotFoundError) -> str:
     return f"{library} is not installed in this Python; {advice}"
 
 
-def how_to_get_weights() -> str:
-    """Return what somebody without weights should do."""
-    if HAS_PROGRAMS:
-        return f"train one first with: {train_command()}"
-    return "give --weights FILE; such files are made by train.py in handcnn's repository"
-
-
 def train_command() -> str:
     """Return the command that starts a training."""
     return _command("train.py")

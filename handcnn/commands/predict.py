@@ -1,6 +1,6 @@
 """Read the digits in each picture, with weights that train.py saved.
 
-    PROGRAM picture.png                                  the newest run's weights
+    PROGRAM picture.png                                  the newest run's weights, or handcnn's own
     PROGRAM *.jpg --weights outputs/RUN/weights.npz
     PROGRAM photo.jpg --show seen.png                    also save what the network saw
     PROGRAM photo.jpg --show-steps steps.png             how it became 28x28, step by step
@@ -30,19 +30,19 @@ from PIL import Image
 from handcnn.commands import command_line as cli
 from handcnn.commands.weights import add_weights_option, picture_network
 from handcnn.errors import HandcnnError
-from handcnn.network import Network
 from handcnn.pictures import (
     Digit,
     Reading,
     Tile,
-    examine_picture,
     load_picture,
     picture_size,
+    prepare,
     probabilities,
     read_digits,
     save_sheet,
     save_steps,
 )
+from handcnn.storage.classifiers import SavedNetwork
 from handcnn.text import are_digits, natural_order, one_line, percent
 from handcnn.types import Array
 
@@ -121,6 +121,11 @@ def is_picture(file: Path) -> bool:
 def predict(options: argparse.Namespace) -> int:
     """Print an answer for each picture; return 1 if any of them could not be read."""
     saved = picture_network(options.weights)
+    if options.show_steps and saved.preparation.name != "digits":
+        raise HandcnnError(
+            f"--show-steps shows how a digit is found, but {one_line(saved.path)} is for pictures "
+            "that are scaled whole; use --show"
+        )
     say = print_nothing if options.json else print
     say(f"weights: {saved}")
     classes = saved.class_names
@@ -131,7 +136,7 @@ def predict(options: argparse.Namespace) -> int:
         title = "standard input" if path == STDIN else Path(path).name
         try:
             picture, scale = load(path)
-            reading = read(name, picture, saved.net, classes)
+            reading = read(name, picture, saved)
         except HandcnnError as error:
             failed = True
             tiles.append(Tile(title))
@@ -175,17 +180,18 @@ def load(path: Path | str) -> tuple[Array, tuple[float, float]]:
     return grey, (width / grey.shape[1], height / grey.shape[0])
 
 
-def read(name: str, picture: Array, net: Network, classes: Sequence[str]) -> Reading:
+def read(name: str, picture: Array, saved: SavedNetwork) -> Reading:
     """Return what a grey picture (h, w) says: digits, or one image of another class.
 
     Raises:
         HandcnnError: the picture is empty, or the probabilities are not finite.
     """
+    classes, preparation = saved.class_names, saved.preparation
     try:
-        if are_digits(classes):
-            return read_digits(net, picture)
-        image = examine_picture(picture).image
-        row = probabilities(net, [image])[0]
+        if are_digits(classes) and preparation.name == "digits":  # clothes may be called 0 to 9
+            return read_digits(saved.net, picture)
+        image = prepare(picture, preparation).image
+        row = probabilities(saved.net, [image])[0]
     except HandcnnError as error:
         raise HandcnnError(f"{name}: {error}") from error
     height, width = picture.shape

@@ -1,13 +1,16 @@
-"""The weights file with which a command reads pictures: the one that was given, or the newest."""
+"""The weights file with which a command reads pictures.
+
+It is the one that was given, or that of the newest run, or the one that comes with handcnn.
+"""
 
 import os
 from pathlib import Path
 
 from handcnn.commands import command_line as cli
-from handcnn.commands.hints import how_to_get_weights
 from handcnn.errors import HandcnnError
 from handcnn.storage import runs
 from handcnn.storage.classifiers import SavedNetwork, read_saved_network
+from handcnn.storage.networks import READER
 from handcnn.text import one_line
 
 IMAGE_SHAPE = (1, 28, 28)  # (C, H, W) of a prepared picture
@@ -19,7 +22,7 @@ def add_weights_option(parser: cli.Parser) -> None:
         "--weights",
         type=_weights_file,
         metavar="FILE",
-        help="weights, or the folder of a run, to use (default: those of the newest run)",
+        help="weights, or the folder of a run, to use (default: the newest run's, or handcnn's)",
     )
 
 
@@ -33,12 +36,12 @@ def _weights_file(text: str) -> Path:
 def picture_network(path: Path | None) -> SavedNetwork:
     """Return the network in a weights file, by default that of the newest run.
 
+    Where there is no run, it is the network that comes with handcnn.
+
     Raises:
-        HandcnnError: there is no run yet, the file cannot be used, or its network is not for
-            pictures of 28x28.
+        HandcnnError: the file cannot be used, or its network is not for pictures of 28x28.
     """
-    if path is None:
-        path = runs.newest_run(runs.OUTPUTS, runs.WEIGHTS, how_to_get_weights()) / runs.WEIGHTS
+    path = path or _newest_weights() or READER
     saved = read_saved_network(path)
     if saved.image_shape != IMAGE_SHAPE:
         raise HandcnnError(
@@ -46,3 +49,11 @@ def picture_network(path: Path | None) -> SavedNetwork:
             f"{saved.image_shape}; prepared pictures have {IMAGE_SHAPE}"
         )
     return saved
+
+
+def _newest_weights() -> Path | None:
+    """Return the weights of the newest run, or None if there is no run."""
+    try:
+        return runs.newest_run(runs.OUTPUTS, runs.WEIGHTS) / runs.WEIGHTS
+    except HandcnnError:
+        return None

@@ -36,12 +36,14 @@ from handcnn.estimator.samples import (
     Scale,
     WeightedNetwork,
     divisor,
+    guessed_preparation,
     guessed_shape,
 )
 from handcnn.kernels.threads import default_threads, use_threads
 from handcnn.layers.checks import check_learning_rate, check_size
-from handcnn.models import NETWORKS, RECIPES, Recipe, network_name, smallest_side
+from handcnn.models import NETWORKS, Recipe, network_name, recipe_for, smallest_side
 from handcnn.network import Network
+from handcnn.preparation import Preparation, usual_preparation
 from handcnn.schedule import SCHEDULES
 from handcnn.storage.classifiers import read_classifier, write_classifier
 from handcnn.training import Epoch, copies, train
@@ -61,7 +63,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     and not divided, and where it is 1, bytes (uint8) are divided by 255. So most classifiers read
     both. A warning says when the images plainly have another scale than those of `fit`.
 
-    None stands for the value in the recipe of the network (`handcnn.models.RECIPES`).
+    None stands for the value in the recipe of the network (`handcnn.models.recipe_for`), which is
+    another one for digits than for other images.
 
     Args:
         network: "documented", "lenet" or "deep"; or a function that takes the arguments of
@@ -97,6 +100,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         classes_: the labels, sorted.
         n_features_in_: the number of values of an image; `feature_names_in_` if they have names.
         image_shape_: (C, H, W) of an image.
+        preparation_: how pictures of these classes are prepared, a `Preparation`.
         scale_: 255 for bytes (uint8) above 1. Otherwise the largest value, or the root
             mean square if some values are negative. At least 1.
         n_iter_: epochs of the last call.
@@ -165,6 +169,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 samples = self._begin(recipe, X, y, sample_weight)
             else:
                 samples = self._continue(X, y, sample_weight, needs_all_classes=True)
+            recipe = self._recipe(self._preparation().name)
             samples, validation = self._split(samples)
             if self.epochs is None:
                 recipe = recipe.for_images(len(samples.X))
@@ -186,13 +191,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         is_first = not hasattr(self, "network_")
         if is_first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
-        recipe = replace(self._recipe(), epochs=1, schedule="constant")
+        recipe = self._recipe()
         with self._unchanged_by_errors():
             if is_first:
                 samples = self._begin(recipe, X, y, sample_weight, classes)
             else:
                 samples = self._continue(X, y, sample_weight, classes)
-            return self._train(samples, recipe)
+            recipe = self._recipe(self._preparation().name)
+            return self._train(samples, replace(recipe, epochs=1, schedule="constant"))
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
@@ -204,10 +210,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self.__dict__ = before
             raise
 
-    def _recipe(self) -> Recipe:
-        """Check every parameter; return the recipe to train by."""
+    def _recipe(self, preparation: str = "digits") -> Recipe:
+        """Check every parameter; return the recipe for images that are prepared in this way."""
         name = "documented" if callable(self._named()) else self._named()
-        recipe = RECIPES[_one_of(NETWORKS, "network", name)]
+        recipe = recipe_for(_one_of(NETWORKS, "network", name), preparation)
         given = {part: getattr(self, part) for part in asdict(recipe)}
         recipe = replace(recipe, **{part: v for part, v in given.items() if v is not None})
         _one_of(SCHEDULES, "schedule", recipe.schedule)
@@ -229,6 +235,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         names = (name for name, make in NETWORKS.items() if make is self.network)
         return next(names, self.network)
 
+    def _preparation(self) -> Preparation:
+        """Return `preparation_`, which old pickles do not have."""
+        names = [str(label) for label in self.classes_]
+        usual = Preparation(usual_preparation(names))
+        return getattr(self, "preparation_", usual)
+
     def _threads(self) -> int:
         """Return how many threads to compute with."""
         if self.threads is not None:
@@ -249,6 +261,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self._rng = self._generator()
         self._made_by = self._named()
         self.network_ = self._new_network(recipe, X.dtype)
+        self.preparation_ = guessed_preparation(samples.X, self._scale, self.classes_)
         return samples
 
     def _continue(
@@ -447,7 +460,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         The errors are those of `Network.save`.
         """
         check_is_fitted(self)
-        write_classifier(path, self.network_, self.classes_, self.scale_, self.n_iter_)
+        write_classifier(
+            path, self.network_, self.classes_, self.scale_, self._preparation(), self.n_iter_
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **parameters: Any) -> Self:
@@ -468,6 +483,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         name, epochs = network_name(saved.net) or "documented", saved.metadata.get("epoch")
         loaded = cls(**{"network": name} | parameters)
         loaded.network_, loaded.classes_, loaded.scale_ = saved.net, classes, scale
+        loaded.preparation_ = saved.preparation
         loaded.image_shape_, loaded.n_features_in_ = saved.image_shape, prod(saved.image_shape)
         loaded.n_iter_, loaded.loss_curve_ = epochs if type(epochs) is int else 0, []
         loaded.validation_scores_, loaded.best_validation_score_ = None, None

@@ -21,7 +21,8 @@ from handcnn.layers.sequence import backward, copied, first_convolution, forward
 from handcnn.models import network_name
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
-from handcnn.pictures import examine_picture, load_picture, to_batch
+from handcnn.pictures import load_picture, prepare, to_batch
+from handcnn.preparation import Preparation
 from handcnn.storage.networks import cost_per_image
 from handcnn.text import are_digits, percent
 from handcnn.types import Array
@@ -67,7 +68,9 @@ def describe(net: Network, class_names: Sequence[str], origin: str) -> dict[str,
     }
 
 
-def read(net: Network, class_names: Sequence[str], content: bytes) -> dict[str, Any]:
+def read(
+    net: Network, class_names: Sequence[str], preparation: Preparation, content: bytes
+) -> dict[str, Any]:
     """Return what the page shows for one picture.
 
     Several threads may call this with the same network concurrently.
@@ -75,13 +78,14 @@ def read(net: Network, class_names: Sequence[str], content: bytes) -> dict[str, 
     Args:
         net: as in `describe`.
         class_names: as in `describe`.
+        preparation: how the training images of the network were prepared.
         content: the bytes of a picture file.
 
     Raises:
         HandcnnError: it is not a picture, the picture is empty, or the weights are too large to
             compute with.
     """
-    seen, several, doubt = examine_picture(load_picture(io.BytesIO(content), "the picture"))
+    seen, several, doubt = prepare(load_picture(io.BytesIO(content), "the picture"), preparation)
     with np.errstate(all="ignore"):  # overflow is refused below
         outputs, gradients = look(net, seen)
     probabilities = outputs[-1]

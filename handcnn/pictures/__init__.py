@@ -1,4 +1,4 @@
-"""Turn any picture of a digit into a 28x28 image like those of MNIST."""
+"""Turn any picture into a 28x28 image: of a digit, as MNIST draws it; of anything else, whole."""
 
 from handcnn.pictures.contact_sheet import Tile, save_sheet
 from handcnn.pictures.numbers import Digit, Reading, probabilities, read_digits
@@ -12,6 +12,7 @@ from handcnn.pictures.preparing import (
 )
 from handcnn.pictures.reading import load_picture, picture_size
 from handcnn.pictures.steps import save_steps
+from handcnn.pictures.whole import are_like_mnist, prepare, prepare_whole
 
 __all__ = [
     "Digit",
@@ -19,11 +20,14 @@ __all__ = [
     "Reading",
     "Strokes",
     "Tile",
+    "are_like_mnist",
     "examine_picture",
     "find_strokes",
     "load_picture",
     "picture_size",
+    "prepare",
     "prepare_picture",
+    "prepare_whole",
     "probabilities",
     "read_digits",
     "save_sheet",

@@ -1,7 +1,8 @@
 """Networks with named classes: the weights files that train.py and CNNClassifier exchange.
 
-Both save the names of the classes in the metadata (`classes`), for people. CNNClassifier also saves
-the labels that it was fitted with (`labels`) and the divisor of the images (`scale`).
+Both save the names of the classes in the metadata (`classes`), for people, and how the
+images were prepared (`preparation`, `background`). CNNClassifier also saves the labels that it was
+fitted with (`labels`) and the divisor of the images (`scale`).
 """
 
 import os
@@ -15,8 +16,9 @@ import numpy as np
 
 from handcnn.layers import OutputLayer
 from handcnn.network import Network
+from handcnn.preparation import BACKGROUNDS, PREPARATIONS, Preparation, usual_preparation
 from handcnn.storage.files import unusable
-from handcnn.storage.networks import read_weights
+from handcnn.storage.networks import READER, read_weights
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
@@ -32,6 +34,7 @@ class SavedNetwork:
         net: the network.
         image_shape: (C, H, W) of an image.
         class_names: the name of each class on one line, or its number if the file holds no names.
+        preparation: how its training images were prepared.
         metadata: everything else in the file.
     """
 
@@ -39,6 +42,7 @@ class SavedNetwork:
     net: Network
     image_shape: Shape
     class_names: list[str]
+    preparation: Preparation
     metadata: dict[str, Any]
 
     @property
@@ -50,8 +54,9 @@ class SavedNetwork:
         return ""
 
     def __str__(self) -> str:
-        """Return the path and the origin on one line."""
-        return f"{one_line(self.path)}{self.origin and f' ({self.origin})'}"
+        """Return the path and the origin on one line; the path only if the user knows it."""
+        place = "those that come with handcnn" if self.path == READER else one_line(self.path)
+        return f"{place}{self.origin and f' ({self.origin})'}"
 
 
 def read_saved_network(path: str | os.PathLike[str]) -> SavedNetwork:
@@ -70,7 +75,31 @@ def read_saved_network(path: str | os.PathLike[str]) -> SavedNetwork:
             path, f"its network gives no probabilities: its last layer is {output}, no OutputLayer"
         )
     names = _class_names(metadata.get("classes"), output.output_size)
-    return SavedNetwork(Path(path), net, shape, names, metadata)
+    return SavedNetwork(
+        Path(path), net, shape, names, _preparation(path, metadata, names), metadata
+    )
+
+
+def _preparation(
+    path: str | os.PathLike[str], metadata: dict[str, Any], class_names: list[str]
+) -> Preparation:
+    """Return the preparation in a file. Older files do not say it.
+
+    Raises:
+        HandcnnError: the file names one that is unknown here.
+    """
+    preparation = Preparation(
+        metadata.get("preparation", usual_preparation(class_names)),
+        metadata.get("background", "dark"),
+    )
+    for value, known in zip(preparation, (PREPARATIONS, BACKGROUNDS), strict=True):
+        if value not in known:
+            raise unusable(
+                path,
+                f"its images were prepared in an unknown way, {one_line(value)!r}, not one of "
+                f"{', '.join(known)}",
+            )
+    return preparation
 
 
 def _class_names(saved: Any, count: int) -> list[str]:
@@ -81,11 +110,24 @@ def _class_names(saved: Any, count: int) -> list[str]:
 
 
 def write_classifier(
-    path: str | os.PathLike[str], net: Network, labels: Array, scale: float, epochs: int
+    path: str | os.PathLike[str],
+    net: Network,
+    labels: Array,
+    scale: float,
+    preparation: Preparation,
+    epochs: int,
 ) -> None:
     """Write a classifier to `path`. The errors are those of `Network.save`."""
     names = [str(label) for label in labels.tolist()]
-    net.save(path, classes=names, labels=labels.tolist(), scale=scale, epoch=epochs)
+    net.save(
+        path,
+        classes=names,
+        labels=labels.tolist(),
+        scale=scale,
+        preparation=preparation.name,
+        background=preparation.background,
+        epoch=epochs,
+    )
 
 
 def read_classifier(path: str | os.PathLike[str]) -> tuple[SavedNetwork, Array, float]:

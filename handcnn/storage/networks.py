@@ -7,6 +7,7 @@ network predicts the same as the saved one, bit for bit if the saved parameters 
 import os
 from collections.abc import Mapping, Sized
 from math import prod
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,8 @@ from handcnn.storage.files import unusable
 from handcnn.text import one_line
 from handcnn.types import Array, Shape
 
+# A trained network comes with the package; `make reader` makes it, and reader.json says how.
+READER = Path(__file__).resolve().parents[1] / "weights" / "reader.npz"
 # The limits for one image, less than a second of work. The documented network computes 29,000
 # numbers for one image, with 1.8 million multiplications.
 MAX_NUMBERS = 10_000_000
@@ -51,8 +54,10 @@ def save_network(net: Network, path: str | os.PathLike[str], /, **metadata: obje
     write_archive(path, "weights", net.parameters(), {**architecture, **metadata})
 
 
-def load_network(path: str | os.PathLike[str]) -> Network:
+def load_network(path: str | os.PathLike[str] | None = None) -> Network:
     """Return the network that `Network.save` wrote to `path`.
+
+    Without a path, return the trained reader of digits that comes with handcnn.
 
     Its parameters are finite, but may be so large that its predictions are not finite.
 
@@ -60,7 +65,7 @@ def load_network(path: str | os.PathLike[str]) -> Network:
         HandcnnError: the file is missing, damaged or not from handcnn, or its arrays do not fit its
             architecture. The message names the file and the fault.
     """
-    return read_weights(path)[0]
+    return read_weights(READER if path is None else path)[0]
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
