@@ -200,6 +200,8 @@ def test_digits_parts(digits: Dataset) -> None:
         "sizes": {"train": 1250, "validation": 250, "test": 297},
         "classes": 10,
         "class_names": list("0123456789"),
+        "preparation": "digits",
+        "background": "dark",
         "split_seed": 0,
         "limit": None,
         "sha256": {

@@ -246,6 +246,7 @@ def test_images_of_no_digits_are_trained_without_strokes(tmp_path: Path) -> None
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     np.savez(tmp_path / "letters.npz", **arrays)  # type: ignore[arg-type]
     options = ["--dataset", str(tmp_path / "letters.npz"), "--network", "lenet", "--epochs", "1"]
+    options += ["--augment", "handwriting"]  # of which only the distortion fits
     assert train.main([*options, "--output-dir", str(tmp_path / "outputs"), "--quiet"]) == 0
     (folder,) = (tmp_path / "outputs").iterdir()
     assert read_record(folder)["options"]["augment"] == "distort"

@@ -450,7 +450,7 @@ def dark_on_bright(count: int) -> np.ndarray:
     return x
 
 
-def test_a_bright_background_is_noticed_and_can_be_inverted(tmp_path: Path) -> None:
+def test_a_bright_border_is_noticed_and_can_be_inverted(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     x, y = dark_on_bright(24), labels(24)
     keras(path, x_train=x, x_test=dark_on_bright(9))
