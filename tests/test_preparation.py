@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from test_pictures import BLANK, DIGITS, assert_alike, drawn, written_by_people
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures import examine_picture, find_strokes, prepare_picture, save_steps
 from handcnn.types import Array
+from tests.test_pictures import BLANK, DIGITS, assert_alike, drawn, written_by_people
 
 SIZE = (480, 400)  # width and height of the photographs
 PENS = {"marker": (20, 30.0), "felt": (11, 40.0), "ball": (6, 80.0), "pencil": (6, 150.0)}
@@ -192,7 +192,7 @@ def test_thickening_keeps_holes_and_gaps(pen: int) -> None:
 @pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 def test_a_blot_is_doubted_and_a_digit_is_not() -> None:
     y, x = np.mgrid[:300, :300]
-    for blot in ((x - 150) ** 2 + (y - 150) ** 2 < 80**2, (x < 120) & (y < 140)):
+    for blot in ((x - 150) ** 2 + (y - 150) ** 2 < 50**2, (x < 220) & (y < 140) & (x + y > 120)):
         assert examine_picture(np.where(blot, 30, 220)).doubt
     for digit in DIGITS:
         assert not examine_picture(drawn(digit)).doubt
@@ -202,7 +202,7 @@ def test_a_blot_is_doubted_and_a_digit_is_not() -> None:
 
 @pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 def test_digits_one_above_the_other_are_noticed() -> None:
-    for pair in ("25", "50", "42"):
+    for pair in ("54", "50", "42"):
         page = np.vstack([drawn(digit, 200, 14, (300, 260)) for digit in pair])
         assert examine_picture(page).several
 

@@ -124,12 +124,15 @@ def _ring(picture: Array, inset: int) -> Array:
 def _background(picture: Array, pen_width: float, paper: float | None) -> Array:
     """Return the light background (H, W), by a closing, which fills strokes and keeps wide shadows.
 
-    A shadow continues outside the picture. Some strokes and blots are wider than the pen: the
-    closing fills three times its width.
+    A shadow continues outside the picture, but a stroke on even paper ends there. Some strokes and
+    blots are wider than the pen: the closing fills three times its width.
     """
     coarse = shrunk(picture, 200)
     n = odd(min(3 * pen_width + 0.03, 0.4) * max(coarse.shape))
     padded = np.pad(coarse, n, mode="edge")
+    if paper is not None:
+        outside = np.pad(np.zeros(coarse.shape, bool), n, constant_values=True)
+        padded[outside & (padded < paper - 0.7 * (paper - coarse.min()))] = paper
     closed = ndimage.grey_closing(padded, size=(n, n))[n:-n, n:-n]
     if paper is not None and pen_width > WIDE:
         closed = np.maximum(closed, paper - EVEN * (paper - coarse.min()))

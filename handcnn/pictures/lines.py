@@ -39,11 +39,7 @@ def without_lines(ink: Array, threshold: float, surely: float) -> Array:
     # The strokes of a 1 with a base, cut out tightly, reach from border to border, too.
     if not found or (len(found) < MANY and max(line.max() for line in found) > 1.2 * surely):
         return ink
-    lines = np.zeros_like(coarse)
-    for line in level:
-        np.maximum(lines, line, out=lines)
-    for line in upright:
-        np.maximum(lines, line.T, out=lines)
+    lines = np.maximum.reduce([*level, *(line.T for line in upright)])
     left = np.maximum(coarse - lines, 0)
     strokes = left > threshold
     if not strokes.any():
@@ -98,8 +94,9 @@ def _darkness(ink: Array, y: Array) -> Array:
     columns, offsets = np.arange(width), np.arange(-REACH, REACH + 1)
     rows = y + offsets[:, None]  # (offsets, W)
     band = ink[np.clip(rows, 0, height - 1), columns]
-    # Along the line, most pixels are the line alone; some lie in a stroke, which is darker.
-    profile: Array = np.percentile(band, 70, axis=1)
+    # In most parts of the line, most pixels are the line alone; some lie in a stroke.
+    parts = [np.percentile(part, 70, axis=1) for part in np.array_split(band, 5, axis=1)]
+    profile: Array = np.sort(parts, axis=0)[1]
     profile = profile * (profile > 0.25 * profile.max())
     for offset, level in zip(offsets, 1.6 * profile, strict=True):
         at = y + offset
