@@ -313,7 +313,6 @@ def test_blank_pictures_are_refused(shape: tuple[int, int], level: int) -> None:
         prepare_picture(np.full(shape, level))
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_and_lighting_are_blank(seed: int) -> None:
     light = np.linspace(240, 120, 400) + np.random.default_rng(seed).normal(0, 4, (300, 400))
@@ -404,7 +403,6 @@ def broken(digit: str, x: float, y: float, size: float) -> Array:
     return picture
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 @pytest.mark.parametrize(
     "picture",
     [
@@ -489,7 +487,6 @@ def test_the_texts_stand_below_the_picture(tmp_path: Path) -> None:
         assert top <= rows[0] <= rows[-1] < bottom
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 def test_a_number_stands_above_its_digits(tmp_path: Path) -> None:
     """Its picture, twice as wide as high, is 756 pixels wide, with a box around its ink."""
     picture = np.full((100, 200), 255.0)

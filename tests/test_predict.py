@@ -216,7 +216,6 @@ def test_the_sheet_shows_every_picture_and_its_answer(
     assert show.read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 def test_what_is_no_digit_may_come_in_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ def is_empty_frame(digit: Array) -> bool:
     )
     if not around:
         return False
-    filled = ndimage.binary_fill_holes(shrunk(digit, 128) > 0)
+    filled = ndimage.binary_fill_holes(ndimage.binary_dilation(shrunk(digit, 128) > 0))
     return bool(digit.sum() < 0.5 * filled.mean() * digit.size and has_four_corners(filled))
 
 
@@ -52,7 +52,7 @@ def seem_several(digit: Array) -> bool:
 def _is_tall_and_wide(box: Box, whole: float) -> bool:
     """Return whether a part is tall enough for a digit in a column, and no piece of a line."""
     height, width = size(box)
-    return height >= 0.25 * whole and 0.35 * height <= width <= 0.6 * whole
+    return height >= 0.25 * whole and 0.45 * height <= width <= 0.6 * whole
 
 
 def _side_by_side(one: Box, other: Box) -> bool:

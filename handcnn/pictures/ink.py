@@ -30,14 +30,14 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     paper = _paper_around(coarse)
     pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
     # On even paper, a thin frame must not hide a thick digit. In uneven light, a shadow is wide.
-    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.9)
+    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.8)
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
     else:
         background = _background(picture, width, paper)
         # A shadow darkens ink and paper by the same factor.
         ink = (background - picture) / np.maximum(background / max(background.max(), 1), 0.2)
-    noise_width = max(picture.shape) * max(1 / 400, min(0.3 * width, 1 / 250))
+    noise_width = max(picture.shape) / (400 if paper is not None else 300)
     smooth: Array = ndimage.gaussian_filter(np.maximum(ink, 0), noise_width)
     return smooth, pen
 
@@ -86,7 +86,7 @@ def thresholds(ink: Array, pen: Pen | None) -> tuple[float, float]:
     paper = low + 0.7 * noise
     middles = np.zeros(0) if pen is None else ink[pen.middles_in(ink.shape)]
     middles = middles[middles > max(MIN_CONTRAST, paper + 6 * noise)]
-    if not len(middles) or ink.max() < paper + 10 * noise:
+    if not len(middles) or ink.max() < paper + 12 * noise:
         raise HandcnnError(BLANK)
     contrast = np.percentile(middles, 75)
     return max(paper + 4 * noise, WEAK * contrast), max(paper + 6 * noise, 0.5 * contrast)
@@ -124,15 +124,12 @@ def _ring(picture: Array, inset: int) -> Array:
 def _background(picture: Array, pen_width: float, paper: float | None) -> Array:
     """Return the light background (H, W), by a closing, which fills strokes and keeps wide shadows.
 
-    A shadow continues outside the picture, but a stroke on even paper ends there. Some strokes and
-    blots are wider than the pen: the closing fills three times its width.
+    A shadow continues outside the picture. Some strokes and blots are wider than the pen: the
+    closing fills three times its width.
     """
     coarse = shrunk(picture, 200)
     n = odd(min(3 * pen_width + 0.03, 0.4) * max(coarse.shape))
     padded = np.pad(coarse, n, mode="edge")
-    if paper is not None:
-        outside = np.pad(np.zeros(coarse.shape, bool), n, constant_values=True)
-        padded[outside & (padded < paper - 0.7 * (paper - coarse.min()))] = paper
     closed = ndimage.grey_closing(padded, size=(n, n))[n:-n, n:-n]
     if paper is not None and pen_width > WIDE:
         closed = np.maximum(closed, paper - EVEN * (paper - coarse.min()))

@@ -29,10 +29,9 @@ class Pen(NamedTuple):
     weights: Array  # (n,): how steep the edges are
 
     def width(self, share: float = 0.5) -> float:
-        """Return the width that this share of the strokes does not exceed, by weight."""
-        order = self.widths.argsort()
-        total = self.weights[order].cumsum()
-        return float(self.widths[order][np.searchsorted(total, share * total[-1])])
+        """Return the width that this share of the sharpest strokes does not exceed."""
+        sharp = self.weights >= 0.5 * np.percentile(self.weights, 90)
+        return float(np.percentile(self.widths[sharp], 100 * share))
 
     def middles_in(self, shape: Shape) -> tuple[Array, ...]:
         """Return the rows and columns of the middles in a picture of this shape."""
@@ -81,7 +80,9 @@ def _edges(gradient: Array, steepness: Array) -> Array:
     ahead, behind = (padded[rows + 1 + s * y, columns + 1 + s * x] for s in (1, -1))
     crest = (steepness >= ahead) & (steepness > behind)
     noise = np.percentile(steepness, 30)  # of paper, also around a thick digit
-    sharp = steepness > max(5 * noise, 0.1 * np.percentile(steepness, 99.8), 0.004)
+    steepest = np.percentile(steepness, 99.8)
+    # In a blurred picture, much more than the edges is steep.
+    sharp = steepness > max(min(5 * noise, 0.5 * steepest), 0.1 * steepest, 0.004)
     edges = np.argwhere(crest & sharp)
     return edges[:: 1 + len(edges) // MOST_EDGES]
 

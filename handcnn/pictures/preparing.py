@@ -32,7 +32,7 @@ class Strokes(NamedTuple):
     ink: Array  # (H, W) float32: how much a pixel differs from paper; 0 is paper, 0 off the sheet
     mask: Array  # (H, W) bool: the pixels of strokes; parts are connected by eight neighbours
     sheet: Box  # rows and columns of the sheet of paper, usually the whole picture
-    pen_width: float  # in pixels
+    pen_width: float  # of the wide strokes, in pixels
 
 
 class Prepared(NamedTuple):
@@ -91,7 +91,7 @@ def _strokes_on(picture: Array) -> Strokes:
     raw, pen = ink_in(paper)
     ink[sheet] = without_lines(raw, *thresholds(raw, pen))
     mask[sheet] = strokes_in(ink[sheet], pen)
-    return Strokes(ink, mask, sheet, pen.width() * max(paper.shape) if pen else 0)
+    return Strokes(ink, mask, sheet, pen.width(0.9) * max(paper.shape) if pen else 0)
 
 
 def grey_values(grey: npt.ArrayLike) -> Array:
