@@ -496,7 +496,7 @@ def test_a_number_stands_above_its_digits(tmp_path: Path) -> None:
     ink = np.argwhere(large < 100)
     assert np.abs(ink.min(axis=0) - (151, 76)).max() <= 3
     assert np.abs(ink.max(axis=0) - (227, 680)).max() <= 3
-    below = shown[28 + 378 + 54 + 28 :]  # below its texts
+    below = shown[28 + 378 + 68 + 28 :]  # below its texts
     assert (below[:168, 28:196] == DIGIT.repeat(6, 0).repeat(6, 1)).all()
     assert (below[:168, 224:392] == DIGIT.repeat(6, 0).repeat(6, 1)).all()
 
