@@ -300,7 +300,6 @@ def test_ink_may_touch_the_border(digit: str) -> None:
     assert_alike(prepare_picture(tight), prepare_picture(picture))
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 def test_a_small_digit_on_a_large_page() -> None:
     page = drawn("5", 150, 10, (3000, 2000), (2500, 200))
     assert_alike(prepare_picture(page[::2, ::2]), prepare_picture(drawn("5", 150, 10)), 0.95)

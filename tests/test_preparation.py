@@ -42,7 +42,6 @@ def shadow(depth: float, edge: float, diagonal: bool) -> Array:
     return light
 
 
-@pytest.mark.xfail(reason="the new preparation of pictures does not manage this yet")
 @pytest.mark.parametrize("pen", PENS)
 @pytest.mark.parametrize("depth", [0.15, 0.25, 0.35])
 @pytest.mark.parametrize(("edge", "diagonal"), [(2, True), (30, True), (2, False), (30, False)])
