@@ -18,6 +18,7 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array
 
 SMALL_PRODUCT_COST = 1_000_000  # multiplications; up to here OpenBLAS copies nothing
+MIN_PIECE = 64  # rows or columns in a piece of a matrix; shorter pieces are not faster
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -44,7 +45,10 @@ def _side_by_side(left: Array, right: Array) -> Array:
     out = np.empty((columns, len(left)), np.result_type(left, right)).T
 
     def multiply(part: slice) -> None:
-        multiply_pieces(left, right[:, part], out[:, part])
+        if left.size * MIN_PIECE > SMALL_PRODUCT_COST:
+            np.matmul(left, right[:, part], out=out[:, part])
+        else:
+            multiply_pieces(left, right[:, part], out[:, part])
 
     share(multiply, columns, left.size * columns)
     return out
@@ -55,6 +59,8 @@ def _sum_of_pieces(left: Array, right: Array) -> Array:
     of_one = len(left) * right.shape[1]  # multiplications
 
     def multiply(part: slice) -> Array:
+        if of_one * MIN_PIECE > SMALL_PRODUCT_COST:
+            return left[:, part] @ right[part]
         pieces = zip(*(cut(side[:, part], of_one) for side in (left, right.T)), strict=True)
         return added((a @ b.swapaxes(1, 2)).sum(axis=0) for a, b in pieces)
 
