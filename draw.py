@@ -1,4 +1,4 @@
-"""Draw a digit in the browser and watch the network read it: `python draw.py --help` says more.
+"""Draw a number in the browser and watch the network read it: `python draw.py --help` says more.
 
 The code is in handcnn/commands/draw.py, which is also the command `handcnn draw`.
 """

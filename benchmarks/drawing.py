@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-Strokes = Sequence[Sequence[tuple[float, float]]]  # points in hundredths of the pad
+Strokes = Sequence[Sequence[tuple[float, float]]]  # points in hundredths of a square
 
 ROOT = Path(__file__).parents[1]
 STROKES = Path(__file__).with_name("strokes.json")
@@ -100,12 +100,21 @@ def serve(
 
 
 def draw(page: "Page", strokes: Strokes, pause: float = 0) -> None:
-    """Draw on the pad with the mouse, with a pause (in milliseconds) after each point."""
+    """Draw with the mouse, on the largest square in the middle of the pad.
+
+    Args:
+        page: the open page.
+        strokes: the drawing.
+        pause: after each point, in milliseconds.
+    """
     box = page.locator("#pad").bounding_box()
     assert box is not None
+    side = min(box["width"], box["height"])
+    left = box["x"] + (box["width"] - side) / 2
+    top = box["y"] + (box["height"] - side) / 2
     for stroke in strokes:
         for i, (x, y) in enumerate(stroke):
-            page.mouse.move(box["x"] + x / 100 * box["width"], box["y"] + y / 100 * box["height"])
+            page.mouse.move(left + x / 100 * side, top + y / 100 * side)
             if i == 0:
                 page.mouse.down()
             if pause:
@@ -134,10 +143,12 @@ def main() -> None:
     """Draw the hundred digits and print how many were read, and the latencies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE")
-    weights = parser.parse_args().weights
+    parser.add_argument("--width", type=int, default=1440, help="of the window, in pixels")
+    options = parser.parse_args()
+    weights = options.weights
     right, mistakes, waits = 0, [], list[float]()
     with serve(weights) as (address, _), open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": options.width, "height": 900})
         page.add_init_script(CLOCK)
         page.goto(address)
         page.wait_for_selector("#p0")

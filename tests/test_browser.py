@@ -182,7 +182,8 @@ def test_the_layers_are_drawn_in_the_colours_of_a_run(page: Page, width: int) ->
     settle(page)
     about = page.evaluate("fetch('network').then((response) => response.json())")
     answer = next(it for it in reversed(answers) if it.url.endswith("/read")).json()
-    for i, (layer, text) in enumerate(zip(about["layers"], answer["layers"], strict=True)):
+    outputs = answer["digits"][0]["layers"]
+    for i, (layer, text) in enumerate(zip(about["layers"], outputs, strict=True)):
         count, h, w = [*layer["shape"], 1, 1][:3]
         shown = pixels(page, f"#layers > li:nth-child({i + 1}) canvas")
         found = tiles(shown)
@@ -396,16 +397,109 @@ def test_what_cannot_be_read_gets_a_sentence(page: Page, zeros: int, remark: str
     assert settle(page) == "7"
 
 
-def test_two_digits_at_once_are_pointed_out(page: Page) -> None:
-    explanation = page.locator("#remark").inner_text()
-    for x in (30, 70):
-        draw(page, [[(x, 20), (x, 50), (x, 80)]])
-    remark = page.locator("#remark")
-    expect(remark).to_have_text(
-        "There seem to be several digits, and the network reads them as one; draw a single digit"
-    )
-    page.click("#undo")
-    expect(remark).to_have_text(explanation)
+# Numbers -----------------------------------------------------------------------------------------
+
+
+def placed(strokes: Strokes, x: float, y: float, factor: float) -> Strokes:
+    """Return a drawing made smaller, with its upper left corner at (x, y)."""
+    left, top = np.min([point for stroke in strokes for point in stroke], axis=0)
+    return [[(x + factor * (a - left), y + factor * (b - top)) for a, b in s] for s in strokes]
+
+
+def write(page: Page, first: str = "7", second: str = "4") -> list[str]:
+    """Write a number of two digits; return the text of its answer and of the digits' boxes."""
+    draw(page, [*placed(drawing(first), 10, 25, 0.5), *placed(drawing(second), 60, 25, 0.5)])
+    return [settle(page), *page.locator(".field button b").all_inner_texts()]
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 1920])
+def test_a_number_is_read_and_boxed(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    assert write(page) == ["74", "7", "4"]
+    pad = page.locator("#pad").bounding_box()
+    assert pad is not None
+    assert pad["width"] / pad["height"] == pytest.approx(16 / 9 if width == 1920 else 1, abs=0.01)
+    ink = pixels(page, "#pad")[..., 3] > 100
+    scale = ink.shape[0] / pad["height"]
+    covered = np.zeros_like(ink)
+    for button in page.locator(".field button").all():
+        box = button.bounding_box()
+        assert box is not None
+        x, y = (box["x"] - pad["x"]) * scale, (box["y"] - pad["y"]) * scale
+        bottom, right = y + box["height"] * scale, x + box["width"] * scale
+        covered[round(y) : round(bottom), round(x) : round(right)] = True
+    assert ink.any()
+    assert covered[ink].all()
+    assert covered.mean() < 0.5
+    explanation = page.locator("#remark")
+    expect(explanation).to_have_text("Click a digit to see how the network reads it.")
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    assert settle(page) == "7"
+    expect(page.locator(".field button")).to_have_count(0)
+    expect(explanation).to_contain_text("cut out, centred and scaled")
+
+
+def test_a_click_chooses_a_digit_and_a_stroke_draws_there(page: Page) -> None:
+    assert write(page)[0] == "74"
+    whole = page.locator("#certainty").inner_text()
+    assert re.fullmatch(r"([<>] )?\d+\.\d\d % for all of it", whole)
+    expect(page.locator("#announcement")).to_have_text(f"7 4, {whole.split(' for')[0]}")
+    boxes = page.get_by_role("button", name="Digit")
+    heading, seen = page.locator("#why h2"), pixels(page, "#seen")
+    expect(heading).to_have_text("Why 4?")
+    box = boxes.nth(0).bounding_box()
+    assert box is not None
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.click(*middle)
+    expect(heading).to_have_text("Why 7?")
+    assert (pixels(page, "#seen") != seen).any()
+    expect(boxes.nth(0)).to_have_attribute("aria-pressed", "true")
+    expect(boxes.nth(1)).to_have_attribute("aria-pressed", "false")
+    name = boxes.nth(0).get_attribute("aria-label")
+    assert name == f"Digit 1 of 2: 7, {page.locator('#p7').inner_text()}"
+    assert settle(page) == "74"  # the click drew nothing
+    boxes.nth(1).focus()
+    page.keyboard.press("Enter")
+    expect(heading).to_have_text("Why 4?")
+    assert (pixels(page, "#seen") == seen).all()
+    ink = pixels(page, "#pad")[..., 3].sum()
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 30, middle[1] + 10)
+    page.mouse.up()
+    settle(page)
+    assert pixels(page, "#pad")[..., 3].sum() > ink
+
+
+def test_a_number_keeps_its_shape_when_the_pad_does_not(page: Page) -> None:
+    page.set_viewport_size({"width": 1920, "height": 900})
+    draw(page, [*placed(drawing("7"), -30, 20, 0.6), *placed(drawing("4"), 90, 20, 0.6)])
+    assert settle(page) == "74"
+    before = shown(page)
+    page.set_viewport_size({"width": 768, "height": 900})
+    expect(page.locator("#pad")).to_have_js_property("width", 342)
+    ink = np.nonzero(pixels(page, "#pad")[..., 3])
+    assert np.ptp(ink[1]) > 2 * np.ptp(ink[0])  # all of it is still there
+    draw(page, [[(50, 50), (50, 53)]])
+    page.keyboard.press("z")
+    assert shown(page) == before
+
+
+def test_a_photograph_of_a_number_is_read(page: Page) -> None:
+    seven = Image.open(SEVEN).convert("L")
+    both = Image.new("L", (2 * seven.width, seven.height))
+    for i in (0, 1):
+        both.paste(seven, (i * seven.width, 0))
+    file = io.BytesIO()
+    both.save(file, "PNG")
+    hand_over(page, "drop", file.getvalue())
+    expect(page.locator("#answer")).to_have_text("77")
+    field, pad = (page.locator(name).bounding_box() for name in (".field", "#pad"))
+    assert field is not None
+    assert pad is not None
+    assert field["width"] / field["height"] == pytest.approx(both.width / both.height, rel=0.02)
+    assert field["width"] == pytest.approx(pad["width"], abs=1)
 
 
 # Why ---------------------------------------------------------------------------------------------
@@ -545,8 +639,12 @@ def test_a_screen_reader_and_weak_eyes_can_use_it(page: Page, width: int, scheme
     )
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
-    for digit in ("", "7"):
-        draw(page, drawing(digit) if digit else [])
+    for state in ("empty", "digit", "number"):
+        if state == "digit":
+            draw(page, drawing("7"))
+        elif state == "number":
+            page.keyboard.press("c")
+            write(page)
         settle(page)
         results = axe.Axe().run(page).response
         assert [(fault["id"], fault["nodes"]) for fault in results["violations"]] == []

@@ -4,6 +4,7 @@ Oracles: whole sentences and exit codes; the status codes of HTTP (RFC 9110); fo
 once, the response to a single one. test_browser.py tests the page in a browser.
 """
 
+import base64
 import http.client
 import io
 import json
@@ -37,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
 BROKEN = f"the picture {NO_PICTURE}\n"
 MANY = 20
-SCRIPTS = ("draw", "pad", "bars", "maps", "dom")
+SCRIPTS = ("draw", "pad", "boxes", "bars", "maps", "dom")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,15 @@ def test_what_the_page_is_made_of(port: int) -> None:
 def test_a_picture_is_read(port: int) -> None:
     response, body = ask(port, "POST", "/read", SEVEN)
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
-    assert json.loads(body).keys() > {"answer", "percents", "seen", "layers", "gradients"}
+    (digit,) = json.loads(body)["digits"]
+    assert digit.keys() > {"answer", "percents", "seen", "layers", "gradients"}
+    seen = base64.b64decode(digit["seen"])
+    response, body = ask(port, "POST", "/explain", seen)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == {key: digit[key] for key in ("layers", "gradients", "votes")}
+    response, body = ask(port, "POST", "/explain", seen[1:])
+    assert response.status == 422
+    assert body == b"an explanation needs the 784 bytes of an image that was read, got 783\n"
 
 
 HERE = "the page is only at http://127.0.0.1:PORT/, or a port of localhost forwarded to it\n"
@@ -253,7 +262,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keep draw.py from serving and opening a browser; return what it would have opened."""
     addresses: list[str] = []
     monkeypatch.setattr(webbrowser, "get", lambda: Browser("firefox", addresses))
-    monkeypatch.setattr(server, "serve", lambda *_: None)
+    monkeypatch.setattr(server, "serve", lambda *_, **__: None)
     return addresses
 
 

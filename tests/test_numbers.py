@@ -18,6 +18,7 @@ from benchmarks.numbers import INK, compose, layers, load_writers, step
 from handcnn import HandcnnError, Network, OutputLayer, load_network
 from handcnn.commands import predict
 from handcnn.pictures import Reading, prepare_picture, read_digits
+from handcnn.pictures.numbers import reader
 from handcnn.pictures.numbers.candidates import Row
 from handcnn.pictures.numbers.cuts import pieces_of
 from handcnn.pictures.numbers.judge import WEIGHTS
@@ -211,7 +212,7 @@ def test_a_number_is_printed_with_its_doubts(
     weights, path = tmp_path / "weights.npz", tmp_path / "number.png"
     net.save(weights)
     number(("7214", "80"))[0].save(path)
-    monkeypatch.setattr(predict, "DOUBTFUL", 1.1)  # any digit
+    monkeypatch.setattr(reader, "DOUBTFUL", 1.1)  # any digit
     assert predict.main([str(path), "--weights", str(weights)]) == 0
     _, first, second, *doubts = capsys.readouterr().out.splitlines()
     assert first == f"{path}  7214"

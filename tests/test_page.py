@@ -118,22 +118,30 @@ def test_without_biases_the_votes_of_the_ink_add_up_to_the_logit() -> None:
     gradients = view.look(net, seen)[1]
     votes = gradients * to_batch([seen])[0]
     np.testing.assert_allclose(votes.sum((1, 2, 3)), logits(net, to_batch([seen]))[0], rtol=1e-9)
-    shown = numbers(view.read(net, NAMES, AS_DIGITS, picture(seven()))["votes"]).reshape(K, 28, 28)
+    shown = numbers(view.explain(net, seen)["votes"]).reshape(K, 28, 28)
     np.testing.assert_allclose(shown, scaled(votes[:, 0], (1, 2)), atol=0.5001)
 
 
 def test_everything_that_is_shown_of_a_picture() -> None:
     net = pooled_network(np.float32)
     seen = prepare_picture(seven())
-    shown = view.read(net, NAMES, AS_DIGITS, picture(seven()))
+    read = view.read(net, NAMES, AS_DIGITS, picture(seven()))
+    (shown,) = read.pop("digits")
+    assert read == {
+        "text": shown["text"],
+        "percent": shown["percents"][shown["answer"]],
+        "remark": "",
+        "size": (100, 100),
+    }
     assert shown.keys() == {
-        *("answer", "probabilities", "percents", "seen", "remark"),
+        *("text", "answer", "probabilities", "percents", "row", "box", "isDoubtful", "seen"),
         *("layers", "gradients", "votes"),
     }
     np.testing.assert_array_equal(numbers(shown["seen"], np.uint8).reshape(28, 28), seen)
     probabilities = net.predict_proba(to_batch([seen]))[0]
     np.testing.assert_allclose(shown["probabilities"], probabilities, atol=1e-6)
     assert shown["answer"] == probabilities.argmax()
+    assert shown["text"] == NAMES[shown["answer"]]
     assert shown["percents"] == [f"{100 * p:.2f} %" for p in probabilities]
     x = to_batch([seen])
     for text, layer in zip(shown["layers"], net.layers[1:], strict=True):
@@ -145,15 +153,53 @@ def test_everything_that_is_shown_of_a_picture() -> None:
         np.testing.assert_allclose(numbers(text).reshape(output.shape), expected, atol=0.5001)
 
 
-def test_several_digits_in_one_picture_are_pointed_out() -> None:
+def test_a_number_is_shown_digit_by_digit() -> None:
+    """Oracle: the network alone, for the image that each digit has become."""
+    net = documented_network(rng=np.random.default_rng(0))
+    both = np.hstack([seven(), seven(), np.full((100, 30), 255, np.uint8)])
+    both[76:86, 204:214] = 0  # a point
+    shown = view.read(net, DIGITS, AS_DIGITS, picture(both))
+    first, last = shown["digits"]
+    assert shown["size"] == (230, 100)
+    assert shown["text"] == first["text"] + last["text"]
+    assert [digit["row"] for digit in (first, last)] == [0, 0]
+    np.testing.assert_allclose(first["box"], (20, 20, 75, 85), atol=2)
+    np.testing.assert_allclose(last["box"], (120, 20, 175, 85), atol=2)
+    p = net.predict_proba(to_batch([prepare_picture(seven())]))[0]
+    for digit in (first, last):
+        np.testing.assert_allclose(digit["probabilities"], p, atol=0.02)
+        assert digit["isDoubtful"]
+    assert float(shown["percent"].removesuffix(" %")) == pytest.approx(100 * p.max() ** 2, abs=0.5)
+    doubts = shown["remark"].split("\n")
+    assert [line.split()[:5] for line in doubts[:2]] == [
+        ["digit", str(i), "may", "be", digit["text"]] for i, digit in enumerate((first, last), 1)
+    ]
+    assert doubts[2:] == ["1 other mark left out"]
+    assert "layers" not in first
+    explained = view.explain_bytes(net, base64.b64decode(last["seen"]))
+    assert explained == {key: last[key] for key in ("layers", "gradients", "votes")}
+
+
+def test_only_digits_make_numbers() -> None:
     net = documented_network(rng=np.random.default_rng(0))
     both = picture(np.hstack([seven(), seven()]))
-    assert view.read(net, DIGITS, AS_DIGITS, picture(seven()))["remark"] == ""
-    assert view.read(net, DIGITS, AS_DIGITS, both)["remark"] == (
-        "there seem to be several digits, and the network reads them as one; draw a single digit"
-    )
     letters = [*"abcdefghij"]  # which may consist of parts
-    assert view.read(net, letters, AS_DIGITS, both)["remark"] == ""
+    for names, preparation in ((letters, AS_DIGITS), (DIGITS, Preparation("whole", "bright"))):
+        shown = view.read(net, names, preparation, both)
+        assert len(shown["digits"]) == 1
+        assert shown["digits"][0]["box"] == (0, 0, 200, 100)
+        assert shown["remark"] == ""
+
+
+def test_a_costly_network_reads_only_a_few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,857,226 multiplications for a digit."""
+    net = documented_network(rng=np.random.default_rng(0))
+    monkeypatch.setattr(view, "MAX_MULTIPLICATIONS", 2 * 1_857_226)
+    for count in (1, 2):
+        view.read(net, DIGITS, AS_DIGITS, picture(np.hstack([seven()] * count)))
+    fault = "the picture has 3 digits, at most 2 are allowed; crop it to fewer"
+    with pytest.raises(HandcnnError, match=f"^{fault}$"):
+        view.read(net, DIGITS, AS_DIGITS, picture(np.hstack([seven()] * 3)))
 
 
 def test_what_is_known_before_anything_is_drawn() -> None:
@@ -250,7 +296,7 @@ def test_weights_too_large_to_compute_with() -> None:
     for array in net.parameters().values():
         array[...] = 1e30
     fault = (
-        "the weights give no probabilities: their numbers are too large to compute with; "
+        "the network gives no probabilities: its numbers are too large to compute with; "
         "use other weights"
     )
     with pytest.raises(HandcnnError, match=f"^{re.escape(fault)}$"):

@@ -1,4 +1,4 @@
-"""Draw a digit in the browser and watch the network read it.
+"""Draw a digit or a number in the browser and watch the network read it.
 
     PROGRAM                                      the newest run's weights, or handcnn's own
     PROGRAM --weights outputs/RUN/weights.npz
@@ -50,5 +50,12 @@ def draw(options: argparse.Namespace) -> NoReturn:
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser and not browser.open_page(address):
             print(browser.how_to_reach(port), flush=True)
-        server.serve(listener, about, partial(view.read, net, classes, saved.preparation))
+        server.serve(
+            listener,
+            values={"/network": about},
+            actions={
+                "/read": partial(view.read, net, classes, saved.preparation),
+                "/explain": partial(view.explain_bytes, net),
+            },
+        )
     raise KeyboardInterrupt  # with which the server ends, but which it catches

@@ -31,25 +31,21 @@ from handcnn.commands import command_line as cli
 from handcnn.commands.weights import add_weights_option, picture_network
 from handcnn.errors import HandcnnError
 from handcnn.pictures import (
-    Digit,
     Reading,
     Tile,
     load_picture,
     picture_size,
-    prepare,
-    probabilities,
-    read_digits,
+    read_picture,
     save_sheet,
     save_steps,
 )
+from handcnn.pictures.numbers import runners_up
 from handcnn.storage.classifiers import SavedNetwork
-from handcnn.text import are_digits, natural_order, one_line, percent
+from handcnn.text import natural_order, one_line, percent
 from handcnn.types import Array
 
 STDIN = "-"  # not Path("-"), which is a file of that name
 MAX_STDIN_BYTES = 100_000_000  # read from standard input, which may never end
-NAMED_CLASSES = 3  # in an answer: the digit and two runners-up
-DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
 
 
 def main(arguments: list[str] | None = None, program: str = "predict.py") -> int:
@@ -186,17 +182,10 @@ def read(name: str, picture: Array, saved: SavedNetwork) -> Reading:
     Raises:
         HandcnnError: the picture is empty, or the probabilities are not finite.
     """
-    classes, preparation = saved.class_names, saved.preparation
     try:
-        if are_digits(classes) and preparation.name == "digits":  # clothes may be called 0 to 9
-            return read_digits(saved.net, picture)
-        image = prepare(picture, preparation).image
-        row = probabilities(saved.net, [image])[0]
+        return read_picture(saved.net, picture, saved.class_names, saved.preparation)
     except HandcnnError as error:
         raise HandcnnError(f"{name}: {error}") from error
-    height, width = picture.shape
-    best = classes[row.argmax()]
-    return Reading(best, [Digit(best, row.max(), 0, (0, 0, width, height), image, row)])
 
 
 def as_json(
@@ -265,23 +254,13 @@ def waits(file: TextIO) -> bool:
 def answer(start: str, reading: Reading, classes: Sequence[str]) -> str:
     """Return what was read, after the start of the line: a class, or a number in its rows."""
     if len(reading.digits) == 1:
-        best, then = runners_up(reading.digits[0].probabilities, classes)
+        best, then = reading.text, runners_up(reading.digits[0].probabilities, classes)
         width = max(map(len, classes))
         remark = reading.doubt and f"   {reading.doubt}"
         return f"{start}{best:{width}}  {percent(reading.probability):>9}   then {then}{remark}"
     first, *others = reading.text.split("\n")
-    left_out = f"   {reading.left_out} other marks left out" * (reading.left_out > 0)
-    doubts = "".join(
-        f"\n{' ' * len(start)}digit {number} may be {digit.text} "
-        f"{percent(digit.probability)}, {runners_up(digit.probabilities, classes)[1]}"
-        for number, digit in enumerate(reading.digits, 1)
-        if digit.probability < DOUBTFUL
-    )
-    lines = f"\n{' ' * len(start)}".join([first, *others])
+    left_out = reading.other_marks and f"   {reading.other_marks}"
+    indent = f"\n{' ' * len(start)}"
+    lines = indent.join([first, *others])
+    doubts = "".join(f"{indent}{doubt}" for doubt in reading.doubts)
     return f"{start}{lines}  {percent(reading.probability):>9}{left_out}{doubts}"
-
-
-def runners_up(probabilities: Array, names: Sequence[str]) -> tuple[str, str]:
-    """Return the most probable class, and the next ones with their probabilities."""
-    best, *others = np.argsort(-probabilities)[:NAMED_CLASSES]
-    return names[best], ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)

@@ -1,9 +1,11 @@
-// The drawing page: it sends the drawing to the server and shows the answer.
+// The drawing page: it sends the drawing to the server and shows the answer: a digit, or a number of
+// several, of which one is chosen. Its bars, its layers and its "why" are shown.
 //
 // The newest drawing is sent, one request at a time. What is drawn during a request is sent with the
 // next one.
 
 import { buildBars, showBars } from "./bars.js";
+import { showBoxes } from "./boxes.js";
 import { $, element, onColourScheme } from "./dom.js";
 import { decode, paintLayer, paintNumbers, paintRamp } from "./maps.js";
 import { pad } from "./pad.js";
@@ -20,7 +22,8 @@ let classes = [];
 let layers = []; // the server's description of each layer, with its canvas and its numbers
 let answer = null; // the answer shown, if any
 let fault = ""; // the reason if there is no answer
-let chosen = null; // the class that "why" explains; null means the answer
+let digit = null; // the chosen digit of the answer, if any
+let chosen = null; // the class that "why" explains; null means the one that was read
 
 // Asking the server --------------------------------------------------------------------------------
 
@@ -121,37 +124,68 @@ function showAnswer(next) {
   fault = next?.fault ?? "";
   if (!next) chosen = null;
   showRemark(fault);
-  $("answer").textContent = answer ? classes[answer.answer] : "";
-  $("certainty").textContent = answer ? answer.percents[answer.answer] : "";
-  showBars(answer);
+  const rows = answer?.text.split("\n") ?? [];
+  $("answer").textContent = answer?.text ?? "";
+  $("answer").style.setProperty("--length", Math.max(1, ...rows.map((row) => row.length)));
+  $("answer").style.setProperty("--rows", Math.max(1, rows.length));
+  $("certainty").textContent = answer ? answer.percent + (isNumber() ? " for all of it" : "") : "";
+  showDigit(answer?.digits.at(-1));
+}
+
+function isNumber() {
+  return answer?.digits.length > 1;
+}
+
+// Show one digit of the answer, and why; without one, nothing.
+function showDigit(next) {
+  digit = next ?? null;
+  showBoxes(answer, answer?.digits.indexOf(digit), (i) => choose(answer.digits[i]));
+  showBars(digit);
   showSeen();
   showWhy();
   layers.forEach((layer, i) => {
-    layer.numbers = answer && decode(answer.layers[i]);
+    layer.numbers = digit && decode(digit.layers[i]);
     paintLayer(layer);
   });
 }
 
+// Show a digit of a number. The server explains the last one; the others when they are chosen.
+async function choose(next) {
+  try {
+    if (!next.layers) {
+      const response = await fetch("explain", {
+        method: "POST", body: decode(next.seen), signal: AbortSignal.timeout(READ_TIMEOUT_MS),
+      });
+      if (!response.ok) throw new Error(response.statusText);
+      Object.assign(next, await response.json());
+    }
+    chosen = null;
+    if (answer?.digits.includes(next)) showDigit(next); // not if the drawing has changed meanwhile
+  } catch {
+    showLostServer();
+  }
+}
+
 function showSeen() {
   const image = new ImageData(28, 28);
-  const greys = answer ? new Uint8Array(decode(answer.seen).buffer) : new Uint8Array(28 * 28);
+  const greys = digit ? new Uint8Array(decode(digit.seen).buffer) : new Uint8Array(28 * 28);
   greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
   $("seen").getContext("2d").putImageData(image, 0, 0);
 }
 
 function showWhy() {
-  const k = chosen ?? answer?.answer;
-  const not = answer && k !== answer.answer ? "not " : "";
+  const k = chosen ?? digit?.answer;
+  const not = digit && k !== digit.answer ? "not " : "";
   $("why-class").textContent = k === undefined ? "" : `${not}${classes[k]}?`;
   [...$("choice").querySelectorAll("input")].forEach((input, i) => { input.checked = i === k; });
-  for (const [id, text] of [["votes", answer?.votes], ["gradient", answer?.gradients]]) {
+  for (const [id, text] of [["votes", digit?.votes], ["gradient", digit?.gradients]]) {
     paintNumbers($(id), text && decode(text).subarray(k * 28 * 28, (k + 1) * 28 * 28));
   }
 }
 
 function explain(k) {
   if (k >= classes.length) return;
-  chosen = k === answer?.answer ? null : k;
+  chosen = k === digit?.answer ? null : k;
   showWhy();
 }
 
@@ -162,10 +196,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 const EXPLANATION = "The network sees your digit cut out, centred and scaled to 28×28 pixels.";
+const ADVICE = "Click a digit to see how the network reads it.";
 
-// Show a sentence under the answer, or by default an explanation of the small picture.
-function showRemark(sentence) {
-  $("remark").textContent = sentence ? sentence[0].toUpperCase() + sentence.slice(1) : EXPLANATION;
+// Show lines under the answer, or by default an explanation of the small picture.
+function showRemark(remark) {
+  const lines = (remark || (isNumber() ? ADVICE : EXPLANATION)).split("\n");
+  $("remark").textContent = lines.map((line) => line[0].toUpperCase() + line.slice(1)).join("\n");
 }
 
 // For screen readers: mark the answer as busy, and announce it when it has arrived.
@@ -174,8 +210,9 @@ function announce() {
   $("verdict").ariaBusy = String(isBusy);
   if (isBusy || pad.isDrawing()) return;
   showRemark(fault || answer?.remark);
-  const said = answer ? `${classes[answer.answer]}, ${answer.percents[answer.answer]}` : fault;
-  $("announcement").textContent = said;
+  // The digits of a number one by one: it may be no quantity.
+  const said = answer && (isNumber() ? [...answer.text].join(" ") : answer.text);
+  $("announcement").textContent = answer ? `${said}, ${answer.percent}` : fault;
 }
 
 pad.onChange = requestAnswer;

@@ -13,7 +13,7 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -54,6 +54,7 @@ HEADERS = [
 
 Environ = dict[str, Any]
 Answer = tuple[str, str, bytes]  # status, content type, body
+Action = Callable[[bytes], Any]  # turns the content of a request into JSON values
 Application = Callable[[Environ, Callable[[str, list[tuple[str, str]]], object]], Iterable[bytes]]
 
 
@@ -86,18 +87,20 @@ def listen(port: int | None) -> socket.socket:
         raise HandcnnError(f"port {port} {fault}") from None
 
 
-def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes], Any]) -> None:
+def serve(
+    listener: socket.socket, values: Mapping[str, Any], actions: Mapping[str, Action]
+) -> None:
     """Answer requests until the process is interrupted.
 
     Args:
         listener: from `listen`.
-        about: what the page shows before anything is drawn, as JSON values.
-        read: turns the content of a picture file into what the page shows, as JSON values. It
-            raises a HandcnnError for an unreadable picture. Several threads call it concurrently.
+        values: for each path, the JSON values that a GET returns.
+        actions: for each path, what a POST does with its content, at most 10 MB, and returns. An
+            action raises a HandcnnError to refuse. Several threads call it concurrently.
     """
     logging.getLogger("waitress").setLevel(logging.ERROR)  # no warnings when it is busy
     server = create_server(
-        application(listener.getsockname()[1], about, read),
+        application(listener.getsockname()[1], values, actions),
         sockets=[listener],
         threads=THREADS,
         max_request_body_size=MAX_REQUEST_BYTES,
@@ -107,14 +110,14 @@ def serve(listener: socket.socket, about: dict[str, Any], read: Callable[[bytes]
     server.run()
 
 
-def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) -> Application:
+def application(port: int, values: Mapping[str, Any], actions: Mapping[str, Action]) -> Application:
     """Return the WSGI application that serves the page on this port; arguments as in `serve`."""
     fixed = {
         f"/{file.name.removesuffix(PAGE)}": (TYPES[suffix], file.read_bytes())
         for file in files("handcnn.page").iterdir()
         if (suffix := file.name.split(".")[-1]) in TYPES
     }
-    fixed["/network"] = (JSON, json.dumps(about).encode())
+    fixed |= {path: (JSON, json.dumps(value).encode()) for path, value in values.items()}
 
     def answer(environ: Environ) -> Answer:
         check_sender(environ, port)
@@ -122,17 +125,17 @@ def application(port: int, about: dict[str, Any], read: Callable[[bytes], Any]) 
         if path in fixed:
             check_method(method, "GET", "HEAD")
             return ("200 OK", *fixed[path])
-        if path == "/read":
+        if path in actions:
             check_method(method, "POST")
-            return "200 OK", JSON, json.dumps(read_picture(environ)).encode()
+            return "200 OK", JSON, json.dumps(act(actions[path], environ)).encode()
         raise Refusal("404 Not Found", "nothing here; the page is at /")
 
-    def read_picture(environ: Environ) -> Any:
+    def act(action: Action, environ: Environ) -> Any:
         if int(environ.get("CONTENT_LENGTH") or 0) > MAX_PICTURE_BYTES:
             fault = "the picture has more than 10 MB; make it smaller"
             raise Refusal("413 Content Too Large", fault)
         try:
-            return read(environ["wsgi.input"].read())
+            return action(environ["wsgi.input"].read())
         except HandcnnError as error:
             raise Refusal("422 Unprocessable Content", str(error)) from None
 

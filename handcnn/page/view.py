@@ -1,4 +1,4 @@
-"""Everything that the page shows for a picture: the answer, the output of each layer, and why.
+"""All that the page shows for a picture: what was read, the output of each layer, and why.
 
 "Why" is the gradient of a class's logit with respect to the image, computed by calling `backward`
 on all layers, down to the first `dx`. docs/why.md derives it.
@@ -21,17 +21,18 @@ from handcnn.layers.sequence import backward, copied, first_convolution, forward
 from handcnn.models import network_name
 from handcnn.network import Network
 from handcnn.page.explanations import describe_layer
-from handcnn.pictures import load_picture, prepare, to_batch
+from handcnn.pictures import Digit, Reading, load_picture, read_picture, to_batch
+from handcnn.pictures.numbers import DOUBTFUL, NO_PROBABILITIES
 from handcnn.preparation import Preparation
 from handcnn.storage.networks import cost_per_image
-from handcnn.text import are_digits, percent
+from handcnn.text import percent
 from handcnn.types import Array
 
 LEVELS = 127  # of each sign
 # For one drawing, which goes through the network once for each class: 300 MB, about two seconds.
 MAX_NUMBERS = 50_000_000
 MAX_MULTIPLICATIONS = 2_000_000_000
-SEVERAL = "there seem to be several digits, and the network reads them as one; draw a single digit"
+NAMED_DOUBTS = 2  # digits of a number; the boxes on the pad mark the others
 
 
 def describe(net: Network, class_names: Sequence[str], origin: str) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def describe(net: Network, class_names: Sequence[str], origin: str) -> dict[str,
 def read(
     net: Network, class_names: Sequence[str], preparation: Preparation, content: bytes
 ) -> dict[str, Any]:
-    """Return what the page shows for one picture.
+    """Return what the page shows for one picture; of several digits, the last one is explained.
 
     Several threads may call this with the same network concurrently.
 
@@ -82,25 +83,73 @@ def read(
         content: the bytes of a picture file.
 
     Raises:
-        HandcnnError: it is not a picture, the picture is empty, or the weights are too large to
-            compute with.
+        HandcnnError: it is not a picture, it is empty, it has too many marks or digits, or the
+            weights are too large to compute with.
     """
-    seen, several, doubt = prepare(load_picture(io.BytesIO(content), "the picture"), preparation)
-    with np.errstate(all="ignore"):  # overflow is refused below
-        outputs, gradients = look(net, seen)
-    probabilities = outputs[-1]
-    if not all(np.isfinite(array).all() for array in (*outputs, gradients)):
-        raise HandcnnError(
-            "the weights give no probabilities: their numbers are too large to compute with; "
-            "use other weights"
-        )
-    votes = gradients * to_batch([seen])[0]
+    grey = load_picture(io.BytesIO(content), "the picture")
+    with np.errstate(all="ignore"):  # overflow is refused
+        reading = read_picture(net, grey, class_names, preparation, _most_digits(net))
+    digits = [_digit(digit) for digit in reading.digits]
+    digits[-1] |= explain(net, reading.digits[-1].image)
     return {
-        "answer": int(probabilities.argmax()),
-        "probabilities": [round(float(p), 6) for p in probabilities],
-        "percents": [percent(p) for p in probabilities],
-        "seen": _base64(seen),
-        "remark": (doubt or (SEVERAL if several else "")) if are_digits(class_names) else "",
+        "text": reading.text,
+        "percent": percent(reading.probability),
+        "remark": _remark(reading),
+        "size": grey.shape[::-1],
+        "digits": digits,
+    }
+
+
+def _digit(digit: Digit) -> dict[str, Any]:
+    """Return what the page shows of a digit before it explains it; boxes count in `size`."""
+    return {
+        "text": digit.text,
+        "answer": int(digit.probabilities.argmax()),
+        "probabilities": [round(float(p), 6) for p in digit.probabilities],
+        "percents": [percent(p) for p in digit.probabilities],
+        "row": digit.row,
+        "box": digit.box,
+        "isDoubtful": digit.probability < DOUBTFUL,
+        "seen": _base64(digit.image),
+    }
+
+
+def _remark(reading: Reading) -> str:
+    """Return what predict.py says beside an answer, as sentences without a full stop at the end."""
+    doubts = reading.doubts
+    more = len(doubts) - NAMED_DOUBTS
+    and_more = f"{more} more {'is' if more == 1 else 'are'} in doubt" if more > 0 else ""
+    sentences = (reading.doubt, *doubts[:NAMED_DOUBTS], and_more, reading.other_marks)
+    return "\n".join(filter(None, sentences))
+
+
+def explain_bytes(net: Network, content: bytes) -> dict[str, Any]:
+    """Return the explanation of an image that `read` has found, from its bytes.
+
+    Raises:
+        HandcnnError: they are not an image of the network.
+    """
+    assert net.input_shape is not None
+    _, H, W = net.input_shape
+    if len(content) != H * W:
+        raise HandcnnError(
+            f"an explanation needs the {H * W} bytes of an image that was read, got {len(content)}"
+        )
+    return explain(net, np.frombuffer(content, np.uint8).reshape(H, W))
+
+
+def explain(net: Network, image: Array) -> dict[str, Any]:
+    """Return the output of each layer for a prepared image, uint8 (H, W), and why.
+
+    Raises:
+        HandcnnError: the weights are too large to compute with.
+    """
+    with np.errstate(all="ignore"):  # overflow is refused below
+        outputs, gradients = look(net, image)
+    if not all(np.isfinite(array).all() for array in (*outputs, gradients)):
+        raise HandcnnError(NO_PROBABILITIES)
+    votes = gradients * to_batch([image])[0]
+    return {
         "layers": [
             _base64(_levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)
@@ -130,6 +179,12 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
     layers = copied(net.layers)  # so that each thread has its own x
     forward(layers, np.repeat(x, K, axis=0))
     return outputs, backward(layers, np.eye(K))
+
+
+def _most_digits(net: Network) -> int:
+    """Return how many digits of a picture the network may read: as much work as to explain one."""
+    numbers, multiplications = cost_per_image(net)
+    return min(MAX_NUMBERS // numbers, MAX_MULTIPLICATIONS // multiplications)
 
 
 def _check_cost(net: Network, K: int) -> None:

@@ -1,7 +1,13 @@
 """Turn any picture into a 28x28 image: of a digit, as MNIST draws it; of anything else, whole."""
 
 from handcnn.pictures.contact_sheet import Tile, save_sheet
-from handcnn.pictures.numbers import Digit, Reading, probabilities, read_digits
+from handcnn.pictures.numbers import (
+    Digit,
+    Reading,
+    probabilities,
+    read_digits,
+    read_picture,
+)
 from handcnn.pictures.preparing import (
     Prepared,
     Strokes,
@@ -30,6 +36,7 @@ __all__ = [
     "prepare_whole",
     "probabilities",
     "read_digits",
+    "read_picture",
     "save_sheet",
     "save_steps",
     "to_batch",

@@ -64,7 +64,15 @@ def examine_picture(grey: npt.ArrayLike) -> Prepared:
         if is_like_mnist(candidate):
             image = candidate.astype(np.uint8)
             return Prepared(image, seem_several(image > 64), doubt_about(image))
-    strokes = _strokes_on(picture)
+    return digit_in(_strokes_on(picture))
+
+
+def digit_in(strokes: Strokes) -> Prepared:
+    """Return the one digit among the strokes of a picture.
+
+    Raises:
+        HandcnnError: the strokes are an empty frame.
+    """
     digit = digit_among(strokes.mask[strokes.sheet])
     if is_empty_frame(digit):
         raise HandcnnError(BLANK)

@@ -1,4 +1,4 @@
-"""Read all digits of a picture, row by row."""
+"""Read all digits of a picture, row by row. A network for other images reads it as one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,17 +13,33 @@ from handcnn.pictures.numbers.candidates import Candidate, Row, candidates, draw
 from handcnn.pictures.numbers.judge import judge
 from handcnn.pictures.numbers.layout import rows_in
 from handcnn.pictures.numbers.path import Path, best_path
-from handcnn.pictures.preparing import examine_picture, find_strokes, grey_values, to_batch
-from handcnn.types import Array
+from handcnn.pictures.preparing import (
+    Prepared,
+    digit_in,
+    examine_picture,
+    find_strokes,
+    grey_values,
+    to_batch,
+)
+from handcnn.pictures.whole import prepare
+from handcnn.preparation import Preparation
+from handcnn.text import DIGITS, are_digits, percent
+from handcnn.types import Array, Shape
 
+DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
+NAMED_CLASSES = 3  # the digit and two runners-up
 NETWORK = 0.5  # its weight beside the judge's, for digits that were cut
+NO_PROBABILITIES = (
+    "the network gives no probabilities: its numbers are too large to compute with; "
+    "use other weights"
+)
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
 
 
 class Digit(NamedTuple):
     """A digit that was read in a picture."""
 
-    text: str  # "0" to "9"
+    text: str  # "0" to "9", or the name of another class
     probability: float  # that the network gives it
     row: int  # from 0, from top to bottom
     box: Box
@@ -44,6 +60,31 @@ class Reading(NamedTuple):
         """That all digits are right, if each of them is one whole digit: the product."""
         return float(np.prod([digit.probability for digit in self.digits]))
 
+    @property
+    def doubts(self) -> list[str]:
+        """For each digit of a number that is in doubt, a remark that says what else it may be."""
+        if len(self.digits) == 1:
+            return []
+        return [
+            f"digit {number} may be {digit.text} {percent(digit.probability)}, "
+            f"{runners_up(digit.probabilities, DIGITS)}"
+            for number, digit in enumerate(self.digits, 1)
+            if digit.probability < DOUBTFUL
+        ]
+
+    @property
+    def other_marks(self) -> str:
+        """How many marks of a number were left out, or ""."""
+        if len(self.digits) == 1 or not self.left_out:
+            return ""
+        return f"{self.left_out} other mark{'s' * (self.left_out > 1)} left out"
+
+
+def runners_up(probabilities: Array, names: Sequence[str]) -> str:
+    """Return the next most probable classes after the first, with their probabilities."""
+    _, *others = np.argsort(-probabilities)[:NAMED_CLASSES]
+    return ", ".join(f"{names[i]} {percent(probabilities[i])}" for i in others)
+
 
 class _Found(NamedTuple):
     """A digit that was found but not read yet."""
@@ -55,18 +96,51 @@ class _Found(NamedTuple):
     doubt: str = ""
 
 
-def read_digits(net: Network, grey: npt.ArrayLike) -> Reading:
+def read_picture(
+    net: Network,
+    grey: Array,
+    names: Sequence[str],
+    preparation: Preparation,
+    most: int | None = None,
+) -> Reading:
+    """Return what a grey picture (H, W) says: digits, or one image of another class.
+
+    Args:
+        net: a network that reads images (N, 1, 28, 28).
+        grey: in [0, 255].
+        names: of the classes.
+        preparation: how the training images of the network were prepared.
+        most: as in `read_digits`.
+
+    Raises:
+        HandcnnError: as `read_digits` does.
+    """
+    if are_digits(names) and preparation.name == "digits":  # clothes may be called 0 to 9
+        return read_digits(net, grey, most)
+    image = prepare(grey, preparation).image
+    row = probabilities(net, [image])[0]
+    height, width = grey.shape
+    best = names[row.argmax()]
+    return Reading(best, [Digit(best, float(row.max()), 0, (0, 0, width, height), image, row)])
+
+
+def read_digits(net: Network, grey: npt.ArrayLike, most: int | None = None) -> Reading:
     """Return all digits in a grey picture, row by row.
 
     Args:
         net: a network that reads images (N, 1, 28, 28) of the ten digits.
         grey: (H, W), as for `prepare_picture`. If there is one digit, it is prepared as there.
+        most: a picture with more digits is refused; by default, only one with too many marks is.
 
     Raises:
         HandcnnError: the picture is blank, a value is NaN or infinite, there are too many marks
             for a number, or the network's probabilities are not finite.
     """
     found, left_out = _digits_in(grey_values(grey))
+    if most is not None and len(found) > most:
+        raise HandcnnError(
+            f"the picture has {len(found)} digits, at most {most} are allowed; crop it to fewer"
+        )
     rows = probabilities(net, [digit.image for digit in found])
     digits = []
     for digit, row in zip(found, rows, strict=True):
@@ -84,10 +158,7 @@ def probabilities(net: Network, images: Sequence[Array]) -> Array:
     """
     rows: Array = net.predict_proba(to_batch(images))
     if not np.isfinite(rows).all():
-        raise HandcnnError(
-            "the network gives no probabilities: its numbers are too large to compute with; "
-            "use other weights"
-        )
+        raise HandcnnError(NO_PROBABILITIES)
     return rows
 
 
@@ -105,7 +176,7 @@ def _agreed(read: Array, judged: Array) -> Array:
 def _digits_in(picture: Array) -> tuple[list[_Found], int]:
     """Return the digits in a grey picture (H, W), not read yet, and the number of other marks."""
     if is_like_mnist(picture) or is_like_mnist(255 - picture):
-        return [_only_digit(picture)], 0
+        return [_only_digit(picture.shape, examine_picture(picture))], 0
     strokes = find_strokes(picture)
     ink = strokes.ink / np.median(strokes.ink[strokes.mask])
     rows, left_out = rows_in(ink, strokes.mask, _as_mnist_draws(picture))
@@ -119,7 +190,8 @@ def _digits_in(picture: Array) -> tuple[list[_Found], int]:
             found.append(_Found(number, row.box_in_picture(digit), draw(row, digit), second))
     if len(found) > 1:
         return found, left_out
-    return [_only_digit(picture, *(digit.box for digit in found))], left_out
+    box = found[0].box if found else None
+    return [_only_digit(picture.shape, digit_in(strokes), box)], left_out
 
 
 def _path_through(row: Row) -> tuple[Path, dict[Candidate, Array]]:
@@ -137,10 +209,9 @@ def _path_through(row: Row) -> tuple[Path, dict[Candidate, Array]]:
     return path, dict(zip(found, verdict.digits, strict=True))
 
 
-def _only_digit(picture: Array, box: Box | None = None) -> _Found:
-    """Return the only digit of a picture, prepared as `prepare_picture` does."""
-    height, width = picture.shape
-    prepared = examine_picture(picture)
+def _only_digit(shape: Shape, prepared: Prepared, box: Box | None = None) -> _Found:
+    """Return the only digit of a picture (H, W), prepared as `prepare_picture` does."""
+    height, width = shape
     return _Found(0, box or (0, 0, width, height), prepared.image, doubt=prepared.doubt)
 
 
