@@ -23,8 +23,9 @@ from handcnn.errors import HandcnnError
 from handcnn.models import MIN_STEPS, USUAL_IMAGES
 from handcnn.network import Network
 from handcnn.storage import runs
+from handcnn.storage.mistakes import Mistakes, save_mistakes
 from handcnn.text import are_digits, escaped, one_line
-from handcnn.training import Metrics, confusion_matrix
+from handcnn.training import Metrics, confusion_matrix, worst_mistakes
 from handcnn.types import Array
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ for library in ("matplotlib", "sklearn", "tqdm"):
         raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 FAR_TOO_FEW_STEPS = MIN_STEPS // 10  # the documented network hardly changes in the first 120
+MISTAKES = 24  # those of mistakes.png
 PLOTS = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 
@@ -118,9 +120,11 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
     weights = session.folder / runs.WEIGHTS
     test, probabilities = evaluated(net, interrupts.checked(batches), weights, "start a new run")
     if runs.tested_accuracy(session.folder, len(session.state.history)) is None:
-        for name in PLOTS:  # of an earlier result: they must not appear beside the new record
+        # Those of an earlier result must not appear beside the new record.
+        for name in (*PLOTS, runs.MISTAKES):
             (session.folder / name).unlink(missing_ok=True)
     runs.write_record(session.folder, record(session, test))
+    _save_mistakes(session, probabilities)
     _show_result(session, test, console)
     go_on = f"once matplotlib works, resume with: {resume_command(session.folder)}"
     with explained_drawing(f"the test result is saved; {go_on}"):
@@ -130,6 +134,16 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
             save_figure(session.folder / name, figure)
     _show_files(session.folder, session.dataset.class_names, console)
     return test.accuracy
+
+
+def _save_mistakes(session: Session, probabilities: Array) -> None:
+    """Save the images of mistakes.png, which the drawing page offers."""
+    images, labels = session.dataset.test
+    worst = worst_mistakes(labels, probabilities, MISTAKES)
+    of_answers = probabilities[worst]
+    answers = of_answers.argmax(axis=1)
+    mistakes = Mistakes(images[worst], labels[worst], answers, of_answers.max(axis=1), worst)
+    save_mistakes(session.folder / runs.MISTAKES, mistakes)
 
 
 def check_target(accuracy: float, target: float | None) -> None:

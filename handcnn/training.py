@@ -161,6 +161,19 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     return max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
+def worst_mistakes(labels: Array, probabilities: Array, count: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the wrong answers with the highest probability, the worst first.
+
+    Args:
+        labels: true classes (N,).
+        probabilities: of every image, (N, K).
+        count: at most so many.
+    """
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    confidence = probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")][:count]
+
+
 def confusion_matrix(
     labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int
 ) -> npt.NDArray[np.int64]:

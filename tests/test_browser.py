@@ -10,6 +10,7 @@ Playwright.
 import base64
 import io
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ from data import load_dataset
 from handcnn import documented_network
 from handcnn.models import lenet
 from handcnn.pictures import load_picture, prepare_picture
+from handcnn.storage.mistakes import read_mistakes
 from handcnn.types import Array
 
 pytestmark = [
@@ -500,6 +502,71 @@ def test_a_photograph_of_a_number_is_read(page: Page) -> None:
     assert pad is not None
     assert field["width"] / field["height"] == pytest.approx(both.width / both.height, rel=0.02)
     assert field["width"] == pytest.approx(pad["width"], abs=1)
+
+
+# Mistakes and drawings kept ----------------------------------------------------------------------
+
+
+def test_a_mistake_is_put_on_the_page_and_explained(browser: Browser, finished: Path) -> None:
+    mistakes = read_mistakes(finished / "mistakes.npz", 10)
+    with serve(finished) as (address, _), browser.new_context() as context:
+        page = opened(context.new_page(), address)
+        buttons = page.locator("#worst button")
+        expect(buttons).to_have_count(len(mistakes.images))
+        for i in (1, 0):
+            label, answer = mistakes.labels[i], mistakes.answers[i]
+            expect(buttons.nth(i)).to_have_text(f"{label} → {answer}")
+            buttons.nth(i).click()
+            expect(page.locator("#answer")).to_have_text(str(answer))
+            expect(page.locator("#why-class")).to_have_text(f"not {label}?")
+            settle(page)
+            np.testing.assert_array_equal(pixels(page, "#seen")[..., 0], mistakes.images[i])
+            sentence = f"Test image {mistakes.numbers[i]:,}: a {label}, read as {answer} with "
+            expect(page.locator("#mistake")).to_contain_text(sentence)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_drawings_are_kept_by_click_and_key(
+    browser: Browser, weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    options = ("--collect", str(folder))
+    with serve(weights, *options) as (address, _), browser.new_context() as context:
+        page = opened(context.new_page(), address)
+        kept, labels = page.locator("#kept"), page.locator("#labels button")
+        expect(kept).to_have_text(f"0 drawings in {folder}.")
+        labels.nth(7).click()  # nothing is on the pad
+        draw(page, drawing("7"))
+        assert settle(page) == "7"
+        labels.nth(7).click()
+        expect(kept).to_have_text(f"1 drawing in {folder}.")
+        assert shown(page) == EMPTY
+        draw(page, drawing("4"))
+        assert settle(page) == "4"
+        page.keyboard.press("Shift+Digit4")
+        expect(kept).to_have_text(f"2 drawings in {folder}.")
+        expect(labels.nth(4)).to_have_text("4 1")
+        for digit in "47":
+            (path,) = (folder / digit).iterdir()
+            assert settle(page) == ""
+            page.set_input_files("#file", path)
+            expect(page.locator("#answer")).to_have_text(digit)
+            page.keyboard.press("c")
+        page.click("#unkeep")
+        expect(kept).to_have_text(f"1 drawing in {folder}.")
+        assert not (folder / "4").exists()
+
+        assert write(page)[0] == "74"
+        page.keyboard.press("Shift+Digit4")
+        expect(kept).to_have_text(f"2 drawings in {folder}.")
+        assert settle(page) == "74"  # its other digits may follow
+        (path,) = (folder / "4").iterdir()
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image), pixels(page, "#seen")[..., 0])
+        shutil.rmtree(folder)
+        folder.write_text("a file")
+        page.keyboard.press("Shift+Digit4")
+        expect(page.locator("#remark")).to_contain_text("The drawing was not kept: ")
 
 
 # Why ---------------------------------------------------------------------------------------------

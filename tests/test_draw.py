@@ -9,6 +9,9 @@ import http.client
 import io
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,16 +32,21 @@ from PIL import Image
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
 
 from benchmarks.drawing import serve
-from handcnn import documented_network
+from data import load_dataset
+from handcnn import HandcnnError, documented_network
 from handcnn.commands import draw
+from handcnn.commands.hints import fine_tune_command
 from handcnn.page import server
+from handcnn.page.collection import Collection
 from handcnn.storage.classifiers import read_saved_network
+from handcnn.storage.mistakes import read_mistakes
+from handcnn.text import percent
 
 ROOT = Path(__file__).parents[1]
 SEVEN = (ROOT / "docs" / "seven.jpg").read_bytes()
 BROKEN = f"the picture {NO_PICTURE}\n"
 MANY = 20
-SCRIPTS = ("draw", "pad", "boxes", "bars", "maps", "dom")
+SCRIPTS = ("draw", "pad", "boxes", "bars", "maps", "mistakes", "teach", "dom")
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +248,117 @@ def test_many_clients_at_once_get_the_answers_that_one_alone_gets(port: int) -> 
     with ThreadPoolExecutor(MANY) as clients:
         for number, answers in enumerate(clients.map(client, range(MANY))):
             assert answers == [alone[(number + i) % MANY] for i in range(2)]
+
+
+# Mistakes and drawings kept ----------------------------------------------------------------------
+
+
+def test_a_run_offers_its_mistakes(finished: Path) -> None:
+    with serve(finished) as (address, _):
+        port = int(address.split(":")[-1].strip("/"))
+        assert json.loads(ask(port, "GET", "/network")[1])["hasMistakes"]
+        shown = json.loads(ask(port, "GET", "/mistakes")[1])
+    mistakes = read_mistakes(finished / "mistakes.npz", 10)
+    assert shown["side"] == 28
+    for i, found in enumerate(shown["mistakes"]):
+        assert base64.b64decode(found["image"]) == mistakes.images[i].tobytes()
+        assert found["number"] == f"{mistakes.numbers[i]:,}"
+        assert (found["label"], found["answer"]) == (mistakes.labels[i], mistakes.answers[i])
+        assert found["percent"] == percent(mistakes.probabilities[i])
+
+
+def test_other_weights_offer_none(port: int, finished: Path, tmp_path: Path) -> None:
+    assert not json.loads(ask(port, "GET", "/network")[1])["hasMistakes"]
+    assert ask(port, "GET", "/mistakes")[0].status == 404
+    weights = shutil.copy(finished / "weights.npz", tmp_path)  # as of a run of an older version
+    assert draw.mistakes_of(read_saved_network(weights)) is None
+
+
+def collection(folder: Path) -> Collection:
+    return Collection(folder, [str(k) for k in range(10)], "train")
+
+
+def test_drawings_are_kept_as_a_data_set(tmp_path: Path) -> None:
+    """Two at a time, from several threads: no name clashes."""
+    folder = tmp_path / "a b" / "mine"
+    kept = collection(folder)
+    assert kept.state()["counts"] == [0] * 10
+    drawing = np.full((200, 350), 255, np.uint8)
+    drawing[40:160, 170:180] = 0
+    content = b"P5 350 200 255\n" + drawing.tobytes()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda i: kept.keep(i % 2, content), range(40)))
+    state = kept.state()
+    assert (state["folder"], state["undoable"]) == (str(folder), 40)
+    assert state["counts"] == [20, 20, *[0] * 8]
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1"]
+    for path in folder.glob("*/*"):
+        assert path.suffix == ".png"
+        with Image.open(path) as image:
+            assert (np.asarray(image) == drawing).all()
+    dataset = load_dataset(str(folder), say=lambda line: None)
+    assert dataset.class_names == ["0", "1"]
+    assert sum(dataset.record["sizes"].values()) == 40
+
+
+def test_the_last_drawings_are_removed_and_no_others(tmp_path: Path) -> None:
+    collection(tmp_path).keep(3, SEVEN)
+    (earlier,) = (tmp_path / "3").iterdir()
+    kept = collection(tmp_path)
+    kept.keep(3, SEVEN)
+    kept.keep(7, SEVEN)
+    assert kept.undo()["counts"] == [0, 0, 0, 2, 0, 0, 0, 0, 0, 0]
+    assert not (tmp_path / "7").exists()
+    for _ in range(2):
+        assert kept.undo()["counts"][3] == 1
+    assert list((tmp_path / "3").iterdir()) == [earlier]
+
+
+def test_a_drawing_that_cannot_be_kept(tmp_path: Path) -> None:
+    kept = collection(tmp_path)
+    with pytest.raises(HandcnnError, match=f"^the picture {re.escape(NO_PICTURE)}$"):
+        kept.keep(1, b"nothing")
+    (tmp_path / "1").write_text("a file")
+    with pytest.raises(HandcnnError) as refusal:
+        kept.keep(1, SEVEN)
+    start, end = (
+        f"the drawing was not kept: {tmp_path}{os.sep}1{os.sep}",
+        ("; free some disk space, or check the folder's permissions"),
+    )
+    assert str(refusal.value).startswith(start)
+    assert str(refusal.value).endswith(end)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert kept.state()["undoable"] == 0
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden", "c:d"])
+def test_classes_that_cannot_be_folders(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HandcnnError, match=f"and none can be named {re.escape(repr(name))}; "):
+        Collection(tmp_path, ["a", name], "")
+
+
+def test_collecting_over_http(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    with serve(weights, "--collect", str(folder)) as (address, _):
+        port = int(address.split(":")[-1].strip("/"))
+        assert json.loads(ask(port, "GET", "/network")[1])["collects"]
+        assert json.loads(ask(port, "POST", "/keep/7", SEVEN)[1])["counts"][7] == 1
+        state = json.loads(ask(port, "POST", "/kept")[1])
+        assert ask(port, "POST", "/keep/10", SEVEN)[0].status == 404
+        assert ask(port, "POST", "/keep/../7", SEVEN)[0].status == 404
+        evil = {"Origin": "http://example.org"}
+        assert ask(port, "POST", "/unkeep", headers=evil)[0].status == 403
+        assert len(list(folder.glob("*/*"))) == 1
+        assert json.loads(ask(port, "POST", "/unkeep")[1])["counts"] == [0] * 10
+    assert state["folder"] == str(folder)
+    assert state["command"] == fine_tune_command(weights, folder)
+    words = shlex.split(state["command"])
+    assert words[2:] == ["--start-from", str(weights), "--dataset", str(folder)]
+
+
+def test_without_the_option_nothing_is_kept(port: int) -> None:
+    assert not json.loads(ask(port, "GET", "/network")[1])["collects"]
+    assert ask(port, "POST", "/keep/7", SEVEN)[0].status == 404
 
 
 # draw.py itself ----------------------------------------------------------------------------------

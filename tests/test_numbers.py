@@ -21,6 +21,7 @@ from handcnn.pictures import Reading, prepare_picture, read_digits
 from handcnn.pictures.numbers import reader
 from handcnn.pictures.numbers.candidates import Row
 from handcnn.pictures.numbers.cuts import pieces_of
+from handcnn.pictures.numbers.frames import without_frames
 from handcnn.pictures.numbers.judge import WEIGHTS
 from handcnn.pictures.numbers.marks import rows_of
 from handcnn.pictures.numbers.path import best_path
@@ -115,6 +116,53 @@ def test_marks_that_are_no_digits_are_left_out_and_counted(net: Network) -> None
     reading = read(net, picture)
     assert reading.text == "7214"
     assert reading.left_out == 2
+
+
+def form(text: str, together: bool, x: int, y: int, grey: int = 0) -> Image.Image:
+    """Return digits in printed boxes, each at (x, y) from the corner of its box."""
+    side, apart = 90, 90 if together else 104
+    canvas = Image.new("L", (apart * len(text) + 80, side + 100), 255)
+    for k, digit in enumerate(text):
+        left = 40 + apart * k
+        ImageDraw.Draw(canvas).rectangle((left, 50, left + side, 50 + side), None, grey, 2)
+        draw(canvas, digit, left + x, 50 + y)
+    return canvas
+
+
+@pytest.mark.parametrize("angle", [0, 3])
+@pytest.mark.parametrize(
+    ("x", "y"), [(20, 15), (20, 40), (20, -8), (40, 15)], ids=["within", "below", "above", "right"]
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_printed_boxes_are_taken_away(
+    net: Network, together: bool, x: int, y: int, angle: int
+) -> None:
+    """Also if the digits cross a line, and if the form lies aslant."""
+    picture = form("7214", together, x, y)
+    turned = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+    reading = read(net, turned)
+    assert (reading.text, reading.left_out) == ("7214", 0)
+    heights = [digit.box[3] - digit.box[1] for digit in reading.digits]
+    assert all(SIDE - 4 <= height <= SIDE + 14 for height in heights)
+
+
+def test_only_boxes_with_ink_are_taken_away() -> None:
+    """A 0 that is nearly a rectangle, and one as round as most, with a point inside."""
+    canvas = Image.new("1", (300, 200))
+    pencil = ImageDraw.Draw(canvas)
+    pencil.rectangle((40, 40, 100, 140), None, 1, 6)
+    pencil.ellipse((160, 40, 240, 140), None, 1, 6)
+    pencil.ellipse((196, 70, 204, 115), 1)
+    strokes = np.array(canvas)
+    left, printed = without_frames(strokes)
+    assert (left == strokes).all()
+    assert not printed.any()
+    pencil.line((70, 60, 70, 120), 1, 6)
+    left, printed = without_frames(np.array(canvas))
+    assert not left[:, :64].any()
+    assert left[60:121, 68:74].all()
+    assert (left[:, 120:] == strokes[:, 120:]).all()
+    assert not (left & printed).any()
 
 
 def test_one_digit_stays_one_and_is_prepared_as_before(net: Network) -> None:

@@ -41,6 +41,7 @@ from handcnn.storage.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from handcnn.storage.mistakes import read_mistakes
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and limits")
 
@@ -149,6 +150,8 @@ def assert_all_complete(folder: Path) -> None:
                 assert {len(row) for row in rows} == {len(HISTORY_COLUMNS)}
             case "run.json":
                 assert json.loads(path.read_text())["parameters"] in (1_606_666, 80_202)
+            case "mistakes.npz":
+                assert len(read_mistakes(path, classes=10).images) <= 24
             case name:
                 assert name in PLOTS
                 with Image.open(path) as image:

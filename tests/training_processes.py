@@ -29,7 +29,7 @@ OPTIONS = [
     *("--learning-rate", "0.012", "--seed", "1"),
 ]
 PLOTS = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
-FILES = PLOTS | {"checkpoint.npz", "history.csv", "run.json", "weights.npz"}
+FILES = PLOTS | {"checkpoint.npz", "history.csv", "mistakes.npz", "run.json", "weights.npz"}
 
 
 class Result(NamedTuple):

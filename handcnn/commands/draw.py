@@ -3,6 +3,7 @@
     PROGRAM                                      the newest run's weights, or handcnn's own
     PROGRAM --weights outputs/RUN/weights.npz
     PROGRAM --no-browser --port 8080             only serve the page, on this port
+    PROGRAM --collect my-digits                  keep labelled drawings there, to train on them
 
 Only this computer can reach the page, or one that forwards a port to it with
 `ssh -L 8080:localhost:2828`. Ctrl-C ends the program.
@@ -13,9 +14,14 @@ from functools import partial
 from typing import NoReturn
 
 from handcnn.commands import command_line as cli
+from handcnn.commands.hints import fine_tune_command
 from handcnn.commands.weights import add_weights_option, picture_network
 from handcnn.kernels.threads import use_threads
 from handcnn.page import browser, server, view
+from handcnn.page.collection import Collection
+from handcnn.storage import runs
+from handcnn.storage.classifiers import SavedNetwork
+from handcnn.storage.mistakes import Mistakes, read_mistakes
 
 
 def main(arguments: list[str] | None = None, program: str = "draw.py") -> int:
@@ -34,6 +40,12 @@ def parse_options(arguments: list[str] | None, program: str) -> argparse.Namespa
         help=f"port of the page (default: {server.USUAL_PORT}, or a free one)",
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.add_argument(
+        "--collect",
+        type=cli.folder,
+        metavar="FOLDER",
+        help="offer to keep drawings, with their labels, in this folder",
+    )
     return parser.parse(arguments)
 
 
@@ -41,7 +53,21 @@ def draw(options: argparse.Namespace) -> NoReturn:
     """Serve the page until Ctrl-C or SIGTERM."""
     saved = picture_network(options.weights)
     net, classes = saved.net, saved.class_names
+    mistakes = mistakes_of(saved)
     about = view.describe(net, classes, saved.origin)
+    about |= {"collects": bool(options.collect), "hasMistakes": bool(mistakes)}
+    values = {"/network": about}
+    if mistakes:
+        values["/mistakes"] = view.show_mistakes(mistakes)
+    actions: dict[str, server.Action] = {
+        "/read": partial(view.read, net, classes, saved.preparation),
+        "/explain": partial(view.explain_bytes, net),
+    }
+    if options.collect:
+        command = fine_tune_command(saved.path, options.collect)
+        collection = Collection(options.collect.resolve(), classes, command)
+        actions |= {"/kept": collection.state, "/unkeep": collection.undo}
+        actions |= {f"/keep/{k}": partial(collection.keep, k) for k in range(len(classes))}
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         port = listener.getsockname()[1]
@@ -50,12 +76,19 @@ def draw(options: argparse.Namespace) -> NoReturn:
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser and not browser.open_page(address):
             print(browser.how_to_reach(port), flush=True)
-        server.serve(
-            listener,
-            values={"/network": about},
-            actions={
-                "/read": partial(view.read, net, classes, saved.preparation),
-                "/explain": partial(view.explain_bytes, net),
-            },
-        )
+        server.serve(listener, values, actions)
     raise KeyboardInterrupt  # with which the server ends, but which it catches
+
+
+def mistakes_of(saved: SavedNetwork) -> Mistakes | None:
+    """Return the worst mistakes of a finished run; None for other weights, or if there are none.
+
+    Raises:
+        HandcnnError: they cannot be read.
+    """
+    path = saved.path.with_name(runs.MISTAKES)
+    if saved.path.name != runs.WEIGHTS or not path.exists():
+        return None
+    mistakes = read_mistakes(path, len(saved.class_names))
+    is_usable = len(mistakes.images) and mistakes.images.shape[1:] == saved.image_shape[1:]
+    return mistakes if is_usable else None

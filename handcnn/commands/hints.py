@@ -37,6 +37,11 @@ def predict_command(weights: Path, picture: Path = PROJECT / "docs" / "seven.jpg
     return _command("predict.py", _from_here(picture), "--weights", weights)
 
 
+def fine_tune_command(weights: Path, dataset: Path) -> str:
+    """Return the command that trains the network in `weights` further on a data set."""
+    return _command("train.py", "--start-from", weights, "--dataset", dataset)
+
+
 def _command(program: str, *arguments: str | Path) -> str:
     """Return the command that runs one of the project's programs with this Python."""
     # The Python that `make` uses is not on the PATH.

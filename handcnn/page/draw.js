@@ -8,7 +8,9 @@ import { buildBars, showBars } from "./bars.js";
 import { showBoxes } from "./boxes.js";
 import { $, element, onColourScheme } from "./dom.js";
 import { decode, paintLayer, paintNumbers, paintRamp } from "./maps.js";
+import { buildMistakes } from "./mistakes.js";
 import { pad } from "./pad.js";
+import { buildTeaching } from "./teach.js";
 
 const CHECK_EVERY_MS = 1000; // between two checks of the server
 const CHECK_TIMEOUT_MS = 5000;
@@ -85,6 +87,8 @@ function buildNetwork(about) {
   $("layers").replaceChildren(...layers.map(card));
   layers.forEach(({ canvas }) => resizeObserver.observe(canvas));
   paintRamp($("ramp"));
+  buildMistakes(about, (k) => { chosen = k; });
+  buildTeaching(about, { example, onKept, onRefusal: showRemark });
   showAnswer(null);
 }
 
@@ -164,6 +168,17 @@ async function choose(next) {
   } catch {
     showLostServer();
   }
+}
+
+// Return the picture that teaches: the drawing, or of a number the chosen digit as it was seen.
+function example() {
+  if (!digit || pad.isEmpty()) return null;
+  return isNumber() ? new Blob(["P5 28 28 255\n", decode(digit.seen)]) : pad.file();
+}
+
+// Make room for the next drawing. A number stays: its other digits may be kept, too.
+function onKept() {
+  if (!isNumber()) pad.clear();
 }
 
 function showSeen() {

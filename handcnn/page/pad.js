@@ -31,6 +31,8 @@ export const pad = {
   isEmpty: () => visibleSteps().length === 0,
   isDrawing: () => stroke !== null,
   file: drawingAsFile,
+  clear,
+  addPicture,
 };
 
 // Return the visible steps: a picture or a clearing hides what came before, a stroke a picture.
@@ -81,6 +83,7 @@ function paintPad() {
   let [w, h] = [aspect() * heightOnPad(), heightOnPad()];
   if (image) {
     const scale = Math.min(width / image.width, height / image.height);
+    context.imageSmoothingEnabled = scale < 4; // beyond that, one should see the pixels
     [w, h] = [image.width * scale, image.height * scale];
     context.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
   }

@@ -24,6 +24,7 @@ from handcnn.page.explanations import describe_layer
 from handcnn.pictures import Digit, Reading, load_picture, read_picture, to_batch
 from handcnn.pictures.numbers import DOUBTFUL, NO_PROBABILITIES
 from handcnn.preparation import Preparation
+from handcnn.storage.mistakes import Mistakes
 from handcnn.storage.networks import cost_per_image
 from handcnn.text import percent
 from handcnn.types import Array
@@ -157,6 +158,23 @@ def explain(net: Network, image: Array) -> dict[str, Any]:
         ],
         "gradients": _base64(_levels(gradients, axis=(1, 2, 3))),
         "votes": _base64(_levels(votes, axis=(1, 2, 3))),
+    }
+
+
+def show_mistakes(mistakes: Mistakes) -> dict[str, Any]:
+    """Return what the page shows of the mistakes of a run."""
+    return {
+        "side": mistakes.images.shape[1],
+        "mistakes": [
+            {
+                "image": _base64(image),
+                "number": f"{number:,}",
+                "label": int(label),
+                "answer": int(answer),
+                "percent": percent(p),
+            }
+            for image, label, answer, p, number in zip(*mistakes, strict=True)
+        ],
     }
 
 

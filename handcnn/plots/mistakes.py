@@ -21,9 +21,10 @@ from handcnn.plots.figure import (
     text_width,
 )
 from handcnn.text import percent
+from handcnn.training import worst_mistakes
 from handcnn.types import Array
 
-COLUMNS = 8
+SHOWN, COLUMNS = 24, 8
 TILE, PITCH, ROW_HEIGHT = 140, 170, 216  # pixels
 
 
@@ -35,7 +36,7 @@ def plot_mistakes(
     title: str,
     names: Sequence[str] | None = None,
     *,
-    count: int = 24,
+    count: int = SHOWN,
     run: str = "",
 ) -> Figure:
     """Return a plot of the images that were assigned to a wrong class with the highest probability.
@@ -52,17 +53,17 @@ def plot_mistakes(
     check_range("probabilities", probabilities, 0, 1 + 2e-7)  # float32 may round above 1
     names = [str(i) for i in range(probabilities.shape[1])] if names is None else names
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    wrong = np.count_nonzero(predicted != labels)
+    shown = worst_mistakes(labels, probabilities, count)
     remark = (
-        f"Misread: {len(wrong):,} of {len(labels):,} images, numbered from 0. "
+        f"Misread: {wrong:,} of {len(labels):,} images, numbered from 0. "
         f"Shown by confidence: {len(shown):,}."
     )
     figure, axes = new_figure(
         MARGIN + COLUMNS * PITCH - (PITCH - TILE) + MARGIN,
         HEADER + max(-(-len(shown) // COLUMNS) * ROW_HEIGHT, 40),
         f"{title}: worst mistakes",
-        remark if len(wrong) else f"None: all {len(labels):,} images were read correctly.",
+        remark if wrong else f"None: all {len(labels):,} images were read correctly.",
         run,
     )
     for position, i in enumerate(shown):

@@ -30,6 +30,7 @@ WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
 RECORD = "run.json"
+MISTAKES = "mistakes.npz"
 LOCK = ".lock"
 LARGEST_TEXT = 10_000_000  # bytes read of a history or a record
 STARTED = re.compile("[0-9]{8}-[0-9]{6}-")

@@ -10,6 +10,7 @@ from handcnn.errors import HandcnnError
 from handcnn.network import Network
 from handcnn.pictures.drawing import is_like_mnist
 from handcnn.pictures.numbers.candidates import Candidate, Row, candidates, draw, sketch
+from handcnn.pictures.numbers.frames import without_frames
 from handcnn.pictures.numbers.judge import judge
 from handcnn.pictures.numbers.layout import rows_in
 from handcnn.pictures.numbers.path import Path, best_path
@@ -178,19 +179,23 @@ def _digits_in(picture: Array) -> tuple[list[_Found], int]:
     if is_like_mnist(picture) or is_like_mnist(255 - picture):
         return [_only_digit(picture.shape, examine_picture(picture))], 0
     strokes = find_strokes(picture)
-    ink = strokes.ink / np.median(strokes.ink[strokes.mask])
-    rows, left_out = rows_in(ink, strokes.mask, _as_mnist_draws(picture))
-    found: list[_Found] = []
+    mask, printed = without_frames(strokes.mask)
+    ink = np.where(printed, 0, strokes.ink / np.median(strokes.ink[mask]))
+    rows, left_out = rows_in(ink, mask, _as_mnist_draws(picture))
+    chosen: list[tuple[int, Row, Candidate, Array | None]] = []  # drawn below if there are several
     for row in rows:
         path, judged = _path_through(row)
         left_out += len({row.marks[piece] for piece in path.left_out})
-        number = found[-1].row + 1 if found else 0
+        number = chosen[-1][0] + 1 if chosen else 0
         for digit in path.digits:
             second = None if row.is_whole(digit) else judged[digit]
-            found.append(_Found(number, row.box_in_picture(digit), draw(row, digit), second))
-    if len(found) > 1:
-        return found, left_out
-    box = found[0].box if found else None
+            chosen.append((number, row, digit, second))
+    if len(chosen) > 1:
+        return [
+            _Found(number, row.box_in_picture(digit), draw(row, digit), second)
+            for number, row, digit, second in chosen
+        ], left_out
+    box = chosen[0][1].box_in_picture(chosen[0][2]) if chosen else None
     return [_only_digit(picture.shape, digit_in(strokes), box)], left_out
 
 
