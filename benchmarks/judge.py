@@ -2,7 +2,8 @@
 
     python -m benchmarks.judge FILE.npz [--seed 0]
 
-The judge of the project is handcnn/pictures/numbers/judge.npz. It is a `lenet` with an eleventh
+The judge of the project is handcnn/pictures/numbers/judge.npz, made by `make judge`; a record of
+how it was made is written beside it, as judge.json. It is a `lenet` with an eleventh
 class for what is no digit. Its images are candidates, as the reader makes them (candidates.py),
 from numbers of one to five MNIST training digits, distorted a little, mostly touching. A candidate
 is a digit if it holds nearly all pixels of one and few others. It is no digit if the best digit for
@@ -10,9 +11,11 @@ it shares less than 70 % of the pixels; those in between are not used. A quarter
 whole MNIST digits. Nothing here has seen the validation images, so benchmarks.numbers may judge it.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from data import Batches, load_dataset, one_hot
 from handcnn import HandcnnError
 from handcnn.augmentation import handwriting
 from handcnn.commands import command_line as cli
+from handcnn.kernels.threads import use_threads
 from handcnn.models import RECIPES, lenet
 from handcnn.pictures import find_strokes
 from handcnn.pictures.numbers.candidates import Row, candidates, cut_row, sketch
@@ -57,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
 def save_judge(file: Path, seed: int, count: int) -> int:
     """Train the judge and save it."""
     rng = np.random.default_rng(seed)
-    images, labels = load_dataset("mnist").train
+    dataset = load_dataset("mnist")
+    images, labels = dataset.train
     parts = Parallel(n_jobs=-1)(
         delayed(examples)(images, labels, count // PARTS, child) for child in rng.spawn(PARTS)
     )
@@ -68,10 +73,19 @@ def save_judge(file: Path, seed: int, count: int) -> int:
     net = lenet(classes=NO_DIGIT + 1, rng=rng)
     recipe = replace(RECIPES["lenet"], epochs=EPOCHS)
     batches = Batches(x, y, recipe.batch_size, rng, classes=NO_DIGIT + 1)
-    for event in train(net, batches, recipe, rng):
-        if isinstance(event, Epoch):
-            print(f"epoch {event.number}: {percent(event.metrics.accuracy)} right", flush=True)
+    with use_threads(1):  # the same bytes on any number of processors
+        for event in train(net, batches, recipe, rng):
+            if isinstance(event, Epoch):
+                print(f"epoch {event.number}: {percent(event.metrics.accuracy)} right", flush=True)
     net.save(file, numbers=count, seed=seed)
+    record = {
+        "made_by": "make judge",
+        "sha256": sha256(file.read_bytes()).hexdigest(),
+        "network": "lenet",
+        "recipe": {"numbers": count, "epochs": EPOCHS, "seed": seed},
+        "data": {name: dataset.record[name] for name in ("dataset", "source", "sizes", "sha256")},
+    }
+    file.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     return 0
 
 

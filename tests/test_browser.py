@@ -556,6 +556,7 @@ def test_drawings_are_kept_by_click_and_key(
         expect(kept).to_have_text(f"1 drawing in {folder}.")
         assert not (folder / "4").exists()
 
+        page.evaluate("scrollTo(0, 0)")
         assert write(page)[0] == "74"
         page.keyboard.press("Shift+Digit4")
         expect(kept).to_have_text(f"2 drawings in {folder}.")

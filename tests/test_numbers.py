@@ -7,6 +7,7 @@ digit and its place are known. The network is the judge's own, without its class
 import io
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image, ImageDraw
 
 from benchmarks.drawing import load_strokes
 from benchmarks.numbers import INK, compose, layers, load_writers, step
+from data.catalogue import CATALOGUE
 from handcnn import HandcnnError, Network, OutputLayer, load_network
 from handcnn.commands import predict
+from handcnn.models import network_name
 from handcnn.pictures import Reading, prepare_picture, read_digits
 from handcnn.pictures.numbers import reader
 from handcnn.pictures.numbers.candidates import Row
@@ -25,6 +28,7 @@ from handcnn.pictures.numbers.frames import without_frames
 from handcnn.pictures.numbers.judge import WEIGHTS
 from handcnn.pictures.numbers.marks import rows_of
 from handcnn.pictures.numbers.path import best_path
+from handcnn.storage.networks import read_weights
 from handcnn.types import Array
 
 SIDE = 60  # pixels of a drawn digit's field
@@ -283,6 +287,21 @@ def test_numbers_are_composed_as_the_benchmark_says() -> None:
         assert (inner == 2).sum() == 2 * max(-gap, 0)
     tiles = compose(digits, "tiles", "level", np.random.default_rng(0))
     assert (tiles > 0).sum() == (digits > 0).sum()
+
+
+def test_the_judge_is_the_one_in_its_record() -> None:
+    """`make judge` writes both. Oracles: the SHA-256, and what the file says of itself."""
+    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    content = WEIGHTS.read_bytes()
+    assert sha256(content).hexdigest() == record["sha256"]
+    assert len(content) < 400_000
+    net, metadata = read_weights(WEIGHTS)
+    assert {name: metadata[name] for name in ("numbers", "seed")} == {
+        name: record["recipe"][name] for name in ("numbers", "seed")
+    }
+    assert record["data"]["sha256"] == CATALOGUE["mnist"].sha256
+    assert network_name(net) == record["network"]
+    assert net.output_shapes()[-1] == (11,)
 
 
 def test_every_validation_digit_has_one_writer() -> None:

@@ -15,7 +15,7 @@ const MAX_PICTURE_BYTES = 10_000_000;
 const CLICK = 4; // CSS pixels: a pointer that moves less has clicked
 
 const canvas = $("pad");
-const steps = []; // {points: [[x, y], ...], width, aspect (of the pad)}, {picture}, or {} (clear)
+const steps = []; // {points: [[x, y], ...], pen, aspect (of the pad)}, {picture}, or {} (clear)
 let stroke = null; // the stroke being drawn
 let pointer = null; // the id of the finger, pen or mouse that draws it; null if keys draw it
 let press = null; // where the pointer went down on something to click, and has not moved since
