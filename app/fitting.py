@@ -3,12 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from app.options import saved_options
 from data import TRAINING_IMAGES, Dataset, load_dataset, load_unlabelled, load_whole
 from data.catalogue import MAX_CLASSES
 from handcnn.errors import HandcnnError
+from handcnn.storage import runs
 from handcnn.storage.classifiers import SavedNetwork
 from handcnn.text import one_line
 
@@ -46,15 +50,11 @@ def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
     Raises:
         HandcnnError: they cannot be used, or not with this network.
     """
-    name = options.dataset or str(saved.metadata.get("dataset"))
-    if options.dataset is None and name not in TRAINING_IMAGES:
-        raise HandcnnError(
-            f"{one_line(saved.path)} does not say where its images are; add --dataset with a name "
-            "or a path"
-        )
+    if options.dataset is None:
+        options = argparse.Namespace(**vars(options) | _own_data(saved))
     load = load_whole if options.part == "all" else load_dataset
     dataset = load(
-        name,
+        options.dataset,
         data_home=options.data_home,
         invert=options.invert,
         transpose=options.transpose,
@@ -62,6 +62,34 @@ def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
         skip_unreadable=options.skip_unreadable,
     )
     return fitted(saved, dataset)
+
+
+def _own_data(saved: SavedNetwork) -> dict[str, Any]:
+    """Return the options that name the data of a network; of a user's own, run.json has them.
+
+    Raises:
+        HandcnnError: they are not known, or no longer there.
+    """
+    name, record = saved.metadata.get("dataset"), saved.path.with_name(runs.RECORD)
+    if name in TRAINING_IMAGES:
+        return {"dataset": name}
+    if not record.exists():
+        raise HandcnnError(
+            f"{one_line(saved.path)} does not say where its images are; add --dataset with a name "
+            "or a path"
+        )
+    options = runs.read_record(record.parent).get("options")
+    try:
+        run = saved_options(options if isinstance(options, dict) else {})
+    except ValueError as error:
+        raise HandcnnError(f"{one_line(record)} cannot be used: {one_line(error)}") from None
+    if not Path(run.dataset).exists():
+        raise HandcnnError(
+            f"{one_line(record.parent)} was trained on {one_line(run.dataset)}, which does not "
+            "exist; if the images have moved, add --dataset with their new path"
+        )
+    turned = ("invert", "transpose", "skip_unreadable")
+    return {"dataset": run.dataset} | {option: getattr(run, option) for option in turned}
 
 
 def fitted(saved: SavedNetwork, dataset: Dataset) -> Dataset:

@@ -12,3 +12,5 @@
 formula as loops) and `torch_train` (train.py in PyTorch). `judge` trains the part of the number
 reader that tells digits from pieces. NOTES.md is a log of what was tried.
 """
+
+import handcnn  # noqa: F401 - says in one sentence if NumPy is missing

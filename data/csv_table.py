@@ -22,15 +22,15 @@ MAX_HEADER_BYTES = 100_000  # bytes of the header
 
 
 def arrays_in_csv(paths: list[Path], say: Say) -> Arrays:
-    """Return the images and labels in one table, or in those whose names name a part.
+    """Return the images and labels in one table, whatever its name, or in those that name a part.
 
     Raises:
         HandcnnError: a table cannot be read or is no such table.
     """
     tables: Arrays = {}
     for path in paths:
-        part = part_in(path.stem) or "train"
-        if len(paths) > 1 and part_in(path.stem) is None:
+        part = part_in(path.stem) if len(paths) > 1 else "train"
+        if part is None:
             continue  # such as Kaggle's sample_submission.csv
         if (part, "images") in tables:
             raise HandcnnError(

@@ -114,9 +114,10 @@ def read_arrays(path: Path, form: str, arrays: Arrays) -> Dataset:
     parts = {part: None for part, _ in arrays}
     for part in ("train", *parts):
         if missing := [kind for kind in ("images", "labels") if (part, kind) not in arrays]:
-            there = ", ".join(array.what for array in arrays.values()) or "no arrays"
+            there = ", ".join(array.what for array in arrays.values())
             raise HandcnnError(
-                f"{one_line(path)} holds no {part} {' and no '.join(missing)}, only {there}"
+                f"{one_line(path)} holds no {part} {' and no '.join(missing)}"
+                + (there and f", only {there}")
             )
     for part in parts:
         _check(arrays[part, "images"], arrays[part, "labels"])

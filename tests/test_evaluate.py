@@ -18,6 +18,7 @@ import pytest
 from scipy.stats import binomtest
 
 import evaluate
+import train
 from app.answers import write_answers
 from app.evaluation import (
     EVALUATION_BATCH,
@@ -254,6 +255,33 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(run: Run, tmp_path: P
     for sentence, arguments in cases.items():
         code, _, err = run(*arguments)
         assert (code, err) == (1, f"evaluate.py: {sentence}\n")
+
+
+def test_a_run_on_ones_own_images_knows_where_they_are_and_how_they_were_turned(
+    run: Run, tmp_path: Path
+) -> None:
+    """As train.py says the result; the images are dark on bright and transposed."""
+    digits, out = load_dataset("digits").train, tmp_path / "outputs"
+    table = tmp_path / "train.csv"
+    write_table(table, 255 - digits.images[:200].transpose(0, 2, 1), digits.labels[:200])
+    few = ("--dataset", str(table), "--epochs", "2", "--quiet", "--output-dir", str(out))
+    assert train.main([*few, "--invert", "--transpose"]) == 0
+    (folder,) = out.iterdir()
+    test = json.loads((folder / "run.json").read_text())["test"]
+    code, said, _ = run("--weights", folder)
+    assert code == 0
+    assert f"test loss {test['loss']:.4f}, test accuracy {100 * test['accuracy']:.2f} %" in said
+    table.rename(tmp_path / "moved.csv")
+    code, _, err = run("--weights", folder)
+    assert (code, err) == (
+        1,
+        f"evaluate.py: {folder} was trained on {table}, which does not exist; if the images have "
+        "moved, add --dataset with their new path\n",
+    )
+    for content, fault in (("{", "it is damaged"), ("{}", "its options are not those of train.py")):
+        (folder / "run.json").write_text(content)
+        code, _, err = run("--weights", folder)
+        assert (code, err) == (1, f"evaluate.py: {folder}/run.json cannot be used: {fault}\n")
 
 
 def test_bad_options(finished: Path, run: Run, tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def test_ctrl_c_while_a_program_loads_its_libraries(
     "program",
     [
         *(["train.py"], ["predict.py"], ["evaluate.py"], ["runs.py"], ["draw.py"]),
-        *(["-m", "handcnn"], ["-m", "data"]),
+        *(["-m", "handcnn"], ["-m", "data"], ["-m", "benchmarks"], ["-m", "benchmarks.numbers"]),
+        *(["-m", "app.reader"], ["-m", "examples.distorted_digits"]),
     ],
 )
 def test_a_python_without_the_libraries_says_so_in_one_sentence(program: list[str]) -> None:

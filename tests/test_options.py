@@ -90,7 +90,7 @@ COMMAND_LINES: dict[str, list[str]] = {
     "train.py: --epochs: expected one argument": ["--epochs", "--epochs --", "--epochs --quiet"],
     "predict.py: the following arguments are required: picture": [""],
     "predict.py: --show: '-x/s.png' is not in an existing folder": ["-a.png --show -x/s.png"],
-    "predict.py: --weights: '.' is not a file": ["a.png --weights ."],
+    "predict.py: --weights: '.' is a folder without weights.npz": ["a.png --weights ."],
     "predict.py: --weights: '' is not a file": ["a.png --weights="],
     "predict.py: picture: '.' is a folder without pictures": ["."],
     "predict.py: picture: '*.png' is a pattern that no file matches": ["*.png", "a.png *.png"],

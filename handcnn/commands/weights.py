@@ -3,6 +3,7 @@
 It is the one that was given, or that of the newest run, or the one that comes with handcnn.
 """
 
+import argparse
 import os
 from pathlib import Path
 
@@ -29,8 +30,11 @@ def add_weights_option(parser: cli.Parser) -> None:
 def _weights_file(text: str) -> Path:
     """Accept the path of a weights file, or of a run's folder, which stands for its weights."""
     of_run = cli.path(text) / runs.WEIGHTS
-    is_run = text and os.path.isfile(of_run)  # noqa: PTH113 - Path.is_file can raise OSError
-    return of_run if is_run else cli.file(text)
+    if text and os.path.isfile(of_run):  # noqa: PTH113 - Path.is_file can raise OSError
+        return of_run
+    if text and os.path.isdir(of_run.parent):  # noqa: PTH112
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder without {runs.WEIGHTS}")
+    return cli.file(text)
 
 
 def picture_network(path: Path | None) -> SavedNetwork:
