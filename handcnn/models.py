@@ -210,7 +210,7 @@ def _settings(
     learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
 ) -> dict[str, Any]:
     """Return the arguments shared by all layers of a network."""
-    rng = np.random.default_rng() if rng is None else rng
+    rng = np.random.default_rng(rng)  # of a number, too
     return {"learning_rate": learning_rate, "rng": rng, "dtype": dtype}
 
 

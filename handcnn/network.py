@@ -86,7 +86,7 @@ class Network:
             y_pred (N, K), computed before the update.
         """
         self.check_writable()
-        return fast.train_step(self.layers, x, y)
+        return fast.train_step(self.layers, np.atleast_1d(x), np.atleast_1d(y))
 
     def outputs(self, x: Array) -> list[Array]:
         """Return the output of every layer for the batch `x`.
@@ -102,7 +102,7 @@ class Network:
         It may be called between `forward` and `backward` without disturbing them. If an input
         contains NaN, its probabilities are NaN.
         """
-        return fast.predict_proba(self.layers, x)
+        return fast.predict_proba(self.layers, np.atleast_1d(x))
 
     def predict(self, x: Array) -> npt.NDArray[np.intp]:
         """Return the most probable class of every input, (N,), for any number of inputs.

@@ -6,6 +6,7 @@ by one; central differences; counting by hand.
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,26 @@ def test_predictions_of_any_number_of_images(n: int, hidden: type[HiddenLayer]) 
         classes = net.predict(x)
         assert classes.dtype.kind == "i"
         np.testing.assert_array_equal(classes, probabilities.argmax(axis=1))
+
+
+def test_nested_lists_are_batches() -> None:
+    """Regression: forward took lists; predict and train_step raised an AttributeError."""
+    (ours, theirs), (x, y) = (network(), network()), batch()
+    lists: Any = (x.tolist(), y.tolist())
+    close(ours.predict_proba(lists[0]), theirs.predict_proba(x))
+    close(ours.train_step(*lists), theirs.train_step(x, y))
+    compare(copies(ours.parameters()), theirs.parameters())
+    number: Any = 3.0
+    assert "expects x of shape (N, 1, H, W), got (1,)" in refused(lambda: ours.predict(number))
+
+
+def test_a_number_as_rng_is_a_seed() -> None:
+    """Regression: AttributeError: 'int' object has no attribute 'normal'."""
+    seed: Any = 7
+    ours, theirs = documented_network(rng=seed), documented_network(rng=np.random.default_rng(7))
+    compare(ours.parameters(), theirs.parameters())
+    ours.layers[1] = Conv2D(1, 32, 3, padding=1, rng=seed)
+    compare(ours.parameters(), theirs.parameters())
 
 
 def test_an_input_with_nan_has_no_class() -> None:

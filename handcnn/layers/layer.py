@@ -127,7 +127,7 @@ class ParameterLayer(Layer):
         self, learning_rate: float, rng: np.random.Generator | None, dtype: npt.DTypeLike
     ) -> None:
         check_dtype(self, dtype)
-        rng = np.random.default_rng() if rng is None else rng
+        rng = np.random.default_rng(rng)  # of a number, too
         self.learning_rate = check_learning_rate(type(self).__name__, learning_rate)
         self._shapes = self.parameter_shapes(self.config())
         for name, shape in self._shapes.items():
