@@ -15,7 +15,7 @@ LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train predict evaluate runs draw data reader demo test lowest check lint types smoke bench record judge clean
+.PHONY: help setup train watch predict evaluate runs draw data reader demo test lowest check lint types smoke bench record judge clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ setup: $(PROGRAM) ## create the virtual environment (the other targets do this w
 
 train: $(PROGRAM) ## train on MNIST; pass options with make train ARGS="--epochs 3"
 	@$(BIN)/python train.py $(ARGS)
+
+watch: $(PROGRAM) ## train, and watch it in the browser: make watch ARGS="--network lenet"
+	@$(BIN)/python train.py --watch $(ARGS)
 
 predict: $(PROGRAM) ## read the digits in pictures: make predict ARGS="photo.jpg"
 	@$(BIN)/python predict.py $(ARGS)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from handcnn.commands.hints import resume_command
 from handcnn.storage.files import remove_temporary_files
 
 Item = TypeVar("Item")
+STOPPING = "\nstopping after this step; press Ctrl-C again to quit now\n"
+WAITING_SECONDS = 0.5  # between two looks for a signal; it also ends a sleep
 
 
 class Interrupts:
@@ -63,13 +66,27 @@ class Interrupts:
             self.check()
             yield item
 
+    def stop(self) -> None:
+        """Request a stop as Ctrl-C does. Another thread may call this."""
+        if self.requested is None:
+            self.requested = signal.SIGINT
+            _write(STOPPING)
+
+    def wait(self) -> None:
+        """Wait for a signal, or return at once if one has arrived. Nothing is left to be lost."""
+        self.folder = None  # from now on, a signal takes effect at once
+        with suppress(Stopped):
+            while True:
+                self.check()
+                time.sleep(WAITING_SECONDS)
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
             self._leave(number)
         self.requested = number
         if self.folder is None:
             self.check()
-        _write("\nstopping after this step; press Ctrl-C again to quit now\n")
+        _write(STOPPING)
 
     def _leave(self, number: int) -> None:
         """End the process now. An exception might be delayed by the code that is running."""

@@ -178,6 +178,11 @@ class Request:
     resume: Path | str | None = option(
         None, _run, "resume the run in this folder, or the 'latest' run", "RUN"
     )
+    watch: bool = option(False, None, "show the training in the browser while it runs")
+    port: int | None = option(
+        None, cli.whole_number(1, 65535), "port of that page (default: 2828, or a free one)", "N"
+    )
+    no_browser: bool = option(False, None, "do not open the page")
     quiet: bool = option(False, None, "print only warnings and the result")
     target_accuracy: float | None = option(
         None, cli.number(0, 100), "exit with 1 below P per cent on the test set", "P"
@@ -243,6 +248,9 @@ def _contradiction(request: Request) -> str:
             f"--output-dir: '{output_dir}' cannot be combined with --resume {resume}, which stays "
             "where it is; use it only with --resume latest"
         )
+    for name in ("port", "no_browser"):
+        if getattr(request, name) and not request.watch:
+            return f"{flag(name)}: is for the page of --watch, which was not given"
     # The size of other data sets is known only after loading.
     known = {**TRAINING_IMAGES, "auto": TRAINING_IMAGES["mnist"]}
     largest = known.get(request.options.dataset)

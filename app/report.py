@@ -182,13 +182,21 @@ def figures(
     history, title = session.state.history, session.dataset.title
     run = network_and_options(session.options)
     distorted = session.options.augment != "none"
+    state = session.state
+    # Those of the first epochs are missing if an older version trained them.
+    steps = state.steps if len(state.steps) == len(history) * session.steps else None
     part, names = session.dataset.test, session.dataset.class_names
     counts = confusion_matrix(part.labels, probabilities.argmax(axis=1), len(names))
     yield (
         "accuracy.png",
-        plots.plot_accuracy(history, title, test.accuracy, run=run, distorted=distorted),
+        plots.plot_accuracy(
+            history, title, test.accuracy, run=run, distorted=distorted, steps=steps
+        ),
     )
-    yield "loss.png", plots.plot_loss(history, title, test.loss, run=run, distorted=distorted)
+    yield (
+        "loss.png",
+        plots.plot_loss(history, title, test.loss, run=run, distorted=distorted, steps=steps),
+    )
     yield from evaluation.figures(part, counts, probabilities, title, names, run)
     yield "filters.png", plots.plot_filters(net, part.images[0], title, names, run=run)
 

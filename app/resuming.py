@@ -59,6 +59,8 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
             raise ValueError("it does not hold the network that train.py trains")
         if len(state.history) > options.epochs or not all(map(_is_plausible, state.history)):
             raise ValueError("its history is impossible")
+        if state.steps.min(initial=0) < 0 or state.steps.max(initial=0) > MAX_LOSS:
+            raise ValueError("the losses of its steps are impossible")
     except ValueError as error:
         raise HandcnnError(f"{one_line(path)} cannot be used: {error}") from None
     return options, state

@@ -5,7 +5,7 @@ images has hundreds of epochs of a few steps; there, it costs at most 1 % of the
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -113,8 +113,15 @@ class Session:
             saved = f"; what was saved before is intact; {go_on}" if has_begun else ""
             raise HandcnnError(describe(error) + saved) from error
 
-    def train(self, interrupts: Interrupts, console: Console) -> None:
+    def train(
+        self,
+        interrupts: Interrupts,
+        console: Console,
+        listen: Callable[[Step], None] = lambda step: None,
+    ) -> None:
         """Train the remaining epochs, and save each one, or a few, before the next begins.
+
+        `listen` is called after every step, and may wait; it must not change anything.
 
         Raises:
             HandcnnError: the loss or a parameter is no longer finite.
@@ -123,6 +130,7 @@ class Session:
         options, state = self.options, self.state
         batches = self.dataset.batches("train", options.batch_size, state.rng)
         saved = len(state.history)  # epochs
+        steps: list[tuple[float, float]] = []  # of the current epoch
         if self.is_over:
             return
         training = train(state.net, batches, options.recipe, state.rng, saved)
@@ -131,8 +139,12 @@ class Session:
                 for event in training:
                     if isinstance(event, Step):
                         show(event)
+                        steps.append((event.loss, event.correct / len(event.x)))
+                        listen(event)
                     else:
                         row = self._validate(event)
+                        state.steps = np.concatenate([state.steps, np.array(steps, np.float32)])
+                        steps.clear()
                         if event.number == saved + self.epochs_per_save or self.is_over:
                             self.save()
                             is_best = self.best_row["epoch"] > saved
@@ -176,10 +188,10 @@ class Session:
         return row
 
     def save(self) -> None:
-        """Write weights, checkpoint and history.
+        """Write weights, checkpoint, history and losses.
 
         If the program is killed between two of these, the weights are newer than the checkpoint, or
-        the history is older. Resuming saves first, which makes the three agree again.
+        the tables are older. Resuming saves first, which makes all of them agree again.
         """
         folder, state = self.folder, self.state
         if state.history:
@@ -196,6 +208,7 @@ class Session:
             )
         save_checkpoint(folder / runs.CHECKPOINT, state)
         runs.write_history(folder, state.history)
+        runs.write_losses(folder, state.steps, self.steps, len(state.history))
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Step(NamedTuple):
         steps: the number of steps in each epoch.
         loss: of its batch, before the update.
         metrics: of the epoch so far.
+        correct: how many images of its batch were right, before the update.
+        learning_rate: of all layers.
+        x: its images (N, C, H, W), augmented.
+        y: their one-hot labels (N, K).
+        y_pred: their probabilities (N, K), before the update.
     """
 
     epoch: int
@@ -54,6 +59,11 @@ class Step(NamedTuple):
     steps: int
     loss: float
     metrics: Metrics
+    correct: int
+    learning_rate: float
+    x: Array
+    y: Array
+    y_pred: Array
 
 
 class Epoch(NamedTuple):
@@ -107,14 +117,16 @@ def train(
         start = time.perf_counter()
         for number, ((x, y), rate) in enumerate(zip(batches, rates, strict=True), start=1):
             net.set_learning_rate(rate)
-            step_loss, step_correct = _take_step(net, augment(x, y, rng), y)
+            x = augment(x, y, rng)
+            y_pred, step_loss = _take_step(net, x, y)
+            step_correct = int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
             loss += step_loss * len(x)
             correct += step_correct
             images += len(x)
             _check_finite("loss", np.asarray(loss), number)
             metrics = Metrics(loss / images, correct / images)
             seconds += time.perf_counter() - start
-            yield Step(epoch, number, steps, step_loss, metrics)
+            yield Step(epoch, number, steps, step_loss, metrics, step_correct, rate, x, y, y_pred)
             start = time.perf_counter()
         for name, parameter in net.parameters().items():
             _check_finite(name, parameter, steps)
@@ -122,12 +134,11 @@ def train(
         yield Epoch(epoch, rates[-1], metrics, seconds)
 
 
-def _take_step(net: Network, x: Array, y: Array) -> tuple[float, int]:
-    """Take one step; return the mean loss and the number of right answers before it."""
+def _take_step(net: Network, x: Array, y: Array) -> tuple[Array, float]:
+    """Take one step; return the probabilities before it and their mean loss."""
     with np.errstate(all="ignore"):  # overflow shows up in the loss
         y_pred = net.train_step(x, y)
-        correct = int((y_pred.argmax(axis=1) == y.argmax(axis=1)).sum())
-        return loss_function(y_pred, y), correct
+        return y_pred, loss_function(y_pred, y)
 
 
 def _check_finite(name: str, values: Array, step: int) -> None:

@@ -144,10 +144,11 @@ def assert_all_complete(folder: Path) -> None:
                 load_checkpoint(path)
             case "weights.npz":
                 load_network(path)
-            case "history.csv":
+            case "history.csv" | "losses.csv" as name:
+                columns = HISTORY_COLUMNS if name == "history.csv" else runs.LOSS_COLUMNS
                 rows = list(csv.reader(path.read_text().splitlines()))
                 assert path.read_text().endswith("\n")
-                assert {len(row) for row in rows} == {len(HISTORY_COLUMNS)}
+                assert {len(row) for row in rows} == {len(columns)}
             case "run.json":
                 assert json.loads(path.read_text())["parameters"] in (1_606_666, 80_202)
             case "mistakes.npz":

@@ -464,8 +464,9 @@ def test_each_epoch_has_a_progress_bar_which_is_erased(capsys: pytest.CaptureFix
     console = Console(quiet=False)
     console.shows_bars = True
     with suppress(KeyboardInterrupt), console.progress(3) as show:
+        nothing = np.empty(0)
         for epoch, number in ((2, 1), (2, 2), (3, 1)):
-            show(Step(epoch, number, 2, loss=0.5, metrics=Metrics(0.25, 0.125)))
+            show(Step(epoch, number, 2, 0.5, Metrics(0.25, 0.125), 1, 0.1, *[nothing] * 3))
         raise KeyboardInterrupt
     *drawn, erased, rest = capsys.readouterr().err.split("\r")
     assert [title for title in ("epoch 1/3", "epoch 2/3", "epoch 3/3") if title in str(drawn)] == [

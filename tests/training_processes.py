@@ -29,7 +29,8 @@ OPTIONS = [
     *("--learning-rate", "0.012", "--seed", "1"),
 ]
 PLOTS = {"accuracy.png", "confusion_matrix.png", "filters.png", "loss.png", "mistakes.png"}
-FILES = PLOTS | {"checkpoint.npz", "history.csv", "mistakes.npz", "run.json", "weights.npz"}
+RESULTS = {"checkpoint.npz", "history.csv", "losses.csv", "mistakes.npz", "run.json", "weights.npz"}
+FILES = PLOTS | RESULTS
 
 
 class Result(NamedTuple):

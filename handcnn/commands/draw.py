@@ -56,18 +56,21 @@ def draw(options: argparse.Namespace) -> NoReturn:
     mistakes = mistakes_of(saved)
     about = view.describe(net, classes, saved.origin)
     about |= {"collects": bool(options.collect), "hasMistakes": bool(mistakes)}
-    values = {"/network": about}
-    if mistakes:
-        values["/mistakes"] = view.show_mistakes(mistakes)
-    actions: dict[str, server.Action] = {
-        "/read": partial(view.read, net, classes, saved.preparation),
-        "/explain": partial(view.explain_bytes, net),
+    routes = {
+        "/network": server.Route("GET", lambda query: about),
+        "/read": server.Route("POST", partial(view.read, net, classes, saved.preparation)),
+        "/explain": server.Route("POST", partial(view.explain_bytes, net)),
     }
+    if mistakes:
+        shown = view.show_mistakes(mistakes)
+        routes["/mistakes"] = server.Route("GET", lambda query: shown)
     if options.collect:
         command = fine_tune_command(saved.path, options.collect)
         collection = Collection(options.collect.resolve(), classes, command)
-        actions |= {"/kept": collection.state, "/unkeep": collection.undo}
-        actions |= {f"/keep/{k}": partial(collection.keep, k) for k in range(len(classes))}
+        routes["/kept"] = server.Route("POST", collection.state)
+        routes["/unkeep"] = server.Route("POST", collection.undo)
+        for k in range(len(classes)):
+            routes[f"/keep/{k}"] = server.Route("POST", partial(collection.keep, k))
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
         port = listener.getsockname()[1]
@@ -76,7 +79,7 @@ def draw(options: argparse.Namespace) -> NoReturn:
         print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
         if not options.no_browser and not browser.open_page(address):
             print(browser.how_to_reach(port), flush=True)
-        server.serve(listener, values, actions)
+        server.serve(listener, "draw.html", routes)
     raise KeyboardInterrupt  # with which the server ends, but which it catches
 
 

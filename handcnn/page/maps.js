@@ -19,6 +19,13 @@ const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 });
 
+// Return the colour of a number from -1 to 1 for CSS, and whether text on it must be white.
+export function colourOf(number) {
+  const pixel = COLOURS[Math.round(127 * Math.min(Math.max(number, -1), 1)) + 127];
+  const [r, g, b] = [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255];
+  return { css: `rgb(${r} ${g} ${b})`, isDark: 0.299 * r + 0.587 * g + 0.114 * b < 140 };
+}
+
 const GAP = 7; // CSS pixels between the maps of a layer
 
 // Return the numbers in a base64 text from the server.

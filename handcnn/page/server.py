@@ -1,4 +1,7 @@
-"""The HTTP server of the page: which requests are allowed, and how they are answered.
+"""The HTTP server of the pages: which requests are allowed, and how they are answered.
+
+A server has one page, with the scripts and styles that all pages share, and routes: functions that
+answer what its scripts ask for.
 
 Only this computer can reach the server, but any web site open in its browser could send requests
 to it. So a request is refused if its Host header is not a name of this computer (another name may
@@ -13,11 +16,14 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 from waitress.server import create_server
+from waitress.wasyncore import close_all
 
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
@@ -29,14 +35,16 @@ MAX_PICTURE_BYTES = 10_000_000
 # after they have sent everything.
 MAX_REQUEST_BYTES = 10 * MAX_PICTURE_BYTES
 THREADS = 4
+CLOSING_SECONDS = 2  # the server gets to finish; after that, its threads end with the process
 
 THIS_COMPUTER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
-PAGE = "draw.html"
 TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "png": "image/png",
+    "md": "text/plain; charset=utf-8",
 }
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 HEADERS = [
@@ -54,8 +62,21 @@ HEADERS = [
 
 Environ = dict[str, Any]
 Answer = tuple[str, str, bytes]  # status, content type, body
-Action = Callable[[bytes], Any]  # turns the content of a request into JSON values
 Application = Callable[[Environ, Callable[[str, list[tuple[str, str]]], object]], Iterable[bytes]]
+
+
+class Route(NamedTuple):
+    """How the requests for one address are answered.
+
+    Attributes:
+        method: GET or POST.
+        answer: returns JSON values, or the bytes of a file, for the query of a GET or the body of a
+            POST. It raises a HandcnnError if these cannot be used. Several threads call it
+            concurrently.
+    """
+
+    method: str
+    answer: Callable[[bytes], Any]
 
 
 class Refusal(Exception):
@@ -87,37 +108,54 @@ def listen(port: int | None) -> socket.socket:
         raise HandcnnError(f"port {port} {fault}") from None
 
 
-def serve(
-    listener: socket.socket, values: Mapping[str, Any], actions: Mapping[str, Action]
-) -> None:
+def serve(listener: socket.socket, page: str, routes: Mapping[str, Route]) -> None:
     """Answer requests until the process is interrupted.
 
     Args:
         listener: from `listen`.
-        values: for each path, the JSON values that a GET returns.
-        actions: for each path, what a POST does with its content, at most 10 MB, and returns. An
-            action raises a HandcnnError to refuse. Several threads call it concurrently.
+        page: the name of the HTML file to show at the address /.
+        routes: by address, with their leading slash.
     """
+    _server(listener, page, routes, {}).run()
+
+
+@contextmanager
+def serving(listener: socket.socket, page: str, routes: Mapping[str, Route]) -> Iterator[None]:
+    """Answer requests in other threads until the block is left; arguments as in `serve`."""
+    connections: dict[int, Any] = {}
+    server = _server(listener, page, routes, connections)
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:  # the server's own thread closes everything, after which it has nothing left to do
+        server.trigger.pull_trigger(lambda: close_all(connections))
+        thread.join(CLOSING_SECONDS)
+        server.task_dispatcher.shutdown(timeout=CLOSING_SECONDS)
+
+
+def _server(
+    listener: socket.socket, page: str, routes: Mapping[str, Route], connections: dict[int, Any]
+) -> Any:
     logging.getLogger("waitress").setLevel(logging.ERROR)  # no warnings when it is busy
-    server = create_server(
-        application(listener.getsockname()[1], values, actions),
+    return create_server(
+        application(listener.getsockname()[1], page, routes),
+        map=connections,
         sockets=[listener],
         threads=THREADS,
         max_request_body_size=MAX_REQUEST_BYTES,
         ident=None,
         log_socket_errors=False,
     )
-    server.run()
 
 
-def application(port: int, values: Mapping[str, Any], actions: Mapping[str, Action]) -> Application:
-    """Return the WSGI application that serves the page on this port; arguments as in `serve`."""
+def application(port: int, page: str, routes: Mapping[str, Route]) -> Application:
+    """Return the WSGI application that serves a page on this port; arguments as in `serve`."""
     fixed = {
-        f"/{file.name.removesuffix(PAGE)}": (TYPES[suffix], file.read_bytes())
+        f"/{file.name.removesuffix(page)}": (TYPES[suffix], file.read_bytes())
         for file in files("handcnn.page").iterdir()
-        if (suffix := file.name.split(".")[-1]) in TYPES
+        if (suffix := file.name.split(".")[-1]) in TYPES and (suffix != "html" or file.name == page)
     }
-    fixed |= {path: (JSON, json.dumps(value).encode()) for path, value in values.items()}
 
     def answer(environ: Environ) -> Answer:
         check_sender(environ, port)
@@ -125,19 +163,25 @@ def application(port: int, values: Mapping[str, Any], actions: Mapping[str, Acti
         if path in fixed:
             check_method(method, "GET", "HEAD")
             return ("200 OK", *fixed[path])
-        if path in actions:
-            check_method(method, "POST")
-            return "200 OK", JSON, json.dumps(act(actions[path], environ)).encode()
+        if path in routes:
+            route = routes[path]
+            check_method(method, *(("GET", "HEAD") if route.method == "GET" else ("POST",)))
+            return ("200 OK", *content_of(path, route, environ))
         raise Refusal("404 Not Found", "nothing here; the page is at /")
 
-    def act(action: Action, environ: Environ) -> Any:
+    def content_of(path: str, route: Route, environ: Environ) -> tuple[str, bytes]:
         if int(environ.get("CONTENT_LENGTH") or 0) > MAX_PICTURE_BYTES:
             fault = "the picture has more than 10 MB; make it smaller"
             raise Refusal("413 Content Too Large", fault)
+        is_get = route.method == "GET"
+        asked = environ["QUERY_STRING"].encode() if is_get else environ["wsgi.input"].read()
         try:
-            return action(environ["wsgi.input"].read())
+            content = route.answer(asked)
         except HandcnnError as error:
             raise Refusal("422 Unprocessable Content", str(error)) from None
+        if isinstance(content, bytes):
+            return TYPES[path.split(".")[-1]], content
+        return JSON, json.dumps(content).encode()
 
     def respond(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         headers = HEADERS
@@ -147,7 +191,7 @@ def application(port: int, values: Mapping[str, Any], actions: Mapping[str, Acti
             status, kind, body = refusal.status, TEXT, f"{refusal}\n".encode()
             headers = [*HEADERS, *refusal.headers]
         except Exception as error:  # our own bug; the server keeps running
-            print(f"draw: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+            print(f"page: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             status, kind, body = "500 Internal Server Error", TEXT, b"internal error of handcnn\n"
         length = ("Content-Length", str(len(body)))
         start_response(status, [("Content-Type", kind), length, *headers])

@@ -34,6 +34,9 @@ REMARK = (
     "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
     "Dashed: the best epoch, whose weights are kept."
 )
+INSIDE = "Thin: training inside the epochs, as the mean of each tenth. "
+SHORT_RUN = 12  # epochs; the curve of a longer one needs no points inside them
+PARTS = 10  # of an epoch, a point for each
 HARDER = (
     "Training images are distorted and harder to read than those of validation, so training may "
     "lie {} validation."
@@ -44,6 +47,7 @@ class Measure(NamedTuple):
     """What differs between the two plots."""
 
     name: str  # its column in the history; for validation, with val_ in front
+    column: int  # of the steps
     label: str  # of the y axis
     factor: float  # from the history to the y axis
     show: Callable[[float], str]  # a value of the y axis as text
@@ -53,9 +57,9 @@ class Measure(NamedTuple):
 
 
 ACCURACY = Measure(
-    "accuracy", "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1, "below"
+    "accuracy", 1, "accuracy (%)", 100, lambda y: exact_percent(y / 100), 0.5, 1, "below"
 )
-LOSS = Measure("loss", "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000, "above")
+LOSS = Measure("loss", 0, "loss (mean cross-entropy)", 1, "{:.4f}".format, 0.02, 1000, "above")
 
 
 def plot_accuracy(
@@ -65,6 +69,7 @@ def plot_accuracy(
     *,
     run: str = "",
     distorted: bool = False,
+    steps: Array | None = None,
 ) -> Figure:
     """Return a plot of the training and validation accuracy of every epoch, in per cent.
 
@@ -75,8 +80,10 @@ def plot_accuracy(
         test_accuracy: shown at the best epoch, whose weights were tested.
         run: its network and options, shown below the heading.
         distorted: whether training saw distorted images; the plot then says what that means.
+        steps: the loss and the accuracy of every step (S, 2). If there are few epochs, the training
+            is drawn inside them, too.
     """
-    return _plot(history, ACCURACY, title, test_accuracy, run, distorted)
+    return _plot(history, ACCURACY, title, test_accuracy, run, distorted, steps)
 
 
 def plot_loss(
@@ -86,6 +93,7 @@ def plot_loss(
     *,
     run: str = "",
     distorted: bool = False,
+    steps: Array | None = None,
 ) -> Figure:
     """Return a plot of the training and validation loss (mean cross-entropy) of every epoch.
 
@@ -97,8 +105,9 @@ def plot_loss(
         test_loss: shown at the best epoch, whose weights were tested.
         run: as for `plot_accuracy`.
         distorted: as for `plot_accuracy`.
+        steps: as for `plot_accuracy`.
     """
-    return _plot(history, LOSS, title, test_loss, run, distorted)
+    return _plot(history, LOSS, title, test_loss, run, distorted, steps)
 
 
 @default_settings()
@@ -109,6 +118,7 @@ def _plot(
     test_result: float | None,
     run: str,
     distorted: bool,
+    steps: Array | None,
 ) -> Figure:
     """Return one measure by epoch, with the best epoch and the test result marked."""
     show, tests = measure.show, [] if test_result is None else [test_result]
@@ -118,12 +128,18 @@ def _plot(
     check_range("epochs", epochs, 0, 100_000)
     training, validation, test = (measure.factor * np.array(v) for v in (*columns, tests))
     best = history.index(best_epoch(history))
+    inside = epochs[:0]
+    if steps is not None and len(history) <= SHORT_RUN:
+        at, inside = inside_epochs(measure.factor * steps[:, measure.column], len(history))
 
-    figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", REMARK, run)
+    remark = INSIDE * (len(inside) > 0) + REMARK
+    figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", remark, run)
     if distorted:
         put_text(background, MARGIN, 106 if run else 90, HARDER.format(measure.worse), 10, GREY)
     left, top = MARGIN + 70, HEADER + 45  # room for the legend
     axes = add_axes(figure, measure.label, (left, top, WIDTH - left - MARGIN, HEIGHT - top - 100))
+    if len(inside):
+        axes.plot(at, inside, color=TRAINING, linewidth=1, alpha=0.7)
     _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
     _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
@@ -132,8 +148,9 @@ def _plot(
     for value in test:
         _mark(axes, epochs[best], value, "D", 7, TEST, "white", f"test {show(value)}")
     _add_legend(axes)
-    scale_epochs(axes, epochs)
-    low, high = zoom(training, validation, test, measure.smallest_span)
+    scale_epochs(axes, epochs, left=0 if len(inside) else None)
+    curve = inside if len(inside) else training
+    low, high = zoom(curve, validation, test, measure.smallest_span)
     scale_values(axes, low, high, min(high, measure.factor * measure.largest))
 
     starts = {"training": training[0], "validation": validation[0]}
@@ -142,6 +159,16 @@ def _plot(
         note = f"Outside the axis in epoch {epochs[0]:.0f}: {', '.join(outside)}"
         put_text(background, MARGIN + 70, HEIGHT - 24, note, 10, GREY)
     return figure
+
+
+def inside_epochs(values: Array, epochs: int) -> tuple[Array, Array]:
+    """Return where in the epochs each part of one ends, and the mean of its steps' values."""
+    per_epoch = len(values) // epochs
+    ends = np.unique(np.linspace(0, per_epoch, PARTS + 1).round().astype(int))[1:]
+    starts = np.concatenate([[0], ends[:-1]])
+    sums = np.add.reduceat(values.reshape(epochs, per_epoch), starts, axis=1)
+    at = np.arange(epochs)[:, None] + ends / per_epoch
+    return at.ravel(), (sums / (ends - starts)).ravel()
 
 
 def add_axes(figure: Figure, label: str, box: tuple[float, float, float, float]) -> Axes:
@@ -183,11 +210,15 @@ def _add_legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def scale_epochs(axes: Axes, epochs: Array) -> None:
-    """Fit the x axis to the epochs, with ticks at whole epochs and at the first one."""
+def scale_epochs(axes: Axes, epochs: Array, left: float | None = None) -> None:
+    """Fit the x axis to the epochs, with ticks at whole epochs and at the first one.
+
+    It begins at the first epoch, or at `left`.
+    """
     first, last = epochs[0], epochs[-1]
+    left = first if left is None else left
     pad = max(0.03 * (last - first), 0.2)
-    axes.set_xlim(first - pad, last + pad)
+    axes.set_xlim(left - pad, last + pad)
     ticks = epochs
     if len(epochs) > 15:
         locator = MaxNLocator(12, integer=True, steps=[1, 2, 5, 10])
@@ -207,8 +238,8 @@ def zoom(
     the axis, it is left out.
     """
     values = np.concatenate([training, validation, test])
-    skip = len(training) // 20
-    later = np.concatenate([training[max(skip, 1) :], validation[skip:], test])
+    skip = max(len(training) // 20, 1)
+    later = np.concatenate([training[skip:], validation[len(validation) // 20 :], test])
     if len(training) > 2 and np.ptp(values) > 2 * np.ptp(later):
         values = later
     low, span = values.min(), np.ptp(values)

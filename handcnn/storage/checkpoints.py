@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -28,6 +28,14 @@ HISTORY_COLUMNS = (
 )
 
 
+STEPS = "steps"  # the name of their array, and of their number in the metadata
+
+
+def no_steps() -> Array:
+    """Return the steps of a training that has taken none."""
+    return np.empty((0, 2), np.float32)
+
+
 @dataclass
 class Checkpoint:
     """The state of a training after its last finished epoch.
@@ -38,6 +46,8 @@ class Checkpoint:
         rng: the random generator for the next epoch.
         history: one row per finished epoch, with a number in each of HISTORY_COLUMNS.
         options: the options of the training, as JSON values.
+        steps: the loss and the accuracy of every step on its batch, float32 (S, 2). Those of epochs
+            that an older version trained are missing.
     """
 
     net: Network
@@ -45,6 +55,7 @@ class Checkpoint:
     rng: np.random.Generator
     history: list[dict[str, float]]
     options: dict[str, Any]
+    steps: Array = field(default_factory=no_steps)
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -60,8 +71,10 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "rng": checkpoint.rng.bit_generator.state,
         "history": checkpoint.history,
         "options": checkpoint.options,
+        STEPS: len(checkpoint.steps),
     }
-    write_archive(path, "checkpoint", checkpoint.net.parameters() | best, metadata)
+    arrays = checkpoint.net.parameters() | best | {STEPS: checkpoint.steps}
+    write_archive(path, "checkpoint", arrays, metadata)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -72,6 +85,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     arrays, metadata = read_archive(path, "checkpoint", _layout)
     best = {name: arrays.pop(f"best.{name}") for name in parameter_layout(metadata)}
+    steps = arrays.pop(STEPS, no_steps())
     net = build_network(path, metadata, arrays)
     try:
         rng = _generator(metadata["rng"])
@@ -82,7 +96,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             _check_row(row, epoch)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise unusable(path, f"its progress is damaged ({reason(error)})") from None
-    return Checkpoint(net, best, rng, history, options)
+    return Checkpoint(net, best, rng, history, options, steps)
 
 
 def _layout(metadata: Mapping[str, Any]) -> Layout:
@@ -90,8 +104,16 @@ def _layout(metadata: Mapping[str, Any]) -> Layout:
         raise HandcnnError(
             "it was trained with --average, which handcnn no longer has; start a new run"
         )
-    layout = parameter_layout(metadata)
-    return {f"{kind}{name}": entry for kind in ("", "best.") for name, entry in layout.items()}
+    parameters = parameter_layout(metadata)
+    layout = {
+        f"{kind}{name}": entry for kind in ("", "best.") for name, entry in parameters.items()
+    }
+    if STEPS in metadata:  # older versions did not keep them
+        count = metadata[STEPS]
+        if type(count) is not int or count < 0:
+            raise HandcnnError("the number of its steps is not a whole number")
+        layout[STEPS] = ((count, 2), np.dtype(np.float32))
+    return layout
 
 
 def _generator(state: Any) -> np.random.Generator:

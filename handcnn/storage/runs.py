@@ -11,6 +11,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handcnn.errors import HandcnnError
 from handcnn.storage.checkpoints import HISTORY_COLUMNS
 from handcnn.storage.files import (
@@ -23,15 +25,19 @@ from handcnn.storage.files import (
     unusable,
 )
 from handcnn.text import natural_order, one_line
+from handcnn.types import Array
 
 OUTPUTS = Path("outputs")
 LATEST = "latest"  # means the newest run; Path("latest") is a folder of that name
 WEIGHTS = "weights.npz"
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.csv"
+LOSSES = "losses.csv"
 RECORD = "run.json"
 MISTAKES = "mistakes.npz"
 LOCK = ".lock"
+LOSS_COLUMNS = ("epoch", "step", "loss", "accuracy")
+LOSS_ROW = "%d,%d,%.6g,%.6g\n"
 LARGEST_TEXT = 10_000_000  # bytes read of a history or a record
 STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
@@ -236,6 +242,23 @@ def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     writer.writerows(history)
     with atomic_write(folder / HISTORY) as file:
         file.write(text.getvalue().encode())
+
+
+def write_losses(folder: Path, steps: Array, steps_per_epoch: int, epochs: int) -> None:
+    """Write `losses.csv`, a row for each step.
+
+    Args:
+        folder: of the run.
+        steps: the loss and the accuracy of each step, (S, 2), up to the last one of an epoch.
+        steps_per_epoch: how many steps an epoch has.
+        epochs: the number of epochs trained; the steps of the first ones may be missing.
+    """
+    numbers = np.arange(len(steps)) + epochs * steps_per_epoch - len(steps)
+    table = np.column_stack([numbers // steps_per_epoch + 1, numbers + 1, steps])
+    # One format for the whole table: 10 ms for the 17,200 steps of the default training.
+    text = LOSS_ROW * len(steps) % tuple(table.ravel().tolist())
+    with atomic_write(folder / LOSSES) as file:
+        file.write(f"{','.join(LOSS_COLUMNS)}\n{text}".encode())
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,299 @@
+// The training page: it asks the server for news twice a second and shows them.
+
+import { chosenWeights, prepareArithmetic, sectionLink, showArithmetic } from "./arithmetic.js";
+import { buildBars, showBars } from "./bars.js";
+import { paintConfusion } from "./confusion.js";
+import { paintCurves, runningMean } from "./curves.js";
+import { $, element, onColourScheme } from "./dom.js";
+import { decode, paintLayer, paintRamp } from "./maps.js";
+import { pad } from "./pad.js";
+import { buildSamples, showChosen, showSamples } from "./samples.js";
+
+const EVERY_MS = 500; // between two requests for news
+const SOON_MS = 60; // while a button waits for its effect
+const TIMEOUT_MS = 15_000;
+
+let about = null; // what does not change
+let state = null; // the newest answer of the server, with the newest curves and snapshot
+let curves = null;
+let snapshot = null;
+let single = -1; // the number of the single step shown
+let chosen = 0; // the sample whose maps are shown
+let isStale = false; // whether the snapshot must come again, for another sample
+let isStopped = false;
+let timer = 0;
+
+// Asking the server --------------------------------------------------------------------------------
+
+async function fetchJson(path, options = {}) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), ...options });
+  if (!response.ok) throw new Error((await response.text()).trim());
+  return response.json();
+}
+
+async function update() {
+  clearTimeout(timer);
+  try {
+    if (!about) await begin();
+    const has = isStale ? -1 : snapshot?.number ?? -1;
+    const number = state && !isStale ? state.number : -1;
+    isStale = false;
+    const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${chosen}`);
+    $("notice").hidden = true;
+    if (next.number < (state?.number ?? 0)) return location.reload(); // another training
+    if (next.single !== null && next.single !== single) {
+      single = next.single;
+      await showSingle(); // before the step counter tells that the step was taken
+    }
+    show(next);
+  } catch (error) {
+    showLostServer(error);
+    if (!about) $("status").textContent = "";
+  }
+  timer = setTimeout(update, state?.pausing || isStale ? SOON_MS : EVERY_MS);
+}
+
+async function begin() {
+  const next = await fetchJson("training");
+  about = next;
+  $("origin").textContent = `${about.network}. ${about.data}.`;
+  const bytes = Uint8Array.from(atob(about.images), (letter) => letter.charCodeAt(0));
+  buildSamples(bytes, about.labels, about.classes, choose);
+  showChosen(chosen);
+  buildBars(about.classes, () => {});
+  prepareArithmetic(about, showSingle);
+  paintRamp($("ramp"));
+}
+
+function showLostServer() {
+  if (isStopped) return;
+  $("notice").textContent = about
+    ? `The training does not respond: it was stopped, or its window was closed. Go on with: ${about.resume}`
+    : "The server does not respond.";
+  $("notice").hidden = false;
+}
+
+async function send(path) {
+  try {
+    await fetchJson(path, { method: "POST" });
+  } catch (error) {
+    if (!isStopped) showLostServer(error);
+  }
+  await update();
+}
+
+// Showing the news ---------------------------------------------------------------------------------
+
+function show(next) {
+  state = next;
+  curves = next.curves ?? curves;
+  if (next.snapshot) snapshot = next.snapshot;
+  const { number, loss, history, paused, result } = state;
+  $("epoch").textContent = `${state.epoch}/${about.epochs}`;
+  $("step").textContent = number;
+  $("loss").textContent = loss === null ? "–" : loss.toFixed(4);
+  $("validation").textContent = history.length ? percent(history.at(-1)[4], 2) : "–";
+  $("pace").textContent = state.pace ? Math.round(state.pace).toLocaleString("en") : "–";
+  $("left").textContent = result ? "–" : duration(state.left);
+  $("pause").ariaPressed = String(paused);
+  $("pause").disabled = $("stop").disabled = Boolean(result) || isStopped;
+  $("one-step").disabled = !paused || Boolean(result) || isStopped;
+  setText("status", status());
+  if (next.curves) paintAll();
+  if (next.snapshot) showSnapshot();
+  if (result && $("result").hidden) showResult(result);
+  if (next.snapshot && !pad.isEmpty()) requestAnswer();
+}
+
+function setText(id, text) { // only news, so that a screen reader is not told twice
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function status() {
+  const { number, paused, pausing, result } = state;
+  if (isStopped) return `Stopped. Go on with: ${about.resume}`;
+  if (result) return "The training is over.";
+  if (pausing) return paused ? "Going on …" : "Pausing …";
+  if (paused) return `Paused after step ${number}. One step shows its arithmetic.`;
+  return number === about.epochs * about.steps ? "Testing and drawing the plots …" : "Training";
+}
+
+const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
+
+function duration(seconds) {
+  if (!seconds) return "–";
+  if (seconds < 100) return `${Math.ceil(seconds)} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function points(values) { // [step, value] of each point of the curves
+  const { stride, first, count } = curves;
+  return values.map((value, i) => [first + Math.min((i + 1) * stride, count), value]);
+}
+
+function floats(text) {
+  return [...new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer)];
+}
+
+function paintAll() {
+  if (!curves) return;
+  const losses = floats(curves.losses);
+  const count = losses.length / 3;
+  const [low, mean, high] = [0, 1, 2].map((i) => losses.slice(i * count, (i + 1) * count));
+  const ofEpochs = (column) => state.history.map((row) => [row[0] * about.steps, row[column]]);
+  const end = Math.max(state.number, 20);
+  paintCurves($("loss-curve"), {
+    end, limits: [0, 40], format: (value) => value.toFixed(value < 0.1 && value ? 2 : 1),
+    bands: [{ low: points(low), high: points(high), colour: "--faint" }],
+    lines: [{ values: points(runningMean(mean)), colour: "--training", width: 3 }],
+    dots: [{ points: ofEpochs(3), colour: "--validation" }],
+  });
+  paintCurves($("accuracy-curve"), {
+    end, limits: [0, 1], format: (value) => `${Math.round(1000 * value) / 10} %`,
+    bands: [],
+    lines: [{ values: points(runningMean(floats(curves.accuracies))), colour: "--training", width: 3 }],
+    dots: [
+      { points: ofEpochs(2), colour: "--training", isRing: true },
+      { points: ofEpochs(4), colour: "--validation" },
+    ],
+  });
+  const last = state.history.at(-1);
+  $("loss-curve").ariaLabel = `Loss over ${state.number} steps, now ${$("loss").textContent}`;
+  $("accuracy-curve").ariaLabel = `Accuracy over ${state.number} steps` +
+    (last ? `, on validation ${$("validation").textContent} after epoch ${last[0]}` : "");
+}
+
+function showSnapshot() {
+  showSamples(snapshot);
+  paintKernels();
+  showConfusion();
+  showChanges();
+}
+
+function paintKernels() {
+  if (!snapshot?.kernels) return;
+  const [count, side, , height, width] = snapshot.sizes;
+  paintLayer({
+    canvas: $("kernels"), count, height, width, side,
+    numbers: decode(snapshot.maps), filters: decode(snapshot.kernels),
+  });
+}
+
+function showConfusion() {
+  $("confused").textContent = paintConfusion($("confusion"), snapshot.confusion, about.classes);
+}
+
+function showChanges() {
+  const { changes } = snapshot;
+  const largest = Math.max(...changes.map(({ gradient }) => gradient));
+  $("changes").tBodies[0].replaceChildren(...about.layers.map(({ title }, i) => {
+    const { weights, gradient, update: change } = changes[i] ?? {};
+    const bar = element("span", { className: "size" });
+    bar.style.setProperty("--share", changes.length ? share(gradient / largest) : 0);
+    const cells = [weights, gradient, change].map((size) => element("td", { textContent: short(size) }));
+    cells[1].prepend(bar);
+    const ratio = weights ? `${(100 * change / weights).toPrecision(2)} %` : "–";
+    return element("tr", {}, element("th", { scope: "row", textContent: title }), ...cells,
+      element("td", { textContent: ratio }));
+  }));
+}
+
+// The length of a bar: a tenth of the size makes it a quarter shorter.
+const share = (part) => (part > 0 ? Math.max(1 + Math.log10(part) / 4, 0.02) : 0);
+const short = (size) => (size === undefined ? "–" : Number(size.toPrecision(2)).toString());
+
+async function showSingle() {
+  if (single < 0) return;
+  try {
+    showArithmetic(await fetchJson(`single-step?${chosenWeights()}`));
+  } catch (error) {
+    showLostServer(error);
+  }
+}
+
+function showResult(result) {
+  $("test").textContent = `${result.test} of the test images read right: ${result.images}`;
+  $("best").textContent = `${result.best}. Everything is in ${about.folder}.`;
+  $("plots").replaceChildren(...result.plots.map((name) => {
+    const what = name.replace(".png", "").replaceAll("_", " ");
+    return element("a", { href: name, target: "_blank" },
+      element("img", { src: name, alt: `Plot of the run: ${what}` }));
+  }));
+  $("result").hidden = false;
+}
+
+function choose(i) {
+  chosen = i;
+  isStale = true;
+  showChosen(i);
+  update();
+}
+
+// The pad ------------------------------------------------------------------------------------------
+
+let isWaiting = false; // whether there is a drawing, or a newer network, that was not asked about
+let isAsking = false;
+
+async function requestAnswer() {
+  isWaiting = !pad.isEmpty();
+  if (!isWaiting) showAnswer(null);
+  if (!isWaiting || isAsking) return;
+  isAsking = true;
+  while (isWaiting) {
+    isWaiting = false;
+    const { drawing } = pad;
+    try {
+      const answer = await fetchJson("read", { method: "POST", body: pad.file() });
+      if (drawing === pad.drawing) showAnswer(answer);
+    } catch (error) {
+      if (drawing === pad.drawing) showAnswer(null, error.message);
+    }
+  }
+  isAsking = false;
+}
+
+function showAnswer(answer, fault = "") {
+  setText("answer", answer && !pad.isEmpty() ? about.classes[answer.answer] : "");
+  setText("remark", fault || (answer ? answer.remark || `read after step ${answer.number}` : ""));
+  showBars(answer);
+}
+
+// Buttons and keys ---------------------------------------------------------------------------------
+
+function togglePause() {
+  if (!$("pause").disabled) send(state.paused || state.pausing ? "go-on" : "pause");
+}
+
+function takeStep() {
+  if ($("one-step").disabled) return;
+  $("single-panel").scrollIntoView({ block: "nearest" });
+  send("one-step");
+}
+
+$("pause").addEventListener("click", togglePause);
+$("one-step").addEventListener("click", takeStep);
+$("stop").addEventListener("click", () => {
+  isStopped = true;
+  send("stop");
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.key.toLowerCase() === "p") togglePause();
+  else if (event.key.toLowerCase() === "s") takeStep();
+});
+
+for (const link of document.querySelectorAll("a[data-section]")) {
+  link.replaceWith(sectionLink(link.dataset.section));
+}
+pad.onChange = requestAnswer;
+pad.onRefusal = (sentence) => setText("remark", sentence);
+new ResizeObserver(() => {
+  if (!state) return;
+  paintAll();
+  paintKernels();
+  if (snapshot) showConfusion();
+}).observe(document.querySelector("main"));
+onColourScheme(() => {
+  if (state) [paintAll, paintKernels, showConfusion].forEach((paint) => paint());
+});
+update();
