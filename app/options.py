@@ -179,6 +179,7 @@ class Request:
         None, _run, "resume the run in this folder, or the 'latest' run", "RUN"
     )
     watch: bool = option(False, None, "show the training in the browser while it runs")
+    paused: bool = option(False, None, "pause after the first step, to go on from the page")
     port: int | None = option(
         None, cli.whole_number(1, 65535), "port of that page (default: 2828, or a free one)", "N"
     )
@@ -248,7 +249,7 @@ def _contradiction(request: Request) -> str:
             f"--output-dir: '{output_dir}' cannot be combined with --resume {resume}, which stays "
             "where it is; use it only with --resume latest"
         )
-    for name in ("port", "no_browser"):
+    for name in ("paused", "port", "no_browser"):
         if getattr(request, name) and not request.watch:
             return f"{flag(name)}: is for the page of --watch, which was not given"
     # The size of other data sets is known only after loading.

@@ -39,7 +39,14 @@ def resumed_session(run: Path | str, request: Request) -> Iterator[Session]:
         dataset = load_data(options, request.data_home)
         _check_data(folder, dataset, state)
         state.net.set_learning_rate(options.learning_rate)
-        yield Session.open(folder, dataset, options, state)
+        session = Session.open(folder, dataset, options, state)
+        missing = len(state.history) * session.steps - len(state.steps)
+        if missing < 0 or missing % session.steps:
+            raise HandcnnError(
+                f"{one_line(folder / runs.CHECKPOINT)} cannot be used: its steps are not those of "
+                "its epochs"
+            )
+        yield session
 
 
 def read_run(folder: Path) -> tuple[Options, Checkpoint]:

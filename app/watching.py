@@ -43,17 +43,17 @@ class Watched(NotWatched):
     """A training with a page.
 
     Args:
-        listener: the socket of the page, from `page.server.listen`.
-        opens_browser: whether to open the page.
+        request: the command line.
         interrupts: of the program.
+        listener: the socket of the page, from `page.server.listen`.
         stack: closes the page when the program ends.
     """
 
     def __init__(
-        self, listener: Any, opens_browser: bool, interrupts: Interrupts, stack: ExitStack
+        self, request: Request, interrupts: Interrupts, listener: Any, stack: ExitStack
     ) -> None:
-        self.listener, self.opens_browser = listener, opens_browser
-        self.interrupts, self.stack = interrupts, stack
+        self.request, self.interrupts = request, interrupts
+        self.listener, self.stack = listener, stack
         self.watch: Any = None
 
     def start(self, session: Session) -> Callable[[Step], None]:
@@ -69,6 +69,8 @@ class Watched(NotWatched):
             self.interrupts.check,
             self.interrupts.stop,
         )
+        if self.request.paused:
+            self.watch.pause_first()
         routes = self.watch.routes() | plots_of(session.folder)
         if DERIVATION.is_file():
             derivation = DERIVATION.read_bytes()
@@ -77,7 +79,7 @@ class Watched(NotWatched):
         port = self.listener.getsockname()[1]
         self.address = f"http://{server.HOST}:{port}/"
         print(f"watch    {self.address}   (Ctrl-C stops the training)", flush=True)
-        if self.opens_browser and not browser.open_page(self.address):
+        if not self.request.no_browser and not browser.open_page(self.address):
             print(browser.how_to_reach(port), flush=True)
         listen: Callable[[Step], None] = self.watch.see_step
         return listen
@@ -118,7 +120,7 @@ def watching(request: Request, interrupts: Interrupts) -> Iterator[NotWatched]:
 
     with ExitStack() as stack:
         listener = stack.enter_context(server.listen(request.port))
-        yield Watched(listener, not request.no_browser, interrupts, stack)
+        yield Watched(request, interrupts, listener, stack)
 
 
 def scene(session: Session) -> Any:

@@ -24,8 +24,10 @@ from handcnn import (
 )
 from handcnn.layers import Layer
 from handcnn.page import view
+from handcnn.page.watching import Scene, Watch
 from handcnn.preparation import Preparation
-from handcnn.training import evaluate
+from handcnn.storage.checkpoints import no_steps
+from handcnn.training import Metrics, Step, evaluate
 from handcnn.types import Array
 
 CLASSES = [*"abc"]
@@ -59,6 +61,21 @@ LAYERS: dict[str, Callable[[], list[Layer]]] = {
     ],
 }
 OTHERS, LABELS = batch(20, seed=2)  # as many as fusing needs
+
+
+def watch_a_step(net: Network) -> None:
+    """Show all that the training page shows of a single step."""
+    images, labels = np.stack([LINE, LINE]), np.array([0, 1])
+    scene = Scene(1, 2, 20, no_steps(), 0, images, labels, CLASSES, AS_DIGITS, {"run": ""})
+    watch = Watch(net, scene, [], lambda: None, lambda: None)
+    watch.before, watch.is_single = copies(net.parameters()), True
+    y_pred = net.predict_proba(OTHERS)
+    watch.see_step(Step(1, 2, 2, 0.5, Metrics(0.5, 0.5), 1, 0.1, OTHERS, LABELS, y_pred))
+    for look in (watch.state, watch.single_step):
+        look(b"layer=0&unit=1")
+    watch.about()
+
+
 # Whatever reads a network: add a new one here.
 LOOKS: dict[str, Callable[[Network], object]] = {
     "predict": lambda net: net.predict(OTHERS),
@@ -68,6 +85,7 @@ LOOKS: dict[str, Callable[[Network], object]] = {
         view.describe(net, CLASSES, ""),
         view.read(net, CLASSES, AS_DIGITS, picture()),
     ),
+    "the training page": watch_a_step,
     "the plot of the filters": lambda net: plots.plot_filters(net, LINE, "title"),
     "the table": str,
     "architecture": lambda net: net.architecture(),

@@ -44,6 +44,7 @@ BAD: dict[str, dict[str, list[str]]] = {
     "--limit": TO_A_MILLION,
     "--seed": {"is not a whole number from 0 to 4,294,967,295": ["-1", "4294967296", *NOT_WHOLE]},
     "--threads": {"is not a whole number from 1 to 256": ["0", "-1", "257", *NOT_WHOLE]},
+    "--port": {"is not a whole number from 1 to 65,535": ["0", "-1", "65536", *NOT_WHOLE]},
     "--learning-rate": {
         "is not a number above 0 and at most 1000": [
             *("0", "-0.0", "-0.1", "-.5", "-1e-3", "1e-400", "1000.1", "1e400", "-1e400"),
@@ -82,6 +83,9 @@ COMMAND_LINES: dict[str, list[str]] = {
     "train.py: --name: not allowed with argument --resume": ["--resume latest --name new"],
     "train.py: --output-dir: 'two' cannot be combined with --resume one/run, which stays where it "
     "is; use it only with --resume latest": ["--resume one/run --output-dir two"],
+    "train.py: --paused: is for the page of --watch, which was not given": ["--paused --port 80"],
+    "train.py: --port: is for the page of --watch, which was not given": ["--port 80"],
+    "train.py: --no-browser: is for the page of --watch, which was not given": ["--no-browser"],
     "train.py: unrecognized arguments: --epoch 3": ["--epoch 3"],  # no abbreviations
     "train.py: unrecognized arguments: 3": ["3"],
     "train.py: unrecognized arguments: \\x1b[2J": ["\x1b[2J"],
@@ -159,7 +163,7 @@ def test_every_option_of_train_is_in_the_table(capsys: pytest.CaptureFixture[str
     words = capsys.readouterr().out.replace("[", " ").split("Every run")[0].split()
     options = {word.rstrip("]") for word in words if word.startswith("--")}
     switches = {"--quiet", "--invert", "--transpose", "--skip-unreadable"}
-    assert options - BAD.keys() == switches
+    assert options - BAD.keys() == switches | {"--watch", "--paused", "--no-browser"}
 
 
 @pytest.mark.parametrize("sentence", COMMAND_LINES)

@@ -248,6 +248,7 @@ LOAD = "data.loading.load_digits_like_mnist"
 TRAIN, EVALUATE = "handcnn.training.learning_rates", "app.session.evaluate"
 CHECKPOINT = "app.session.save_checkpoint"
 HISTORY, RECORD = "handcnn.storage.runs.write_history", "handcnn.storage.runs.write_record"
+LOSSES = "handcnn.storage.runs.write_losses"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 KILL, TWICE = "send(signal.SIGKILL)", "send(signal.SIGINT, signal.SIGINT)"
 STOPPING = "\nstopping after this step; press Ctrl-C again to quit now\n"
@@ -277,6 +278,7 @@ FAULTS = {
     "killed in a write": Fault(16, "os.fsync", KILL, -9, "", 1),
     "killed between best weights and checkpoint": Fault(4, CHECKPOINT, KILL, -9, "", 2),
     "killed between checkpoint and history": Fault(4, HISTORY, KILL, -9, "", 3),
+    "killed between history and losses": Fault(4, LOSSES, KILL, -9, "", 3),
     "killed between the last checkpoint and its history": Fault(5, HISTORY, KILL, -9, "", 4),
     "killed between the last epoch and the results": Fault(
         1, "train.write_results", KILL, -9, "", 4
@@ -321,6 +323,7 @@ FAULTS = {
     # a checkpoint grows by a history row per epoch
     "no space for its end": full(3, TRAIN, SIZE_NOW, "checkpoint.npz", 2),
     "no space for the history": full(4, HISTORY, 100, "history.csv", 3),
+    "no space for the losses": full(4, LOSSES, 100, "losses.csv", 3),
     "no space for a plot": full(1, "handcnn.plots.plot_loss", 100, "loss.png", 4),
     "no space for the record": full(2, RECORD, 100, "run.json", 4),
     "the folder vanishes": Fault(
@@ -782,6 +785,14 @@ FORGERIES: dict[str, list[Callable[[Checkpoint], object]]] = {
         second_row("val_accuracy", -0.1),
         second_row("seconds", -1),
     ],
+    UNUSABLE + "the losses of its steps are impossible": [
+        lambda state: state.steps.fill(36),
+        lambda state: state.steps.fill(-1),
+    ],
+    UNUSABLE + "its steps are not those of its epochs": [
+        lambda state: setattr(state, "steps", state.steps[1:]),
+        lambda state: setattr(state, "steps", np.tile(state.steps, (2, 1))),
+    ],
     **{
         UNUSABLE + f"its --{name.replace('_', '-')} is not a valid value": [
             option(name, value) for value in values
@@ -815,6 +826,21 @@ def test_a_forged_checkpoint_is_refused(
         assert train.main(["--resume", str(tmp_path)]) == 1
         assert capsys.readouterr().err == f"train.py: {fault.format(folder=tmp_path)}\n"
         assert contents(tmp_path) == before
+
+
+def test_a_run_of_an_older_version_has_the_losses_of_the_epochs_trained_since(
+    outputs: Outputs, undisturbed: Path
+) -> None:
+    outputs.start(
+        setup="at_call(3, 'handcnn.training.learning_rates', lambda: send(signal.SIGINT))"
+    )
+    path = outputs.run / "checkpoint.npz"
+    state = load_checkpoint(path)
+    state.steps = state.steps[:0]
+    save_checkpoint(path, state)
+    assert outputs.resume().code == 0
+    header, *rows = (undisturbed / "losses.csv").read_text().splitlines()
+    assert (outputs.run / "losses.csv").read_text().splitlines() == [header, *rows[10:]]
 
 
 def test_best_weights_too_large_to_compute_with(outputs: Outputs, undisturbed: Path) -> None:

@@ -80,6 +80,7 @@ def checkpoint(seed: int = 0, epochs: int = 2) -> Checkpoint:
         rng=rng,
         history=[row(epoch) for epoch in range(1, epochs + 1)],
         options={"epochs": 3, "dataset": "digits", "limit": None},
+        steps=rng.random((2 * epochs, 2), np.float32),
     )
 
 
@@ -149,6 +150,7 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path, dtype: type, epochs: int)
     np.testing.assert_array_equal(literal_step(best, x, y), literal_step(with_best, x, y))
     assert_same_network(best, with_best)  # also after training, bit for bit
     assert (loaded.history, loaded.options) == (saved.history, saved.options)  # to the last digit
+    np.testing.assert_array_equal(loaded.steps, saved.steps)
     for bits in (np.int32, np.int64):  # the generator continues the same sequence
         expected = saved.rng.integers(2**31 - 1, size=5, dtype=bits)
         np.testing.assert_array_equal(loaded.rng.integers(2**31 - 1, size=5, dtype=bits), expected)
@@ -181,6 +183,7 @@ def test_a_checkpoint_of_handcnn_0_1() -> None:
     values = (0.25, 1 / 3, 0.5, 0.125, 0.75, 1.5, 2000.0)
     assert [tuple(row.values()) for row in state.history] == [(1, *values), (2, *values)]
     assert state.options == {"epochs": 3, "dataset": "digits", "limit": None}
+    assert state.steps.shape == (0, 2)
     drawn = state.rng.integers(2**31 - 1, size=3, dtype=np.int32)
     np.testing.assert_array_equal(drawn, [579362555, 661058651, 87989972])  # as 0.1 drew next
 
@@ -524,6 +527,13 @@ CHECKPOINT_DAMAGES: Damages = {
         with_row(epoch=True),
         with_row(loss=True),
     ],
+    CANNOT + "the number of its steps is not a whole number": [
+        with_metadata(steps=bad) for bad in (-1, 2.0, "2", True, None)
+    ],
+    CANNOT + "the array 'steps' has shape (4, 2) of float32, but (5, 2) of float32 is needed": [
+        with_metadata(steps=5)
+    ],
+    CANNOT + "it has an unexpected entry 'steps.npy'": [with_metadata(steps=...)],
     PROGRESS + "(the history has epoch 1.0 in place of epoch 1)": [with_row(epoch=1.0)],
     PROGRESS + "(the history has epoch 3 in place of epoch 2)": [
         with_metadata(history=[row(1), row(3)])

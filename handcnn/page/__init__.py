@@ -1,6 +1,7 @@
-"""The drawing page: draw a number in the browser and watch the network read it.
+"""The pages in the browser: draw a number and see why it is read so; watch a network learn.
 
-`server` speaks HTTP, `view` computes everything that the page shows for a picture, and `draw.html`
-and `draw.js` show it. The other scripts hold what a second page would share: the pad, the boxes of
-its digits, the bars, the maps of a layer. The page loads nothing from the network.
+`server` speaks HTTP. `view` computes everything that the drawing page shows for a picture, and
+`draw.html` and `draw.js` show it. `watching` and `single_step` do this for the training page, with
+`watch.html` and `watch.js`. What both share is there once: the server, the pad and the boxes of
+its digits, the bars, the maps of a layer, the colours. The pages load nothing from the network.
 """

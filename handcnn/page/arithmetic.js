@@ -29,8 +29,10 @@ export const chosenWeights = () => `layer=${chosen.layer}&unit=${chosen.unit}`;
 export function showArithmetic(single) {
   const { weights } = single;
   const layer = layers.find(({ index }) => index === weights.layer);
+  const focused = document.activeElement?.id;
   $("step-detail").replaceChildren(batchPart(single), choicePart(layer, weights),
     weightsPart(single, layer));
+  if (["layer", "unit"].includes(focused)) $(focused).focus(); // it was replaced
 }
 
 function batchPart({ number, count, correct, images, labels, answers, loss, lossAfter }) {
@@ -126,7 +128,7 @@ const decimals = (changes) => {
   const largest = Math.max(...changes.map(Math.abs));
   return largest ? Math.min(Math.max(2 - Math.floor(Math.log10(largest)), 3), 8) : 4;
 };
-const gradientDecimals = (largest) => decimals([largest || 1]) - 0;
+const gradientDecimals = (largest) => decimals([largest || 1]);
 const shortNumber = (value) => String(Number(value.toPrecision(4)));
 const number = (value, digits, inBrackets) => {
   const text = Math.abs(value).toFixed(digits);

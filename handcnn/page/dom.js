@@ -24,3 +24,6 @@ export function fitCanvas(canvas, width, height) {
 export function onColourScheme(callback) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", callback);
 }
+
+// Return whether a key goes into a field, and is no shortcut.
+export const isTyping = ({ target }) => target.matches?.("select, [type=number]") ?? false;

@@ -8,7 +8,7 @@
 // A pad may be wider than high. Points count from its middle, in heights of the pad, so that a
 // drawing keeps its shape when the pad gets another one.
 
-import { $, element, fitCanvas, onColourScheme } from "./dom.js";
+import { $, element, fitCanvas, isTyping, onColourScheme } from "./dom.js";
 
 const FILE_HEIGHT = 200; // of the drawing in its file, in pixels
 const MAX_PICTURE_BYTES = 10_000_000;
@@ -245,6 +245,7 @@ $("file").addEventListener("change", ({ target }) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  if (isTyping(event)) return;
   const key = event.key.toLowerCase();
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
   if (key === "z" && !event.altKey && !event.shiftKey) undo();

@@ -4,7 +4,7 @@ import { chosenWeights, prepareArithmetic, sectionLink, showArithmetic } from ".
 import { buildBars, showBars } from "./bars.js";
 import { paintConfusion } from "./confusion.js";
 import { paintCurves, runningMean } from "./curves.js";
-import { $, element, onColourScheme } from "./dom.js";
+import { $, element, isTyping, onColourScheme } from "./dom.js";
 import { decode, paintLayer, paintRamp } from "./maps.js";
 import { pad } from "./pad.js";
 import { buildSamples, showChosen, showSamples } from "./samples.js";
@@ -40,7 +40,7 @@ async function update() {
     isStale = false;
     const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${chosen}`);
     $("notice").hidden = true;
-    if (next.number < (state?.number ?? 0)) return location.reload(); // another training
+    if (next.run !== about.run || next.number < (state?.number ?? 0)) return location.reload();
     if (next.single !== null && next.single !== single) {
       single = next.single;
       await showSingle(); // before the step counter tells that the step was taken
@@ -112,7 +112,7 @@ function setText(id, text) { // only news, so that a screen reader is not told t
 function status() {
   const { number, paused, pausing, result } = state;
   if (isStopped) return `Stopped. Go on with: ${about.resume}`;
-  if (result) return "The training is over.";
+  if (result) return `The training is over: ${result.test} on the test, ${result.images} read right.`;
   if (pausing) return paused ? "Going on …" : "Pausing …";
   if (paused) return `Paused after step ${number}. One step shows its arithmetic.`;
   return number === about.epochs * about.steps ? "Testing and drawing the plots …" : "Training";
@@ -212,7 +212,7 @@ async function showSingle() {
 }
 
 function showResult(result) {
-  $("test").textContent = `${result.test} of the test images read right: ${result.images}`;
+  $("test").textContent = `${result.test} on the test: ${result.images} read right`;
   $("best").textContent = `${result.best}. Everything is in ${about.folder}.`;
   $("plots").replaceChildren(...result.plots.map((name) => {
     const what = name.replace(".png", "").replaceAll("_", " ");
@@ -244,7 +244,7 @@ async function requestAnswer() {
     const { drawing } = pad;
     try {
       const answer = await fetchJson("read", { method: "POST", body: pad.file() });
-      if (drawing === pad.drawing) showAnswer(answer);
+      if (drawing === pad.drawing && !pad.isEmpty()) showAnswer(answer);
     } catch (error) {
       if (drawing === pad.drawing) showAnswer(null, error.message);
     }
@@ -253,8 +253,9 @@ async function requestAnswer() {
 }
 
 function showAnswer(answer, fault = "") {
-  setText("answer", answer && !pad.isEmpty() ? about.classes[answer.answer] : "");
+  setText("answer", answer ? about.classes[answer.answer] : "");
   setText("remark", fault || (answer ? answer.remark || `read after step ${answer.number}` : ""));
+  if (!pad.isDrawing()) setText("announcement", fault || $("answer").textContent);
   showBars(answer);
 }
 
@@ -277,7 +278,7 @@ $("stop").addEventListener("click", () => {
   send("stop");
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event)) return;
   if (event.key.toLowerCase() === "p") togglePause();
   else if (event.key.toLowerCase() === "s") takeStep();
 });

@@ -130,6 +130,11 @@ class Watch:
         """The number of steps taken in the whole run."""
         return self.missing + len(self.losses)
 
+    def pause_first(self) -> None:
+        """Pause after the first step, which is shown as a single one."""
+        self.wants_pause, self.is_single = True, True
+        self.before = copies(self.net.parameters())
+
     def see_step(self, step: Step) -> None:
         """Look at the network after a step; wait while the page has paused the training."""
         now = time.perf_counter()
@@ -285,6 +290,7 @@ class Watch:
         image = min(_whole(query, "image", 0), len(self.scene.images) - 1)
         is_new = has_snapshot != snapshot["number"] or has_number == -1
         return {
+            "run": self.scene.about["run"],
             "number": number,
             "epoch": self.scene.done + (number > 0) if step is None else step.epoch,
             "loss": None if step is None else round(step.loss, 4),
