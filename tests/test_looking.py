@@ -73,7 +73,6 @@ def watch_a_step(net: Network) -> None:
     watch.see_step(Step(1, 2, 2, 0.5, Metrics(0.5, 0.5), 1, 0.1, OTHERS, LABELS, y_pred))
     for look in (watch.state, watch.single_step):
         look(b"layer=0&unit=1")
-    watch.about()
 
 
 # Whatever reads a network: add a new one here.

@@ -20,8 +20,10 @@ let snapshot = null;
 let single = -1; // the number of the single step shown
 let chosen = 0; // the sample whose maps are shown
 let isStale = false; // whether the snapshot must come again, for another sample
-let isStopped = false;
+let isStopped = false; // whether the button Stop was pressed here
+let isLost = false; // whether the last request failed
 let timer = 0;
+let newest = 0; // the number of the newest request; an older one may answer later
 
 // Asking the server --------------------------------------------------------------------------------
 
@@ -33,22 +35,26 @@ async function fetchJson(path, options = {}) {
 
 async function update() {
   clearTimeout(timer);
+  const request = ++newest;
   try {
     if (!about) await begin();
     const has = isStale ? -1 : snapshot?.number ?? -1;
     const number = state && !isStale ? state.number : -1;
     isStale = false;
     const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${chosen}`);
+    if (request !== newest) return;
     $("notice").hidden = true;
+    if (isLost && isStopped) return location.reload(); // it was resumed
+    isLost = false;
     if (next.run !== about.run || next.number < (state?.number ?? 0)) return location.reload();
     if (next.single !== null && next.single !== single) {
       single = next.single;
       await showSingle(); // before the step counter tells that the step was taken
     }
     show(next);
-  } catch (error) {
-    showLostServer(error);
-    if (!about) $("status").textContent = "";
+  } catch {
+    if (request !== newest) return;
+    showLostServer();
   }
   timer = setTimeout(update, state?.pausing || isStale ? SOON_MS : EVERY_MS);
 }
@@ -61,11 +67,13 @@ async function begin() {
   buildSamples(bytes, about.labels, about.classes, choose);
   showChosen(chosen);
   buildBars(about.classes, () => {});
+  $("answer").className = about.classes.every((name) => name.length === 1) ? "" : "name";
   prepareArithmetic(about, showSingle);
   paintRamp($("ramp"));
 }
 
 function showLostServer() {
+  isLost = true;
   if (isStopped) return;
   $("notice").textContent = about
     ? `The training does not respond: it was stopped, or its window was closed. Go on with: ${about.resume}`
@@ -76,8 +84,8 @@ function showLostServer() {
 async function send(path) {
   try {
     await fetchJson(path, { method: "POST" });
-  } catch (error) {
-    if (!isStopped) showLostServer(error);
+  } catch {
+    showLostServer();
   }
   await update();
 }
@@ -96,13 +104,18 @@ function show(next) {
   $("pace").textContent = state.pace ? Math.round(state.pace).toLocaleString("en") : "–";
   $("left").textContent = result ? "–" : duration(state.left);
   $("pause").ariaPressed = String(paused);
-  $("pause").disabled = $("stop").disabled = Boolean(result) || isStopped;
-  $("one-step").disabled = !paused || Boolean(result) || isStopped;
+  enableButtons();
   setText("status", status());
   if (next.curves) paintAll();
   if (next.snapshot) showSnapshot();
   if (result && $("result").hidden) showResult(result);
   if (next.snapshot && !pad.isEmpty()) requestAnswer();
+}
+
+function enableButtons() {
+  const isOver = isStopped || Boolean(state.result);
+  $("pause").disabled = $("stop").disabled = isOver;
+  $("one-step").disabled = isOver || !state.paused;
 }
 
 function setText(id, text) { // only news, so that a screen reader is not told twice
@@ -111,7 +124,7 @@ function setText(id, text) { // only news, so that a screen reader is not told t
 
 function status() {
   const { number, paused, pausing, result } = state;
-  if (isStopped) return `Stopped. Go on with: ${about.resume}`;
+  if (isStopped) return `Stopping. Go on with: ${about.resume}`;
   if (result) return `The training is over: ${result.test} on the test, ${result.images} read right.`;
   if (pausing) return paused ? "Going on …" : "Pausing …";
   if (paused) return `Paused after step ${number}. One step shows its arithmetic.`;
@@ -206,8 +219,8 @@ async function showSingle() {
   if (single < 0) return;
   try {
     showArithmetic(await fetchJson(`single-step?${chosenWeights()}`));
-  } catch (error) {
-    showLostServer(error);
+  } catch {
+    showLostServer();
   }
 }
 
@@ -275,6 +288,8 @@ $("pause").addEventListener("click", togglePause);
 $("one-step").addEventListener("click", takeStep);
 $("stop").addEventListener("click", () => {
   isStopped = true;
+  setText("status", status());
+  enableButtons();
   send("stop");
 });
 document.addEventListener("keydown", (event) => {

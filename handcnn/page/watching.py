@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import suppress
-from itertools import pairwise
 from math import ceil, isfinite
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ from handcnn.layers import Layer, ParameterLayer
 from handcnn.layers.sequence import copied, first_convolution, forward
 from handcnn.network import Network
 from handcnn.page.encoding import base64_text, levels
-from handcnn.page.explanations import describe_layer
 from handcnn.page.server import Route
 from handcnn.page.single_step import SingleStep
 from handcnn.pictures import load_picture, prepare, to_batch
@@ -99,6 +97,7 @@ class Watch:
         stop: Callable[[], None],
     ) -> None:
         self.net, self.scene, self.history = net, scene, history
+        self.about = _about(net, scene)
         self.check, self.stop = check, stop
         self.x = to_batch(scene.images)
         self.losses, self.accuracies = (array("f", column) for column in scene.past.T)
@@ -239,7 +238,7 @@ class Watch:
     def routes(self) -> dict[str, Route]:
         """Return what the page may ask for."""
         return {
-            "/training": Route("GET", lambda query: self.about()),
+            "/training": Route("GET", lambda query: self.about),
             "/state": Route("GET", self.state),
             "/single-step": Route("GET", self.single_step),
             "/read": Route("POST", self.read),
@@ -247,32 +246,6 @@ class Watch:
             "/go-on": Route("POST", lambda body: self._pause(False)),
             "/one-step": Route("POST", lambda body: self._allow_step()),
             "/stop": Route("POST", lambda body: self._stop()),
-        }
-
-    def about(self) -> dict[str, Any]:
-        """Return what does not change during the training."""
-        shapes = [self.net.input_shape, *self.net.output_shapes()]
-        layers = [
-            {
-                "index": i,
-                "title": str(layer).replace("->", "\N{RIGHTWARDS ARROW}"),
-                "kind": type(layer).__name__,
-                "units": after[0],
-                "text": describe_layer(layer, before, after),
-            }
-            for i, (layer, (before, after)) in enumerate(
-                zip(self.net.layers, pairwise(shapes), strict=True)
-            )
-            if isinstance(layer, ParameterLayer) and before and after
-        ]
-        return {
-            **self.scene.about,
-            "classes": self.scene.class_names,
-            "epochs": self.scene.epochs,
-            "steps": self.scene.steps,
-            "images": base64_text(self.scene.images),
-            "labels": self.scene.labels.tolist(),
-            "layers": layers,
         }
 
     def state(self, query: bytes) -> dict[str, Any]:
@@ -409,6 +382,29 @@ class Watch:
     def _stop(self) -> None:
         if self.result is None:  # later, there is nothing left to stop
             self.stop()
+
+
+def _about(net: Network, scene: Scene) -> dict[str, Any]:
+    """Return what the page shows that does not change during the training."""
+    layers = [
+        {
+            "index": i,
+            "title": str(layer).replace("->", "\N{RIGHTWARDS ARROW}"),
+            "kind": type(layer).__name__,
+            "units": shape[0],
+        }
+        for i, (layer, shape) in enumerate(zip(net.layers, net.output_shapes(), strict=True))
+        if isinstance(layer, ParameterLayer) and shape
+    ]
+    return {
+        **scene.about,
+        "classes": scene.class_names,
+        "epochs": scene.epochs,
+        "steps": scene.steps,
+        "images": base64_text(scene.images),
+        "labels": scene.labels.tolist(),
+        "layers": layers,
+    }
 
 
 def _frozen(layers: Sequence[Layer]) -> list[Layer]:
