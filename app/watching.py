@@ -6,6 +6,7 @@ The page is served in threads of its own. What it shows and how it can pause the
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,9 @@ def plots_of(folder: Path) -> dict[str, Any]:
     from handcnn.errors import HandcnnError
     from handcnn.page.server import Route
 
-    def read(path: Path) -> bytes:
+    def read(path: Path, query: bytes) -> bytes:
         if not path.is_file():
             raise HandcnnError(f"{path.name} is drawn at the end of the training")
         return path.read_bytes()
 
-    return {
-        f"/{name}": Route("GET", lambda query, path=folder / name: read(path)) for name in PLOTS
-    }
+    return {f"/{name}": Route("GET", partial(read, folder / name)) for name in PLOTS}

@@ -67,7 +67,6 @@ async function begin() {
   buildSamples(bytes, about.labels, about.classes, choose);
   showChosen(chosen);
   buildBars(about.classes, () => {});
-  $("answer").className = about.classes.every((name) => name.length === 1) ? "" : "name";
   prepareArithmetic(about, showSingle);
   paintRamp($("ramp"));
 }
@@ -266,7 +265,8 @@ async function requestAnswer() {
 }
 
 function showAnswer(answer, fault = "") {
-  setText("answer", answer ? about.classes[answer.answer] : "");
+  setText("answer", answer?.text ?? "");
+  $("answer").className = $("answer").textContent.length > 2 ? "name" : "";
   setText("remark", fault || (answer ? answer.remark || `read after step ${answer.number}` : ""));
   if (!pad.isDrawing()) setText("announcement", fault || $("answer").textContent);
   showBars(answer);

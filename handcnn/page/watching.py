@@ -31,9 +31,9 @@ from handcnn.network import Network
 from handcnn.page.encoding import base64_text, levels
 from handcnn.page.server import Route
 from handcnn.page.single_step import SingleStep
-from handcnn.pictures import load_picture, prepare, to_batch
+from handcnn.pictures import load_picture, prepare, probabilities, read_digits, to_batch
 from handcnn.preparation import Preparation
-from handcnn.text import percent
+from handcnn.text import are_digits, percent
 from handcnn.training import Step, confusion_matrix, copies
 from handcnn.types import Array
 
@@ -41,7 +41,7 @@ SHARE = 0.02  # of the training's time, at most, for snapshots
 SNAPSHOT_SECONDS = 0.5  # between two snapshots, at least
 LOOKING_SECONDS = 3  # after a request, a page is taken to be still there
 PAUSE_SECONDS = 0.05  # between two looks for a signal while paused
-ANSWER_SECONDS = 20  # that a drawing waits for the training to answer it
+COPY_SECONDS = 20  # that a drawing waits for the training to copy the network
 MOST_DRAWINGS = 2  # that wait at once
 MOST_POINTS = 1000  # of a curve
 RECENT_IMAGES = 2000  # whose answers are counted in the confusion matrix
@@ -99,7 +99,7 @@ class Watch:
         self.net, self.scene, self.history = net, scene, history
         self.about = _about(net, scene)
         self.check, self.stop = check, stop
-        self.x = to_batch(scene.images)
+        self.x = to_batch(list(scene.images))
         self.losses, self.accuracies = (array("f", column) for column in scene.past.T)
         self.missing = scene.done * scene.steps - len(scene.past)  # steps of an older version
         self.step: Step | None = None
@@ -110,7 +110,7 @@ class Watch:
         self.wants_pause = False
         self.allowed_steps = 0
         self.asked_at = -float("inf")
-        self.drawings: SimpleQueue[tuple[Array, Future[Array]]] = SimpleQueue()
+        self.drawings: SimpleQueue[Future[Network]] = SimpleQueue()  # each waits for a copy
         self.room = threading.BoundedSemaphore(MOST_DRAWINGS)
         # What was copied: written between two steps, read by the server's threads.
         self.is_paused = False
@@ -152,7 +152,7 @@ class Watch:
             self._count(step)
             if self.wants_pause or (self._is_watched() and now > self.next_snapshot):
                 self.before = copies(self.net.parameters())  # the next step is looked at
-        self._answer_drawing()
+        self._serve_drawing()
         self.resumed_at = time.perf_counter()
 
     def _count(self, step: Step) -> None:
@@ -165,7 +165,7 @@ class Watch:
         """Show the result of the finished training; from now on, `net` answers drawings."""
         self.net = self.final = net
         while not self.drawings.empty():
-            self._answer_drawing()
+            self._serve_drawing()
         self.snapshot = self._snapshot(self.number, None)
         self.result = result
 
@@ -177,18 +177,18 @@ class Watch:
         self.is_paused = True
         while self.wants_pause and not self.allowed_steps:
             self.check()
-            self._answer_drawing(PAUSE_SECONDS)
+            self._serve_drawing(PAUSE_SECONDS)
         if self.wants_pause:
             self.allowed_steps -= 1
             self.is_single, self.before = True, copies(self.net.parameters())
         self.is_paused = self.wants_pause
 
-    def _answer_drawing(self, wait: float = 0) -> None:
-        """Answer a drawing if there is one, or comes within `wait` seconds."""
+    def _serve_drawing(self, wait: float = 0) -> None:
+        """Copy the network for a drawing if there is one, or comes within `wait` seconds."""
         if wait or not self.drawings.empty():
             with suppress(Empty):
-                image, future = self.drawings.get(wait > 0, wait)
-                future.set_result(self.net.predict_proba(to_batch([image]))[0])
+                future = self.drawings.get(wait > 0, wait)
+                future.set_result(self.net.with_parameters(copies(self.net.parameters())))
 
     def _take_snapshot(self, step: Step) -> None:
         start = time.perf_counter()
@@ -231,7 +231,8 @@ class Watch:
             return []
         pairs = zip(*self.recent, strict=True)
         y, y_pred = (np.concatenate(arrays).argmax(axis=1) for arrays in pairs)
-        return confusion_matrix(y, y_pred, len(self.scene.class_names)).tolist()
+        counts = confusion_matrix(y, y_pred, len(self.scene.class_names))
+        return [[int(count) for count in row] for row in counts]
 
     # In the server's threads --------------------------------------------------------------------
 
@@ -341,36 +342,49 @@ class Watch:
         return {**single.batch(), "weights": weights}
 
     def read(self, content: bytes) -> dict[str, Any]:
-        """Return the answer of the network, as it is now, for a picture file.
+        """Return what the network, as it is now, reads in a picture file.
+
+        Several digits are read as a number, whose last digit has its probabilities shown.
 
         Raises:
             HandcnnError: it is not a picture, or the network is busy.
         """
         picture = load_picture(io.BytesIO(content), "the picture")
-        image, _, doubt = prepare(picture, self.scene.preparation)
         if not self.room.acquire(blocking=False):
             raise HandcnnError("the network is busy with other drawings; try again")
         try:
-            probabilities = self._answer(image)
+            number, net = self.number, self._copy_of_network()
+            with np.errstate(all="ignore"):  # a training may diverge
+                text, row, doubt = self._reading(net, picture)
         except NoAnswer:
             raise HandcnnError("the network is busy; try again") from None
         finally:
             self.room.release()
         return {
-            "answer": int(probabilities.argmax()),
-            "probabilities": [round(float(p), 6) for p in probabilities],
-            "percents": [percent(p) for p in probabilities],
-            "seen": base64_text(image),
+            "text": text,
+            "answer": int(row.argmax()),
+            "probabilities": [round(float(p), 6) for p in row],
+            "percents": [percent(p) for p in row],
             "remark": doubt,
-            "number": self.number,
+            "number": number,
         }
 
-    def _answer(self, image: Array) -> Array:
+    def _copy_of_network(self) -> Network:
         if self.final is not None:
-            return self.final.predict_proba(to_batch([image]))[0]
-        future: Future[Array] = Future()
-        self.drawings.put((image, future))
-        return future.result(ANSWER_SECONDS)
+            return self.final
+        future: Future[Network] = Future()
+        self.drawings.put(future)
+        return future.result(COPY_SECONDS)
+
+    def _reading(self, net: Network, picture: Array) -> tuple[str, Array, str]:
+        """Return the text, the probabilities of its last digit, and a doubt or an empty text."""
+        names = self.scene.class_names
+        if are_digits(names):
+            reading = read_digits(net, picture)
+            return reading.text, reading.digits[-1].probabilities, reading.doubt
+        image, _, doubt = prepare(picture, self.scene.preparation)
+        row = probabilities(net, [image])[0]
+        return names[row.argmax()], row, doubt
 
     def _pause(self, wants_pause: bool) -> None:
         self.wants_pause, self.allowed_steps = wants_pause, 0
