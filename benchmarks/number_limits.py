@@ -49,10 +49,10 @@ def measure(weights: Path, count: int) -> int:
     for side in SIDES:
         texts = [read_digits(net, enlarged(255 - image, side)).text for image in images]
         several = [i for i, text in enumerate(texts) if len(text) > 1]
-        right = np.mean([text == str(label) for text, label in zip(texts, labels, strict=True)])
+        right = sum(text == str(label) for text, label in zip(texts, labels, strict=True))
         print(
             f"{side}x{side}: {len(several)} of {count:,} read as several digits {several}, "
-            f"{right:.2%} right",
+            f"{right:,} right",
             flush=True,
         )
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,8 @@ import { pad } from "./pad.js";
 export async function buildMistakes({ classes, hasMistakes }, onChoose) {
   $("mistakes").hidden = !hasMistakes;
   if (!hasMistakes) return;
-  const response = await fetch("mistakes");
+  const response = await fetch("mistakes").catch(() => null); // the page notices a lost server itself
+  if (!response?.ok) return;
   const { mistakes, side } = await response.json();
   $("worst").replaceChildren(...mistakes.map((mistake) => card(mistake, side, classes, onChoose)));
 }

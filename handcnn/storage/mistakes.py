@@ -32,14 +32,17 @@ class Mistakes(NamedTuple):
     numbers: Array
 
 
-DTYPES = Mistakes(*map(np.dtype, ("u1", "<i8", "<i8", "<f8", "<i8")))
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(dtype)
+    for name, dtype in zip(Mistakes._fields, ("u1", "<i8", "<i8", "<f8", "<i8"), strict=True)
+}
 
 
 def save_mistakes(path: Path, mistakes: Mistakes) -> None:
     """Write mistakes to `path`, completely or not at all."""
     arrays = {
-        name: np.ascontiguousarray(array, dtype)
-        for (name, array), dtype in zip(mistakes._asdict().items(), DTYPES, strict=True)
+        name: np.ascontiguousarray(array, DTYPES[name])
+        for name, array in mistakes._asdict().items()
     }
     write_archive(path, KIND, arrays, {"shape": list(mistakes.images.shape)})
 
@@ -60,6 +63,8 @@ def read_mistakes(path: Path, classes: int) -> Mistakes:
 def _layout(metadata: dict[str, Any]) -> Layout:
     match metadata.get("shape"):
         case [int(n), int(h), int(w)] if 0 <= n <= MOST and h > 0 and w > 0:
-            shapes = Mistakes((n, h, w), (n,), (n,), (n,), (n,))
-            return dict(zip(Mistakes._fields, zip(shapes, DTYPES, strict=True), strict=True))
+            return {
+                name: ((n, h, w) if name == "images" else (n,), dtype)
+                for name, dtype in DTYPES.items()
+            }
     raise HandcnnError("it does not say how many images it holds")

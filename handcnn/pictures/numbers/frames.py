@@ -41,7 +41,8 @@ def without_frames(strokes: Array) -> tuple[Array, Array]:
         cells[window] |= cell
         lines[window] |= ndimage.binary_dilation(cell, EIGHT_NEIGHBOURS, width + 2)
         inked = np.flatnonzero((strokes[window] & cell).any(axis=1))
-        written |= len(inked) > 0 and np.ptp(inked) >= INK * np.ptp(np.nonzero(cell)[0])
+        height = np.ptp(np.nonzero(cell)[0])
+        written = written or bool(len(inked) and np.ptp(inked) >= INK * height)
         widest = max(widest, width)
     if not written:
         return strokes, none
