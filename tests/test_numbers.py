@@ -92,6 +92,12 @@ def test_rows_are_read_from_top_to_bottom(
     assert all(SIDE - 2 <= height <= SIDE + 12 for height in heights)
 
 
+def test_a_long_row_is_read(net: Network) -> None:
+    """Regression: of lines through so flat a picture, some start far outside (a ValueError)."""
+    picture, _ = number(("7214721472147214",))
+    assert read_digits(net, np.asarray(picture)[70:170]).text == "7214721472147214"
+
+
 def test_light_digits_on_a_dark_picture_are_read_alike(net: Network) -> None:
     picture, _ = number(("7214",))
     assert read(net, Image.eval(picture, lambda grey: 255 - grey)).text == "7214"

@@ -62,13 +62,15 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
     limited = np.minimum(ink, 2 * threshold)  # so that a dark stroke alone makes no line
     points = np.argwhere(_crests(limited, 0.2 * threshold))
     y, x = points.T
-    starts = np.rint(y + np.multiply.outer(FINE_SLOPES, width / 2 - x)).astype(int) + height
-    votes = np.stack([np.bincount(row, minlength=3 * height) for row in starts])
+    beyond = max(height, round(FINE_SLOPES[-1] * width / 2) + 1)  # how far lines start outside
+    count = height + 2 * beyond
+    starts = np.rint(y + np.multiply.outer(FINE_SLOPES, width / 2 - x)).astype(int) + beyond
+    votes = np.stack([np.bincount(row, minlength=count) for row in starts])
     alive = np.ones(len(points), bool)
     columns = np.arange(width)
     for _ in range(MOST_LINES):
         near = 3 * ndimage.uniform_filter1d(votes.astype(np.float32), 3, axis=1)
-        best, start = divmod(int(near.argmax()), 3 * height)
+        best, start = divmod(int(near.argmax()), count)
         if near[best, start] < VOTES * width:
             break
         chosen = alive & (np.abs(starts[best] - start) <= REACH)
@@ -82,7 +84,7 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
             lines.append(_darkness(ink, np.rint(np.polyval(bend, columns)).astype(int)))
         used = alive & ((np.abs(np.polyval(bend, x) - y) <= REACH) | (starts[best] == start))
         for i, row in enumerate(starts):
-            votes[i] -= np.bincount(row[used], minlength=3 * height)
+            votes[i] -= np.bincount(row[used], minlength=count)
         alive &= ~used
     return lines
 
