@@ -178,6 +178,19 @@ def test_the_exit_code_tells_the_signal(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_second_signal_while_the_first_is_reported_ends_without_a_traceback(
+    name: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> int:
+        signal.raise_signal(getattr(signal, name))
+        return 0
+
+    monkeypatch.setattr(cli, "print_failure", stop)
+    assert cli.run("program", stop) == code
+
+
 def test_a_signal_that_the_program_handles_itself_is_left_to_it() -> None:
     received: list[int] = []
 

@@ -187,7 +187,10 @@ def run(program: str, main: Callable[[], int]) -> int:
     SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that temporary files are removed.
     """
     with _termination() as signals:
-        return _run(program, main, signals)
+        try:
+            return _run(program, main, signals)
+        except KeyboardInterrupt:  # a second signal, while the first was being reported
+            return 143 if signals else 130
 
 
 @contextmanager
