@@ -40,7 +40,7 @@ function batchPart({ number, count, correct, images, labels, answers, loss, loss
   const shown = cutImages(bytes, labels.length).slice(0, IMAGES);
   const list = element("ol", { className: "batch" }, ...shown.map((image, i) => {
     const isRight = labels[i] === answers[i];
-    const said = element("span", { textContent: `${isRight ? "" : "✗ "}${classes[answers[i]]}` });
+    const said = element("span", { textContent: `${isRight ? "" : "✗"}${classes[answers[i]]}` });
     return element("li", { className: isRight ? "" : "wrong" }, greyCanvas(image), said);
   }));
   const more = count > shown.length ? ` (${shown.length} of them here)` : "";
@@ -115,7 +115,7 @@ function gridOf(values, scale, digits, columns, mark) {
       const cell = element("td", { textContent: number(value, digits) });
       const colour = colourOf(scale ? value / scale : 0);
       cell.style.background = colour.css;
-      cell.style.color = colour.isDark ? "#fff" : "#16181b";
+      cell.style.color = colour.text;
       mark(cell, i + j);
       return cell;
     })));

@@ -29,7 +29,7 @@ export function paintConfusion(canvas, matrix, classes) {
     context.fillStyle = isRight || !count ? style.getPropertyValue("--track") : colour.css;
     context.fillRect(x + 1, y + 1, cell - 2, cell - 2);
     if (!count) return;
-    context.fillStyle = isRight ? style.getPropertyValue("--quiet") : colour.isDark ? "#fff" : "#16181b";
+    context.fillStyle = isRight ? style.getPropertyValue("--quiet") : colour.text;
     context.fillText(count, x + cell / 2, y + cell / 2, cell - 3);
   }));
   const worst = mistakes.sort((a, b) => b.count - a.count).slice(0, 3);

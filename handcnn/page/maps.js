@@ -19,11 +19,14 @@ const COLOURS = Uint32Array.from({ length: 255 }, (_, i) => {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 });
 
-// Return the colour of a number from -1 to 1 for CSS, and whether text on it must be white.
+// Return the colour of a number from -1 to 1 for CSS, and that of legible text on it: the contrast
+// (WCAG 2) of one of black and white is always at least 4.5.
 export function colourOf(number) {
   const pixel = COLOURS[Math.round(127 * Math.min(Math.max(number, -1), 1)) + 127];
-  const [r, g, b] = [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255];
-  return { css: `rgb(${r} ${g} ${b})`, isDark: 0.299 * r + 0.587 * g + 0.114 * b < 140 };
+  const [r, g, b] = [0, 8, 16].map((shift) => (pixel >> shift) & 255);
+  const [R, G, B] = [r, g, b].map((part) => (part / 255) ** 2.2);
+  const luminance = 0.2126 * R + 0.7152 * G + 0.0722 * B;
+  return { css: `rgb(${r} ${g} ${b})`, text: luminance < 0.18 ? "#fff" : "#000" };
 }
 
 const GAP = 7; // CSS pixels between the maps of a layer
@@ -73,10 +76,11 @@ function smallestWidth({ width, names }) {
 //
 // A layer is {canvas, count, height, width}: `count` maps of a size. A unit is a map of one pixel.
 // It may have `numbers` (without them, empty frames are drawn), `names`, and `filters` of a `side`.
-// All maps are on one canvas, because hundreds of small canvases make the page slow.
-export function paintLayer({ canvas, count, height, width, numbers, names, filters, side }) {
+// `size` enlarges the maps. All are on one canvas, because hundreds of small canvases make the page
+// slow.
+export function paintLayer({ canvas, count, height, width, numbers, names, filters, side, size = 1 }) {
   const room = canvas.clientWidth - 2; // for the lines around the outer maps
-  const zoom = room > 500 ? 1.35 : 1;
+  const zoom = size * (room > 500 ? 1.35 : 1);
   const pitch = zoom * smallestWidth({ width, names }) + GAP;
   const columns = Math.max(1, Math.floor((room + GAP) / pitch));
   const mapSide = (room + GAP) / columns - GAP;

@@ -55,7 +55,7 @@ export function showSamples({ answers, right }) {
     const said = classes[answers[i]];
     button.dataset.answer = answers[i];
     button.classList.toggle("wrong", !isRight);
-    button.lastChild.textContent = isRight ? said : `✗ ${said}`;
+    button.lastChild.textContent = isRight ? said : `✗${said}`;
     button.ariaLabel = `${classes[labels[i]]}, read as ${said}${isRight ? "" : ", wrong"}`;
   });
   const hardest = right.map((_, i) => i).sort((i, j) => right[i] - right[j]).slice(0, HARDEST);

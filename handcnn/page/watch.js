@@ -186,7 +186,7 @@ function paintKernels() {
   if (!snapshot?.kernels) return;
   const [count, side, , height, width] = snapshot.sizes;
   paintLayer({
-    canvas: $("kernels"), count, height, width, side,
+    canvas: $("kernels"), count, height, width, side, size: count > 16 ? 1.1 : 1.7,
     numbers: decode(snapshot.maps), filters: decode(snapshot.kernels),
   });
 }
@@ -202,7 +202,8 @@ function showChanges() {
     const { weights, gradient, update: change } = changes[i] ?? {};
     const bar = element("span", { className: "size" });
     bar.style.setProperty("--share", changes.length ? share(gradient / largest) : 0);
-    const cells = [weights, gradient, change].map((size) => element("td", { textContent: short(size) }));
+    const cells = [weights, gradient, change].map((size) =>
+      element("td", {}, element("span", { className: "number", textContent: short(size) })));
     cells[1].prepend(bar);
     const ratio = weights ? `${(100 * change / weights).toPrecision(2)} %` : "–";
     return element("tr", {}, element("th", { scope: "row", textContent: title }), ...cells,
