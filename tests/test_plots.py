@@ -404,6 +404,28 @@ def test_curves_hold_the_history_and_nothing_overlaps(run: str) -> None:
             np.testing.assert_allclose(lines(figure)[name], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("epochs", "per_epoch"), [(1, 100), (2, 860), (12, 37), (3, 4)])
+def test_a_short_run_is_drawn_inside_its_epochs(epochs: int, per_epoch: int) -> None:
+    """Points are means of the steps that they stand for, at the place of the last of these."""
+    steps = np.random.default_rng(0).random((epochs * per_epoch, 2))
+    history, run = history_of(epochs), {"run": RUN, "steps": steps}
+    for plot, column, factor in ((plots.plot_loss, 0, 1), (plots.plot_accuracy, 1, 100)):
+        figure = plot(history, TITLE, 0.9, **run)
+        check_layout(figure)
+        points = lines(figure)["_inside"]
+        assert len(points) == epochs * min(10, per_epoch)
+        start = 0
+        for at, value in points:
+            end = round(at * per_epoch)
+            assert at * per_epoch == pytest.approx(end)
+            assert value == pytest.approx(factor * steps[start:end, column].mean())
+            start = end
+        assert start == len(steps)
+        assert [x for x, _ in lines(figure)["training"]] == [row["epoch"] for row in history]
+    figure = plots.plot_loss(history_of(13), TITLE, steps=np.zeros((130, 2)))
+    assert "_inside" not in lines(figure)
+
+
 @given(
     st.lists(st.tuples(*[st.floats(0, 1)] * 2, *[st.floats(0, 34.5)] * 2), min_size=1, max_size=60),
     st.none() | st.floats(0, 1),

@@ -34,7 +34,10 @@ REMARK = (
     "Training is the mean over an epoch; validation follows it. The legend gives the last epoch. "
     "Dashed: the best epoch, whose weights are kept."
 )
-INSIDE = "Thin: training inside the epochs, as the mean of each tenth. "
+INSIDE = (
+    "Line: training, a tenth of an epoch each; dots: its epochs, the last one in the legend. "
+    "Dashed: the best epoch, whose weights are kept."
+)
 SHORT_RUN = 12  # epochs; the curve of a longer one needs no points inside them
 PARTS = 10  # of an epoch, a point for each
 HARDER = (
@@ -132,15 +135,16 @@ def _plot(
     if steps is not None and len(history) <= SHORT_RUN:
         at, inside = inside_epochs(measure.factor * steps[:, measure.column], len(history))
 
-    remark = INSIDE * (len(inside) > 0) + REMARK
+    remark = INSIDE if len(inside) else REMARK
     figure, background = new_figure(WIDTH, HEIGHT, f"{title}: {measure.name}", remark, run)
     if distorted:
         put_text(background, MARGIN, 106 if run else 90, HARDER.format(measure.worse), 10, GREY)
     left, top = MARGIN + 70, HEADER + 45  # room for the legend
     axes = add_axes(figure, measure.label, (left, top, WIDTH - left - MARGIN, HEIGHT - top - 100))
     if len(inside):
-        axes.plot(at, inside, color=TRAINING, linewidth=1, alpha=0.7)
-    _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}")
+        axes.plot(at, inside, color=TRAINING, linewidth=2, label="_inside")
+    line = "none" if len(inside) else "-"
+    _plot_curve(axes, epochs, training, TRAINING, f"training {show(training[-1])}", line)
     _plot_curve(axes, epochs, validation, VALIDATION, f"validation {show(validation[-1])}")
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
     label = f"best epoch ({epochs[best]:.0f}) {show(validation[best])}"
@@ -188,9 +192,14 @@ def add_axes(figure: Figure, label: str, box: tuple[float, float, float, float])
     return axes
 
 
-def _plot_curve(axes: Axes, epochs: Array, values: Array, colour: str, label: str) -> None:
+def _plot_curve(
+    axes: Axes, epochs: Array, values: Array, colour: str, label: str, line: str = "-"
+) -> None:
     dots = "o" if len(epochs) <= 40 else ""
-    axes.plot(epochs, values, color=colour, linewidth=2, marker=dots, markersize=5, label=label)
+    axes.plot(
+        epochs, values, color=colour, linewidth=2, linestyle=line, marker=dots, markersize=5,
+        label=label,
+    )  # fmt: skip
 
 
 def _mark(
