@@ -36,6 +36,7 @@ async function fetchJson(path, options = {}) {
 async function update() {
   clearTimeout(timer);
   const request = ++newest;
+  let isFirst = false; // then the snapshot may be an old one: nobody has looked for a while
   try {
     if (!about) await begin();
     const has = isStale ? -1 : snapshot?.number ?? -1;
@@ -43,6 +44,7 @@ async function update() {
     isStale = false;
     const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${chosen}`);
     if (request !== newest) return;
+    isFirst = !state;
     $("notice").hidden = true;
     if (isLost && isStopped) return location.reload(); // it was resumed
     isLost = false;
@@ -56,7 +58,7 @@ async function update() {
     if (request !== newest) return;
     showLostServer();
   }
-  timer = setTimeout(update, state?.pausing || isStale ? SOON_MS : EVERY_MS);
+  timer = setTimeout(update, isFirst || state?.pausing || isStale ? SOON_MS : EVERY_MS);
 }
 
 async function begin() {

@@ -175,11 +175,11 @@ class Watch:
     def _hold(self) -> None:
         """Wait until the page goes on or asks for a single step."""
         self.is_paused = True
-        while self.wants_pause and not self.allowed_steps:
+        while self.wants_pause and self.allowed_steps < 1:
             self.check()
             self._serve_drawing(PAUSE_SECONDS)
         if self.wants_pause:
-            self.allowed_steps -= 1
+            self.allowed_steps = max(self.allowed_steps - 1, 0)
             self.is_single, self.before = True, copies(self.net.parameters())
         self.is_paused = self.wants_pause
 
@@ -205,7 +205,6 @@ class Watch:
         return {
             "number": number,
             "answers": y_pred.argmax(axis=1).tolist(),
-            "sure": np.round(y_pred.max(axis=1), 4).tolist(),
             "right": np.round(y_pred[np.arange(len(y_pred)), self.scene.labels], 4).tolist(),
             "front": [] if first is None else _frozen(self.net.layers[: first + 1]),
             "confusion": self._confusion(),
