@@ -3,11 +3,9 @@
 "Why" is the gradient of a class's logit with respect to the image, computed by calling `backward`
 on all layers, down to the first `dx`. docs/why.md derives it.
 
-The functions return plain Python values, ready for JSON. Arrays become base64 text of their bytes.
-Signed values are scaled to whole numbers from -127 to 127; 0 stays 0, so that it keeps its colour.
+The functions return plain Python values, ready for JSON; `encoding` makes text of arrays.
 """
 
-import base64
 import io
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,6 +18,8 @@ from handcnn.layers import InputLayer, Layer
 from handcnn.layers.sequence import backward, copied, first_convolution, forward
 from handcnn.models import network_name
 from handcnn.network import Network
+from handcnn.page.encoding import base64_text as _base64
+from handcnn.page.encoding import levels as _levels
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import Digit, Reading, load_picture, read_picture, to_batch
 from handcnn.pictures.numbers import DOUBTFUL, NO_PROBABILITIES
@@ -29,7 +29,6 @@ from handcnn.storage.networks import cost_per_image
 from handcnn.text import percent
 from handcnn.types import Array
 
-LEVELS = 127  # of each sign
 # For one drawing, which goes through the network once for each class: 300 MB, about two seconds.
 MAX_NUMBERS = 50_000_000
 MAX_MULTIPLICATIONS = 2_000_000_000
@@ -222,13 +221,3 @@ def _check_cost(net: Network, K: int) -> None:
 def _kernels(layer: Layer) -> str:
     """Return the kernels (F, k, k), averaged over their channels, as base64."""
     return _base64(_levels(layer.parameters()["weights"].mean(axis=1)))
-
-
-def _levels(values: Array, axis: tuple[int, ...] | None = None) -> Array:
-    """Return signed values as int8, scaled so that the largest along the axes is 127 or -127."""
-    largest = np.abs(values).max(axis or None, keepdims=True)
-    return np.rint(values * (LEVELS / np.where(largest == 0, 1, largest))).astype(np.int8)
-
-
-def _base64(array: Array) -> str:
-    return base64.b64encode(array.tobytes()).decode()
