@@ -9,6 +9,7 @@ import io
 import json
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import RATES, SMALL, batch, close, copies, network, refused, step_by_loops
+from page_visitor import Page
 from training_processes import FILES, OPTIONS, Forks, Result
 
 pytest.importorskip("waitress", reason="waitress, the server of the page, is not installed")
@@ -23,6 +25,7 @@ pytest.importorskip("waitress", reason="waitress, the server of the page, is not
 from app.watching import samples
 from handcnn import HandcnnError, Network, loss_function
 from handcnn.models import Recipe, lenet
+from handcnn.page import server
 from handcnn.page.watching import MOST_POINTS, Scene, Watch
 from handcnn.pictures import load_picture, read_digits
 from handcnn.preparation import Preparation
@@ -357,6 +360,24 @@ def test_drawings_are_read_and_too_many_are_refused() -> None:
 )
 def test_a_query_cannot_do_harm(query: bytes) -> None:
     assert watch(lenet(rng=np.random.default_rng(0))).state(query)["number"] == 0
+
+
+def test_a_thousand_polls_and_a_dead_page_and_the_server_ends_with_its_block() -> None:
+    listener = watch(lenet(rng=np.random.default_rng(0)))
+    with server.listen(None) as socket_, server.serving(socket_, "watch.html", listener.routes()):
+        port = socket_.getsockname()[1]
+        page = Page(port)
+        with socket.create_connection(("127.0.0.1", port)) as dead:
+            dead.sendall(b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            for _ in range(1000):
+                assert page.get("/state?number=0&snapshot=0")["snapshot"] is None
+        for path, says in (
+            ("/single-step", "no single step was taken yet; pause, then take one step\n"),
+            ("/draw.html", "nothing here; the page is at /\n"),
+        ):
+            assert refused(partial(page.get, path)) == says
+    with pytest.raises(OSError, match="refused"):
+        page.get("/")
 
 
 def test_the_samples_have_equally_many_of_each_class() -> None:
