@@ -19,7 +19,8 @@ from handcnn.page.encoding import base64_text
 from handcnn.training import Step, copies
 from handcnn.types import Array
 
-IMAGES = 64  # the most images that are shown, and that are computed at once
+IMAGES = 64  # the most images that are shown
+FEW = 16  # images computed at once, so that it takes little memory
 WEIGHTS = 9  # of a unit of a dense layer; it has thousands
 
 
@@ -103,8 +104,11 @@ class SingleStep:
 def _gradients(net: Network, x: Array, y: Array) -> dict[str, Array]:
     """Return the gradients of a batch, a sum over its images, in parts that need little memory."""
     total: dict[str, Array] = {}
-    for few in slices(slice(0, len(x)), IMAGES):
+    for few in slices(slice(0, len(x)), FEW):
         net.backward(loss_gradient(net.forward(x[few]), y[few]))
         for name, gradient in net.gradients().items():
-            total[name] = total[name] + gradient if name in total else gradient
+            if name in total:
+                total[name] += gradient
+            else:
+                total[name] = gradient
     return total

@@ -143,6 +143,7 @@ class Watch:
         self.recent.append((step.y, step.y_pred))
         if self.before is not None:
             if self.is_single:
+                self.single = None  # its memory is needed for the next one
                 self.single = SingleStep(self.number + 1, self.net, self.before, step)
             self._take_snapshot(step)
             self._count(step)
