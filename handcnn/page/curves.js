@@ -9,7 +9,7 @@ const RUN_IN = 0.03; // share of the steps that does not set the scale, since al
 //
 // A plot has `end`, the last step of the axis; `bands` {low, high, colour}, `lines` {values, colour}
 // of points [step, value], and `dots` {points, colour, isRing}. `limits` bounds the values of the
-// axis, `format` writes one.
+// axis, which spans at least `span`; `format` writes one with so many decimals.
 export function paintCurves(canvas, plot) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   const context = fitCanvas(canvas, width, height);
@@ -26,9 +26,11 @@ export function paintCurves(canvas, plot) {
   context.lineWidth = 1;
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const tick of ticks(low, high, inside.h / 45)) {
+  const marks = ticks(low, high, inside.h / 45);
+  const decimals = Math.max(0, -Math.floor(Math.log10(marks[1] - marks[0]) + 1e-9));
+  for (const tick of marks) {
     line(Math.round(y(tick)) + 0.5);
-    context.fillText(plot.format(tick), MARGIN.left - 8, y(tick));
+    context.fillText(plot.format(tick, decimals), MARGIN.left - 8, y(tick));
   }
   context.textAlign = "center";
   for (const tick of ticks(0, plot.end, inside.w / 90)) {
@@ -49,18 +51,21 @@ export function paintCurves(canvas, plot) {
     context.beginPath();
     for (const [step, value] of values) context.lineTo(x(step), y(value));
     context.stroke();
+    if (values.length === 1) drawDot(...values[0], colour, 3); // a line of one point is invisible
   }
   for (const { points, colour, isRing } of plot.dots) {
-    context.strokeStyle = context.fillStyle = colourOf(colour);
-    context.lineWidth = 2.5;
-    for (const [step, value] of points) {
-      context.beginPath();
-      context.arc(x(step), y(value), points.length > 40 ? 3 : 5, 0, 2 * Math.PI);
-      if (isRing) context.stroke();
-      else context.fill();
-    }
+    for (const point of points) drawDot(...point, colour, points.length > 40 ? 3 : 5, isRing);
   }
   context.restore();
+
+  function drawDot(step, value, colour, radius, isRing) {
+    context.strokeStyle = context.fillStyle = colourOf(colour);
+    context.lineWidth = 2.5;
+    context.beginPath();
+    context.arc(x(step), y(value), radius, 0, 2 * Math.PI);
+    if (isRing) context.stroke();
+    else context.fill();
+  }
 
   function line(at) {
     context.beginPath();
@@ -82,14 +87,14 @@ export function paintCurves(canvas, plot) {
 }
 
 // Return the limits of the axis: those of the lines and dots after the first steps.
-function scale({ end, lines, dots, limits }) {
+function scale({ end, lines, dots, limits, span }) {
   const after = RUN_IN * end;
   const all = [...lines.map((line) => line.values), ...dots.map((dot) => dot.points)].flat();
   const later = all.filter(([step]) => step >= after);
   const values = (later.length > 2 ? later : all).map(([, value]) => value);
   if (!values.length) return limits;
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  const pad = 0.12 * (most - least) || 0.05;
+  const pad = Math.max(0.12 * (most - least), (span - (most - least)) / 2);
   return [Math.max(least - pad, limits[0]), Math.min(most + pad, limits[1])];
 }
 

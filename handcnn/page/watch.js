@@ -157,13 +157,15 @@ function paintAll() {
   const ofEpochs = (column) => state.history.map((row) => [row[0] * about.steps, row[column]]);
   const end = Math.max(state.number, 20);
   paintCurves($("loss-curve"), {
-    end, limits: [0, 40], format: (value) => value.toFixed(value < 0.1 && value ? 2 : 1),
+    end, limits: [0, 40], span: 0.2,
+    format: (value, decimals) => value.toFixed(Math.max(decimals, 1)),
     bands: [{ low: points(low), high: points(high), colour: "--faint" }],
     lines: [{ values: points(runningMean(mean)), colour: "--training", width: 3 }],
     dots: [{ points: ofEpochs(3), colour: "--validation" }],
   });
   paintCurves($("accuracy-curve"), {
-    end, limits: [0, 1], format: (value) => `${Math.round(1000 * value) / 10} %`,
+    end, limits: [0, 1], span: 0.1,
+    format: (value, decimals) => `${(100 * value).toFixed(Math.max(decimals - 2, 0))} %`,
     bands: [],
     lines: [{ values: points(runningMean(floats(curves.accuracies))), colour: "--training", width: 3 }],
     dots: [
