@@ -408,9 +408,9 @@ def test_curves_hold_the_history_and_nothing_overlaps(run: str) -> None:
 def test_a_short_run_is_drawn_inside_its_epochs(epochs: int, per_epoch: int) -> None:
     """Points are means of the steps that they stand for, at the place of the last of these."""
     steps = np.random.default_rng(0).random((epochs * per_epoch, 2))
-    history, run = history_of(epochs), {"run": RUN, "steps": steps}
+    history = history_of(epochs)
     for plot, column, factor in ((plots.plot_loss, 0, 1), (plots.plot_accuracy, 1, 100)):
-        figure = plot(history, TITLE, 0.9, **run)
+        figure = plot(history, TITLE, 0.9, run=RUN, steps=steps)
         check_layout(figure)
         points = lines(figure)["_inside"]
         assert len(points) == epochs * min(10, per_epoch)
