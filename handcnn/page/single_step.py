@@ -27,6 +27,9 @@ WEIGHTS = 9  # of a unit of a dense layer; it has thousands
 class SingleStep:
     """One step of a training, to be looked at.
 
+    Attributes:
+        batch: its images, the answers, and the loss before and after the step, as JSON values.
+
     Args:
         number: of the step, counted from the start of the run.
         net: the network after the step.
@@ -35,28 +38,23 @@ class SingleStep:
     """
 
     def __init__(self, number: int, net: Network, before: Mapping[str, Array], step: Step) -> None:
-        self.number, self.step = number, step
+        labels, answers = (rows.argmax(axis=1) for rows in (step.y, step.y_pred))
+        self.batch = {
+            "number": number,
+            "count": len(labels),
+            "correct": step.correct,
+            "images": base64_text(_grey(step.x[:IMAGES, 0])),
+            "labels": labels[:IMAGES].tolist(),
+            "answers": answers[:IMAGES].tolist(),
+            "rate": step.learning_rate,
+            "loss": step.loss,
+            "lossAfter": loss_function(net.predict_proba(step.x), step.y),
+        }
+        self.number = number
         self.before, self.after = before, copies(net.parameters())
         self.gradients = _gradients(net.with_parameters(before), step.x, step.y)
-        self.loss_after = loss_function(net.predict_proba(step.x), step.y)
         self.layers = {
             i: layer for i, layer in enumerate(net.layers) if isinstance(layer, ParameterLayer)
-        }
-        self.x = np.rint(255 * np.clip(step.x[:IMAGES, 0], 0, 1)).astype(np.uint8)
-
-    def batch(self) -> dict[str, Any]:
-        """Return the images of the batch, the answers and the loss before and after the step."""
-        y_pred, labels = self.step.y_pred, self.step.y.argmax(axis=1)
-        return {
-            "number": self.number,
-            "count": len(labels),
-            "correct": self.step.correct,
-            "images": base64_text(self.x),
-            "labels": labels[:IMAGES].tolist(),
-            "answers": y_pred.argmax(axis=1)[:IMAGES].tolist(),
-            "rate": self.step.learning_rate,
-            "loss": self.step.loss,
-            "lossAfter": self.loss_after,
         }
 
     def weights(self, layer: int, unit: int | None) -> dict[str, Any]:
@@ -99,6 +97,11 @@ class SingleStep:
             "gradient": self.gradients[name][picked].tolist(),
             "new": self.after[name][picked].tolist(),
         }
+
+
+def _grey(x: Array) -> Array:
+    """Return images with values from 0 to 1 as bytes."""
+    return np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8)
 
 
 def _gradients(net: Network, x: Array, y: Array) -> dict[str, Array]:

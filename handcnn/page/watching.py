@@ -339,7 +339,7 @@ class Watch:
         unit = _whole(query, "unit", -1)
         units = len(single.after[f"layer{layer}.bias"].ravel())
         weights = single.weights(layer, unit if 0 <= unit < units else None)
-        return {**single.batch(), "weights": weights}
+        return {**single.batch, "weights": weights}
 
     def read(self, content: bytes) -> dict[str, Any]:
         """Return what the network, as it is now, reads in a picture file.
