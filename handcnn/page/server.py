@@ -35,7 +35,7 @@ MAX_PICTURE_BYTES = 10_000_000
 # after they have sent everything.
 MAX_REQUEST_BYTES = 10 * MAX_PICTURE_BYTES
 THREADS = 4
-CLOSING_SECONDS = 2  # the server gets to finish; after that, its threads end with the process
+CLOSING_SECONDS = 1  # the server gets to finish; after that, its threads end with the process
 
 THIS_COMPUTER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 TYPES = {
