@@ -12,6 +12,7 @@ import { buildSamples, showChosen, showSamples } from "./samples.js";
 const EVERY_MS = 500; // between two requests for news
 const SOON_MS = 60; // while a button waits for its effect
 const TIMEOUT_MS = 15_000;
+const PASSING = ["pausing", "stepping", "going on"]; // phases that end at once
 
 let about = null; // what does not change
 let state = null; // the newest answer of the server, with the newest curves and snapshot
@@ -19,7 +20,7 @@ let curves = null;
 let snapshot = null;
 let single = -1; // the number of the single step shown
 let chosen = 0; // the sample whose maps are shown
-let isStale = false; // whether the snapshot must come again, for another sample
+let shown = -1; // the sample whose maps the newest snapshot has
 let isStopped = false; // whether the button Stop was pressed here
 let isLost = false; // whether the last request failed
 let timer = 0;
@@ -39,10 +40,9 @@ async function update() {
   let isFirst = false; // then the snapshot may be an old one: nobody has looked for a while
   try {
     if (!about) await begin();
-    const has = isStale ? -1 : snapshot?.number ?? -1;
-    const number = state && !isStale ? state.number : -1;
-    isStale = false;
-    const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${chosen}`);
+    const image = chosen;
+    const [number, has] = [state?.number ?? -1, image === shown ? snapshot.number : -1];
+    const next = await fetchJson(`state?number=${number}&snapshot=${has}&image=${image}`);
     if (request !== newest) return;
     isFirst = !state;
     $("notice").hidden = true;
@@ -52,13 +52,15 @@ async function update() {
     if (next.single !== null && next.single !== single) {
       single = next.single;
       await showSingle(); // before the step counter tells that the step was taken
+      if (request !== newest) return;
     }
+    if (next.snapshot) shown = image;
     show(next);
   } catch {
     if (request !== newest) return;
     showLostServer();
   }
-  timer = setTimeout(update, isFirst || state?.pausing || isStale ? SOON_MS : EVERY_MS);
+  timer = setTimeout(update, isFirst || PASSING.includes(state?.phase) ? SOON_MS : EVERY_MS);
 }
 
 async function begin() {
@@ -124,11 +126,11 @@ function setText(id, text) { // only news, so that a screen reader is not told t
 }
 
 function status() {
-  const { number, paused, pausing, result } = state;
+  const { number, phase, result } = state;
   if (isStopped) return `Stopping. Go on with: ${about.resume}`;
   if (result) return `The training is over: ${result.test} on the test, ${result.images} read right.`;
-  if (pausing) return paused ? "Going on …" : "Pausing …";
-  if (paused) return `Paused after step ${number}. One step shows its arithmetic.`;
+  if (phase === "paused") return `Paused after step ${number}. One step shows its arithmetic.`;
+  if (PASSING.includes(phase)) return `${phase[0].toUpperCase()}${phase.slice(1)} …`;
   return number === about.epochs * about.steps ? "Testing and drawing the plots …" : "Training";
 }
 
@@ -241,7 +243,6 @@ function showResult(result) {
 
 function choose(i) {
   chosen = i;
-  isStale = true;
   showChosen(i);
   update();
 }
@@ -280,7 +281,7 @@ function showAnswer(answer, fault = "") {
 // Buttons and keys ---------------------------------------------------------------------------------
 
 function togglePause() {
-  if (!$("pause").disabled) send(state.paused || state.pausing ? "go-on" : "pause");
+  if (!$("pause").disabled) send(["training", "going on"].includes(state.phase) ? "pause" : "go-on");
 }
 
 function takeStep() {

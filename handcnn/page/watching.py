@@ -262,7 +262,6 @@ class Watch:
         snapshot, single = self.snapshot, self.single
         has_number, has_snapshot = (_whole(query, name, -1) for name in ("number", "snapshot"))
         image = min(_whole(query, "image", 0), len(self.scene.images) - 1)
-        is_new = has_snapshot != snapshot["number"] or has_number == -1
         return {
             "run": self.scene.about["run"],
             "number": number,
@@ -272,13 +271,22 @@ class Watch:
             "pace": self.pace and len(step.x if step else ()) / self.pace,
             "left": self.pace * (self.scene.epochs * self.scene.steps - number),
             "paused": is_paused,
-            "pausing": self.wants_pause != is_paused,
+            "phase": self._phase(is_paused),
             "history": self._short_history(),
             "curves": None if has_number == number else self.curves(),
-            "snapshot": self._shown(snapshot, image) if is_new else None,
+            "snapshot": None
+            if has_snapshot == snapshot["number"]
+            else self._shown(snapshot, image),
             "single": None if single is None else single.number,
             "result": self.result,
         }
+
+    def _phase(self, is_paused: bool) -> str:
+        if not is_paused:
+            return "pausing" if self.wants_pause else "training"
+        if not self.wants_pause:
+            return "going on"
+        return "stepping" if self.is_single or self.allowed_steps else "paused"
 
     def _short_history(self) -> list[list[float]]:
         rows = [*self.history]
