@@ -262,21 +262,19 @@ class Watch:
         snapshot, single = self.snapshot, self.single
         has_number, has_snapshot = (_whole(query, name, -1) for name in ("number", "snapshot"))
         image = min(_whole(query, "image", 0), len(self.scene.images) - 1)
+        has_it = has_snapshot == snapshot["number"]
         return {
             "run": self.scene.about["run"],
             "number": number,
             "epoch": self.scene.done + (number > 0) if step is None else step.epoch,
             "loss": None if step is None else round(step.loss, 4),
-            "rate": None if step is None else step.learning_rate,
             "pace": self.pace and len(step.x if step else ()) / self.pace,
             "left": self.pace * (self.scene.epochs * self.scene.steps - number),
             "paused": is_paused,
             "phase": self._phase(is_paused),
             "history": self._short_history(),
             "curves": None if has_number == number else self.curves(),
-            "snapshot": None
-            if has_snapshot == snapshot["number"]
-            else self._shown(snapshot, image),
+            "snapshot": None if has_it else self._shown(snapshot, image),
             "single": None if single is None else single.number,
             "result": self.result,
         }
