@@ -14,6 +14,7 @@ from typing import Any
 from data import TRAINING_IMAGES
 from handcnn.augmentation import AUGMENTATIONS
 from handcnn.commands import command_line as cli
+from handcnn.commands.weights import weights_file
 from handcnn.kernels.threads import default_threads
 from handcnn.models import NETWORKS, OTHER_IMAGES, RECIPES, Recipe, recipe_for
 from handcnn.preparation import PREPARATIONS
@@ -32,6 +33,8 @@ WHERE_MISSING = {
     "prepare": None,
     "skip_unreadable": False,
     "patience": None,
+    "start_from": None,
+    "also": None,
 }
 COUNT = cli.whole_number(1, 1_000_000)
 
@@ -70,6 +73,11 @@ def _run(text: str) -> Path | str:
         return runs.LATEST
     path = cli.path(text)
     return path.parent if path.name in (runs.CHECKPOINT, runs.WEIGHTS) else cli.folder(text)
+
+
+def _start(text: str) -> str:
+    """Accept the path of a weights file or of a run's folder; return that of the file, absolute."""
+    return str(weights_file(text).resolve())
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,22 @@ class Options:
         fixed=True,
         is_path=True,
     )
+    also: str | None = option(
+        None,
+        cli.name_or_path(*TRAINING_IMAGES),
+        "mix as many images of another data set of the same classes into the training",
+        f"{{{','.join(TRAINING_IMAGES)},PATH}}",
+        fixed=True,
+        is_path=True,
+    )
+    start_from: str | None = option(
+        None,
+        _start,
+        "train the weights of a file or a run further, with few small steps",
+        "FILE",
+        fixed=True,
+        is_path=True,
+    )
     invert: bool = option(
         False, None, "turn your own images, dark on bright, into bright on dark", fixed=True
     )
@@ -149,14 +173,21 @@ class Options:
         """Return the options that differ from the network's recipe, or else their default.
 
         What the data are is left out, which every run names, and threads, which change no result.
+        Of a path, the last two parts stay: the run and the file.
         """
-        usual = asdict(Options()) | asdict(recipe_for(self.network, self.prepare or "digits"))
+        recipe = recipe_for(self.network, self.prepare or "digits")
+        if self.start_from is not None:
+            recipe = recipe.fine_tuning()
+        usual = asdict(Options()) | asdict(recipe)
         named = {"network", "dataset", "prepare", "threads"}
-        return {
+        changed = {
             name: value
             for name, value in asdict(self).items()
             if name not in named and value != usual[name]
         }
+        for name in {"start_from", "also"} & changed.keys():
+            changed[name] = str(Path(*Path(changed[name]).parts[-2:]))
+        return changed
 
 
 @dataclass(frozen=True)
@@ -252,6 +283,11 @@ def _contradiction(request: Request) -> str:
     for name in ("paused", "port", "no_browser"):
         if getattr(request, name) and not request.watch:
             return f"{flag(name)}: is for the page of --watch, which was not given"
+    if resume is not None and request.options.start_from is not None:
+        return (
+            "--start-from: not allowed with argument --resume, which goes on from the run's own "
+            "weights"
+        )
     # The size of other data sets is known only after loading.
     known = {**TRAINING_IMAGES, "auto": TRAINING_IMAGES["mnist"]}
     largest = known.get(request.options.dataset)
@@ -279,7 +315,7 @@ def saved_options(saved: Mapping[str, object]) -> Options:
 
 def _is_valid(value: object, entry: Field[Any]) -> bool:
     if entry.metadata["is_path"]:
-        return isinstance(value, str)
+        return isinstance(value, str) or value is entry.default
     if entry.metadata["convert"] is None:
         return isinstance(value, bool)
     try:

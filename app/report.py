@@ -67,6 +67,8 @@ def introduce(session: Session, console: Console) -> None:
     sizes = [f"{size:,} {part}" for part, size in session.dataset.record["sizes"].items()]
     console.print(f"data     {session.dataset.title}: {', '.join(sizes)} images")
     console.print(f"options  {_typed(session)}")
+    if session.start is not None:
+        console.print(f"start    {_start(session)}")
     if remark := _few_steps(session):
         print(f"warning  {remark}", flush=True)
     console.print(f"folder   {one_line(session.folder)}\n")
@@ -75,6 +77,16 @@ def introduce(session: Session, console: Console) -> None:
     # A resumed run keeps its old results until there are new ones.
     if not (session.folder / runs.RECORD).exists():
         runs.write_record(session.folder, record(session))
+
+
+def _start(session: Session) -> str:
+    """Return the weights that the run started from, and how good they are untouched."""
+    start = session.start or {}
+    title = one_line(start["title"])
+    if start["fresh_output_layer"]:
+        return f"{title}\n         of other classes, so the output layer starts fresh"
+    accuracy = 100 * start["validation"]["accuracy"]
+    return f"{title}\n         untouched {accuracy:.2f} % on validation"
 
 
 def _typed(session: Session) -> str:
@@ -102,7 +114,7 @@ def _few_steps(session: Session) -> str:
     """Return a remark if the training is far too short to learn, else an empty text."""
     options, images = session.options, session.dataset.record["sizes"]["train"]
     steps = options.epochs * session.steps
-    if steps >= FAR_TOO_FEW_STEPS:
+    if steps >= FAR_TOO_FEW_STEPS or session.start is not None:
         return ""
     usual = options.recipe.for_images(images).epochs
     return f"{plural(steps, 'step')} will teach the network little; --epochs {usual} is advised"
@@ -157,6 +169,14 @@ def check_target(accuracy: float, target: float | None) -> None:
 def _show_result(session: Session, test: Metrics, console: Console) -> None:
     row, count = session.best_row, session.dataset.record["sizes"]["test"]
     console.print("")
+    if session.start is not None and not session.start["fresh_output_layer"]:
+        before, tested = (session.start[part]["accuracy"] for part in ("validation", "test"))
+        print(
+            f"untouched weights: {100 * before:.2f} % on validation, {100 * tested:.2f} % on the "
+            "test images"
+        )
+        if row["val_accuracy"] < before:
+            print("warning  no epoch was as good on validation as the untouched weights")
     print(f"best epoch {row['epoch']}: {100 * row['val_accuracy']:.2f} % on validation")
     print(result_line(test, count, session.dataset.title))
 
@@ -206,6 +226,7 @@ def record(session: Session, test: Metrics | None = None) -> dict[str, Any]:
     net = session.state.net
     result = {
         "options": asdict(session.options),
+        "start": session.start,
         "data": session.dataset.record,
         "architecture": net.architecture()["layers"],
         "parameters": sum(array.size for array in net.parameters().values()),

@@ -9,6 +9,7 @@ from typing import Any
 from app.console import plural
 from app.options import Options, Request, flag, saved_options
 from app.session import Session, load_data
+from app.starting import checked_start
 from data import TRAINING_IMAGES, Dataset
 from handcnn.commands.hints import train_command
 from handcnn.errors import HandcnnError
@@ -39,7 +40,7 @@ def resumed_session(run: Path | str, request: Request) -> Iterator[Session]:
         dataset = load_data(options, request.data_home)
         _check_data(folder, dataset, state)
         state.net.set_learning_rate(options.learning_rate)
-        session = Session.open(folder, dataset, options, state)
+        session = Session.open(folder, dataset, options, state, state.options["start"])
         missing = len(state.history) * session.steps - len(state.steps)
         if missing < 0 or missing % session.steps:
             raise HandcnnError(
@@ -61,6 +62,7 @@ def read_run(folder: Path) -> tuple[Options, Checkpoint]:
         saved = dict(state.options)
         if saved.pop("sha256", None) is None:
             raise ValueError("its options are not those of train.py")
+        state.options["start"] = checked_start(saved.pop("start", None))
         options = saved_options(saved)
         if network_name(state.net) != options.network:
             raise ValueError("it does not hold the network that train.py trains")
@@ -93,7 +95,7 @@ def changed_options(
         given = {name: value for name, value in given.items() if name != "dataset"}
     for entry in fields(Options):
         past, new = getattr(options, entry.name), given.get(entry.name)
-        has_moved = entry.name == "dataset" and _is_path(past) and _is_path(new)
+        has_moved = entry.metadata["is_path"] and _is_path(past) and _is_path(new)
         if entry.metadata["fixed"] and new not in (None, past) and not has_moved:
             option = flag(entry.name)
             was = f"without {option}" if past in (None, False) else f"with {option} {past}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,13 +17,15 @@ from app.console import Console, epoch_line, plural
 from app.evaluation import EVALUATION_BATCH
 from app.interrupts import Interrupts
 from app.options import Options, Request
+from app.starting import read_start, start_record, started
 from data import Dataset, load_dataset
+from data.mixing import mixed
 from handcnn.augmentation import fitting
 from handcnn.commands.command_line import describe
 from handcnn.commands.hints import resume_command
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
-from handcnn.models import NETWORKS, Recipe, recipe_for
+from handcnn.models import FINE_TUNING_STEPS, MIN_STEPS, NETWORKS, Recipe, recipe_for
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
@@ -34,23 +36,39 @@ STEPS_PER_SAVE = 20  # in a training of few images with a hundred epochs or more
 
 @dataclass(frozen=True)
 class Session:
-    """A run in training: its folder, data, options, and the state saved in its checkpoint."""
+    """A run in training.
+
+    Attributes:
+        folder: its folder.
+        dataset: its data.
+        options: its options.
+        state: what its checkpoint holds.
+        start: the weights that it started from, as `start_record` describes them; None if random.
+    """
 
     folder: Path
     dataset: Dataset
     options: Options
     state: Checkpoint
+    start: Mapping[str, Any] | None
 
     @classmethod
-    def open(cls, folder: Path, dataset: Dataset, options: Options, state: Checkpoint) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        dataset: Dataset,
+        options: Options,
+        state: Checkpoint,
+        start: Mapping[str, Any] | None,
+    ) -> Self:
         """Return a session that continues from `state`, which will be saved with these options."""
         # Save what was found in place of "auto" and None, so that resuming loads the same data.
         augment = fitting(options.augment, dataset.class_names)
         options = replace(
             options, dataset=dataset.address, prepare=dataset.prepared, augment=augment
         )
-        state.options = asdict(options) | {"sha256": dataset.record["sha256"]}
-        return cls(folder, dataset, options, state)
+        state.options = asdict(options) | {"sha256": dataset.record["sha256"], "start": start}
+        return cls(folder, dataset, options, state, start)
 
     @property
     def is_over(self) -> bool:
@@ -214,29 +232,38 @@ class Session:
 @contextmanager
 def new_session(request: Request) -> Iterator[Session]:
     """Load the data, build the network, make a folder for the run; yield its session."""
+    saved = start = None
+    if request.options.start_from is not None:
+        saved, network = read_start(request.options.start_from, request.given.get("network"))
+        request = replace(request, options=replace(request.options, network=network))
     dataset = load_data(request.options, request.data_home)
     options = replace(request.options, **asdict(recipe_of(request, dataset)))
     rng = np.random.default_rng(options.seed)
     classes = len(dataset.class_names)
     net = NETWORKS[options.network](options.learning_rate, classes=classes, rng=rng)
+    if saved is not None:
+        net = started(net, saved, dataset.class_names)
+        start = start_record(net, saved, dataset, options.threads)
     with runs.new_run(request.outputs, dataset.name, request.name) as folder:
         state = Checkpoint(net, copies(net.parameters()), rng, [], {})
-        yield Session.open(folder, dataset, options, state)
+        yield Session.open(folder, dataset, options, state, start)
 
 
 def recipe_of(request: Request, dataset: Dataset) -> Recipe:
     """Return the recipe of a new run: that of its network for these images, with what was given."""
-    recipe = recipe_for(request.options.network, dataset.prepared)
+    recipe, least = recipe_for(request.options.network, dataset.prepared), MIN_STEPS
+    if request.options.start_from is not None:
+        recipe, least = recipe.fine_tuning(), FINE_TUNING_STEPS
     names = {entry.name for entry in fields(Recipe)} & request.given.keys()
     recipe = replace(recipe, **{name: request.given[name] for name in names})
     if "epochs" in names:
         return recipe
-    return recipe.for_images(dataset.record["sizes"]["train"])
+    return recipe.for_images(dataset.record["sizes"]["train"], least)
 
 
 def load_data(options: Options, data_home: Path | None) -> Dataset:
     """Return the data set of a run."""
-    return load_dataset(
+    dataset = load_dataset(
         options.dataset,
         data_home=data_home,
         seed=options.seed,
@@ -246,3 +273,7 @@ def load_data(options: Options, data_home: Path | None) -> Dataset:
         prepare=options.prepare,
         skip_unreadable=options.skip_unreadable,
     )
+    if options.also is None:
+        return dataset
+    other = load_dataset(options.also, data_home=data_home, prepare=dataset.prepared)
+    return mixed(dataset, other, np.random.default_rng(options.seed))

@@ -11,6 +11,7 @@ The files:
     catalogue       the data sets with a name, and the facts about each
     loading         from a name or a path to a data set, and the substitute for MNIST
     dataset         the one record of a data set, and its division into parts
+    mixing          images of another data set among those for training
     batches         from bytes to the input of a network
     digits          the small set bundled with scikit-learn
     published       the comparison with the published data, and the fast cache

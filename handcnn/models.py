@@ -27,6 +27,9 @@ from handcnn.types import Shape
 # validate. With fewer images an epoch has fewer steps, and a training at least this many.
 USUAL_IMAGES = 55_000
 MIN_STEPS = 2000
+# A trained network needs fewer and smaller steps: docs/fine-tuning.md says how that was found.
+FINE_TUNING_STEPS = 300
+GENTLER = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,21 @@ class Recipe:
         """Return the number of steps in an epoch of so many training images."""
         return ceil(images / self.batch_size)
 
-    def for_images(self, images: int) -> "Recipe":
-        """Return the recipe for so many training images: few of them need more epochs."""
+    def for_images(self, images: int, least: int = MIN_STEPS) -> "Recipe":
+        """Return the recipe for so many training images: few of them need more epochs.
+
+        Args:
+            images: the number of training images.
+            least: the number of steps that a training of few images has at least.
+        """
         if images >= USUAL_IMAGES:
             return self
-        epochs = ceil(MIN_STEPS / self.steps(images))
+        epochs = ceil(least / self.steps(images))
         return replace(self, epochs=max(self.epochs, epochs))
+
+    def fine_tuning(self) -> "Recipe":
+        """Return the recipe for a network that was trained before."""
+        return replace(self, learning_rate=self.learning_rate * GENTLER)
 
 
 RECIPES = {

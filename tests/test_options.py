@@ -59,6 +59,14 @@ BAD: dict[str, dict[str, list[str]]] = {
             *("", "MNIST", "cifar", "0", "-1", "nan", LONG, "two\nlines")
         ]
     },
+    "--also": {
+        f"is not one of {', '.join(CATALOGUE)}, nor a file or folder": ["", "MNIST", "auto", LONG]
+    },
+    "--start-from": {
+        "is not a file": ["", "."],
+        "is not in an existing folder": ["none/w.npz"],
+        "cannot be used as a path: Not a directory": ["FILE/w.npz"],
+    },
     "--network": {f"is not one of {', '.join(NETWORKS)}": ["other"]},
     "--schedule": {f"is not one of {', '.join(SCHEDULES)}": ["other"]},
     "--augment": {f"is not one of {', '.join(AUGMENTATIONS)}": ["other"]},
@@ -86,6 +94,8 @@ COMMAND_LINES: dict[str, list[str]] = {
     "train.py: --paused: is for the page of --watch, which was not given": ["--paused --port 80"],
     "train.py: --port: is for the page of --watch, which was not given": ["--port 80"],
     "train.py: --no-browser: is for the page of --watch, which was not given": ["--no-browser"],
+    "train.py: --start-from: not allowed with argument --resume, which goes on from the run's own "
+    "weights": ["--resume latest --start-from FILE"],
     "train.py: unrecognized arguments: --epoch 3": ["--epoch 3"],  # no abbreviations
     "train.py: unrecognized arguments: 3": ["3"],
     "train.py: unrecognized arguments: \\x1b[2J": ["\x1b[2J"],
@@ -117,6 +127,7 @@ COMMAND_LINES: dict[str, list[str]] = {
 }
 
 Complaint = Callable[..., str]
+FINE_TUNING = {"learning_rate": RECIPES["lenet"].fine_tuning().learning_rate}
 
 
 @pytest.fixture
@@ -214,6 +225,9 @@ def test_the_programs_themselves(tmp_path: Path, sentence: str) -> None:
         ({"seed": 3}, " but --seed 3"),
         ({"epochs": 20, "augment": "none"}, " but --epochs 20 --augment none"),
         ({"batch_size": 32, "limit": 500}, " but --batch-size 32 --limit 500"),
+        ({"also": "mnist"}, " but --also mnist"),
+        ({"start_from": "w.npz"}, " but --learning-rate 0.0045 --start-from w.npz"),
+        ({"start_from": "/a/b/run/w.npz", **FINE_TUNING}, " but --start-from run/w.npz"),
     ],
 )
 def test_the_plots_name_the_options_that_differ_from_the_recipe(

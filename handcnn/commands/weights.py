@@ -21,13 +21,13 @@ def add_weights_option(parser: cli.Parser) -> None:
     """Add the option `--weights`, a path or None, for `picture_network`."""
     parser.add_argument(
         "--weights",
-        type=_weights_file,
+        type=weights_file,
         metavar="FILE",
         help="weights, or the folder of a run, to use (default: the newest run's, or handcnn's)",
     )
 
 
-def _weights_file(text: str) -> Path:
+def weights_file(text: str) -> Path:
     """Accept the path of a weights file, or of a run's folder, which stands for its weights."""
     of_run = cli.path(text) / runs.WEIGHTS
     if text and os.path.isfile(of_run):  # noqa: PTH113 - Path.is_file can raise OSError
