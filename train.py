@@ -8,6 +8,7 @@
     python train.py --dataset fashion-mnist    other images, or your own: see README.md
     python train.py --resume latest            continue the newest run
     python train.py --watch                    watch it learn in the browser
+    python train.py --start-from RUN --dataset photos/    train a network further on your digits
     python train.py --target-accuracy 97       exit with code 1 below 97 % on the test set
 
 Every run gets its own folder, outputs/<date-time>-<dataset>/, with the best weights, a checkpoint

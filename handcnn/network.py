@@ -175,6 +175,15 @@ class Network:
 
         save_network(self, path, **metadata)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to `path` as ONNX, for other programs; needs the extra `onnx`.
+
+        The errors are those of `handcnn.storage.onnx_file.write_onnx`.
+        """
+        from handcnn.storage.onnx_file import write_onnx  # points up, as in `save`
+
+        write_onnx(self, path)
+
     def output_shapes(self) -> list[Shape | None]:
         """Return the shape of one output of every layer, or None without an `input_shape`.
 

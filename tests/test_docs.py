@@ -21,11 +21,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from handcnn import load_network
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 EXAMPLES = [ROOT / "docs" / name for name in ("backprop.md", "fused.md", "why.md")]
+EXCHANGE = ROOT / "docs" / "exchange.md"
 FIGURES = ROOT / "docs" / "performance.md"
 QUOTING = [ROOT / name for name in ("README.md", "train.py", "docs/performance.md")]
 # Fenced code is matched as a whole, so that f[x](y) in it is not taken for a link.
@@ -214,3 +218,39 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert step["y_pred"].shape == (64, 10)
     assert estimator["classifier"].score(estimator["X_test"], estimator["y_test"]) > 0.95
     assert {path.name for path in tmp_path.iterdir()} == {"weights.npz", "digits.npz"}
+
+
+def exchange_example(number: int) -> str:
+    """Return the Python of docs/exchange.md for PyTorch, 0, or for scikit-learn, 1."""
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", EXCHANGE.read_text("utf-8"), re.S)
+    assert len(blocks) == 2
+    return blocks[number]
+
+
+@pytest.mark.slow
+def test_pytorch_computes_the_same_from_a_weights_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.chdir(tmp_path)
+    net = load_network()
+    net.save("weights.npz")
+    names: dict[str, Any] = {}
+    exec(exchange_example(0), names)
+    x = np.random.default_rng(0).random((100, 1, 28, 28), np.float32)
+    with torch.no_grad():
+        found = names["model"](torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found, net.predict_proba(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_scikit_learn_draws_the_curves_of_a_classifier() -> None:
+    names: dict[str, Any] = {}
+    exec(exchange_example(1), names)
+    images, losses = names["images"], names["losses"]
+    means = images.test_scores.mean(axis=1)
+    assert images.ax_.get_ylabel() == "Score"
+    assert means[-1] > means[0]
+    assert losses.ax_.get_xlabel() == "epochs"
+    np.testing.assert_array_less(losses.train_scores[1:], 0)  # negated by the display itself
+    assert losses.train_scores.mean(axis=1)[-1] > losses.train_scores.mean(axis=1)[0]
