@@ -15,7 +15,7 @@ LOWEST := $(VENV)/lowest
 SMOKE := $(VENV)/smoke
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train watch predict evaluate runs draw data reader demo test lowest check lint types smoke bench record judge clean
+.PHONY: help setup train watch predict evaluate runs draw data reader kit demo test lowest check lint types smoke bench record judge clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ reader: $(PROGRAM) ## train the network that comes with the package, and put it 
 	$(BIN)/python train.py --dataset mnist --network lenet --seed 0 --threads 2 --output-dir build/reader
 	$(BIN)/python -m app.reader build/reader/*
 
+kit: $(PROGRAM) ## pack everything for a room without a network: a folder and a zip in build/kit
+	$(BIN)/python -m app.kit $(ARGS)
+
 demo: $(PROGRAM) ## show one training step on two images, with its gradient check
 	@$(BIN)/python -m handcnn
 
@@ -79,6 +82,7 @@ smoke: $(TOOLS) ## run every program once, briefly
 	$(BIN)/python predict.py docs/seven.jpg --weights $(SMOKE)/*/weights.npz --show $(SMOKE)/seen.png
 	$(BIN)/python evaluate.py --weights $(SMOKE)/*/weights.npz --plots $(SMOKE)/plots --answers $(SMOKE)/answers.csv
 	$(BIN)/python train.py --epochs 3 --limit 1000 --patience 1 --quiet --output-dir $(SMOKE) --name second
+	$(BIN)/python train.py --dataset digits --limit 84 --epochs 1 --start-from handcnn/weights/reader.npz --also digits --quiet --output-dir $(SMOKE) --name further
 	$(BIN)/python runs.py $(SMOKE)/2* --plot $(SMOKE)/both.png --output-dir $(SMOKE)
 	$(BIN)/python draw.py --help
 	$(BIN)/python -m benchmarks --quick

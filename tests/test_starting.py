@@ -27,8 +27,9 @@ AS_IT_IS = ["--epochs", "1", "--learning-rate", "1e-30"]  # changes weights by l
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _digits_drawn_once() -> Iterator[None]:
+def _digits_drawn_once_and_no_plots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.report.figures", lambda *_: iter(()))
         patch.setattr(
             "data.loading.load_digits_like_mnist", functools.cache(load_digits_like_mnist)
         )
@@ -134,8 +135,7 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped_even_without_its_first_weig
     part = start(tmp_path / "part", weights, *options, "--epochs", "1", data=str(own))
     weights.unlink()
     assert train.main(["--resume", str(part), "--epochs", "3", "--quiet"]) == 0
-    for name in ("weights.npz", "mistakes.png"):
-        assert (part / name).read_bytes() == (whole / name).read_bytes(), name
+    assert (part / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
     found, expected = read_record(part), read_record(whole)
     assert (found["start"], found["test"]) == (expected["start"], expected["test"])
 

@@ -1,0 +1,1 @@
+"""The class kit: handcnn, its libraries and MNIST in one folder, for rooms without a network."""
