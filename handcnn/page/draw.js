@@ -216,7 +216,8 @@ const ADVICE = "Click a digit to see how the network reads it.";
 // Show lines under the answer, or by default an explanation of the small picture.
 function showRemark(remark) {
   const lines = (remark || (isNumber() ? ADVICE : EXPLANATION)).split("\n");
-  $("remark").textContent = lines.map((line) => line[0].toUpperCase() + line.slice(1)).join("\n");
+  const text = lines.map((line) => line[0].toUpperCase() + line.slice(1)).join("\n");
+  $("remark").textContent = text.replace(/ ([\d.]+) %/g, "\u00a0$1\u00a0%"); // on one line with its digit
 }
 
 // For screen readers: mark the answer as busy, and announce it when it has arrived.
