@@ -7,7 +7,7 @@ an option, add a field: `parse` and the checks find it.
 
 import argparse
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from handcnn.augmentation import AUGMENTATIONS
 from handcnn.commands import command_line as cli
 from handcnn.commands.weights import weights_file
 from handcnn.kernels.threads import default_threads
-from handcnn.models import NETWORKS, OTHER_IMAGES, RECIPES, Recipe, recipe_for
+from handcnn.models import (
+    FINE_TUNING_STEPS,
+    MIN_STEPS,
+    NETWORKS,
+    OTHER_IMAGES,
+    RECIPES,
+    Recipe,
+    recipe_for,
+)
 from handcnn.preparation import PREPARATIONS
 from handcnn.schedule import SCHEDULES
 from handcnn.storage import runs
@@ -169,16 +177,17 @@ class Options:
         """The options that a training needs."""
         return Recipe(**{entry.name: getattr(self, entry.name) for entry in fields(Recipe)})
 
-    def changes(self) -> dict[str, object]:
-        """Return the options that differ from the network's recipe, or else their default.
+    def changes(self, images: int) -> dict[str, object]:
+        """Return the options that differ from the recipe for so many images, or their default.
 
         What the data are is left out, which every run names, and threads, which change no result.
         Of a path, the last two parts stay: the run and the file.
         """
-        recipe = recipe_for(self.network, self.prepare or "digits")
+        recipe, least = recipe_for(self.network, self.prepare or "digits"), MIN_STEPS
         if self.start_from is not None:
-            recipe = recipe.fine_tuning()
-        usual = asdict(Options()) | asdict(recipe)
+            recipe, least = recipe.fine_tuning(), FINE_TUNING_STEPS
+        epochs = replace(recipe, batch_size=self.batch_size).for_images(images, least).epochs
+        usual = asdict(Options()) | asdict(recipe) | {"epochs": epochs}
         named = {"network", "dataset", "prepare", "threads"}
         changed = {
             name: value

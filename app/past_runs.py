@@ -11,6 +11,7 @@ from typing import Any
 from app.options import Options, flag, saved_options, typed
 from handcnn.commands.hints import train_command
 from handcnn.errors import HandcnnError
+from handcnn.models import USUAL_IMAGES
 from handcnn.storage import runs
 from handcnn.text import natural_order, one_line
 from handcnn.training import best_epoch
@@ -27,6 +28,7 @@ class PastRun:
         state: finished, interrupted, running or unreadable.
         options: its options; None if they cannot be read, or are not yet written.
         data: the name of its data set.
+        images: how many train.
         history: a row for each epoch.
         test: its accuracy on the test images, after the last epoch in the history.
         fault: why it is unreadable.
@@ -36,6 +38,7 @@ class PastRun:
     state: str
     options: Options | None = None
     data: str = ""
+    images: int = USUAL_IMAGES
     history: list[dict[str, float]] = field(default_factory=list)
     test: float | None = None
     fault: str = ""
@@ -44,6 +47,11 @@ class PastRun:
     def best(self) -> Mapping[str, float] | None:
         """The row of the epoch whose weights are kept."""
         return best_epoch(self.history) if self.history else None
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The options that differ from the recipe for its images."""
+        return {} if self.options is None else self.options.changes(self.images)
 
     @property
     def seconds(self) -> float:
@@ -104,7 +112,11 @@ def read_run(folder: Path) -> PastRun:
         test = runs.tested_accuracy(folder, len(history))
         state = running or (INTERRUPTED if test is None else FINISHED)
         name = one_line(data.get("dataset", ""))
-        return PastRun(folder, state, saved_options(options), name, history, test)
+        sizes = data.get("sizes")
+        images = sizes.get("train") if isinstance(sizes, dict) else None
+        if type(images) is not int or images < 1:
+            images = USUAL_IMAGES
+        return PastRun(folder, state, saved_options(options), name, images, history, test)
     except (OSError, ValueError) as error:  # HandcnnError is a ValueError
         fault = str(error)
         if not isinstance(error, HandcnnError):
@@ -126,8 +138,7 @@ def labels(compared: Sequence[PastRun]) -> list[str]:
     facts = [_facts(run) for run in compared]
     if len({one["network"] for one in facts}) > 1:
         facts = [
-            {"network": one["network"], "dataset": one["dataset"]}
-            | ({} if run.options is None else run.options.changes())
+            {"network": one["network"], "dataset": one["dataset"]} | run.changes
             for one, run in zip(facts, compared, strict=True)
         ]
     names = dict.fromkeys(name for one in facts for name in one)

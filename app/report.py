@@ -104,9 +104,9 @@ def _typed(session: Session) -> str:
     return "\n         ".join(lines).replace("\0", " ")
 
 
-def network_and_options(options: Options) -> str:
+def network_and_options(options: Options, images: int) -> str:
     """Return the network of a run and the options that differ from its recipe, for the plots."""
-    changes = [f" {typed(name, value)}" for name, value in options.changes().items()]
+    changes = [f" {typed(name, value)}" for name, value in options.changes(images).items()]
     return f"{options.network}, trained by its recipe{' but' * bool(changes)}{''.join(changes)}"
 
 
@@ -200,7 +200,7 @@ def figures(
     from handcnn import plots  # matplotlib takes half a second to import
 
     history, title = session.state.history, session.dataset.title
-    run = network_and_options(session.options)
+    run = network_and_options(session.options, session.dataset.record["sizes"]["train"])
     distorted = session.options.augment != "none"
     state = session.state
     # Those of the first epochs are missing if an older version trained them.

@@ -22,7 +22,7 @@ def row(run: PastRun) -> dict[str, Any]:
         "state": run.state,
         "network": options and options.network,
         "data": run.data or None,
-        "options": {} if options is None else options.changes(),
+        "options": run.changes,
         "epochs": len(run.history),
         "of_epochs": options and options.epochs,
         "best_epoch": best and int(best["epoch"]),

@@ -63,7 +63,7 @@ BAD: dict[str, dict[str, list[str]]] = {
         f"is not one of {', '.join(CATALOGUE)}, nor a file or folder": ["", "MNIST", "auto", LONG]
     },
     "--start-from": {
-        "is not a file": ["", "."],
+        "is a folder without weights.npz": ["", "."],
         "is not in an existing folder": ["none/w.npz"],
         "cannot be used as a path: Not a directory": ["FILE/w.npz"],
     },
@@ -218,25 +218,28 @@ def test_the_programs_themselves(tmp_path: Path, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "shown"),
+    ("images", "changes", "shown"),
     [
-        ({}, ""),
-        ({"threads": 7, "dataset": "mnist"}, ""),
-        ({"seed": 3}, " but --seed 3"),
-        ({"epochs": 20, "augment": "none"}, " but --epochs 20 --augment none"),
-        ({"batch_size": 32, "limit": 500}, " but --batch-size 32 --limit 500"),
-        ({"also": "mnist"}, " but --also mnist"),
-        ({"start_from": "w.npz"}, " but --learning-rate 0.0045 --start-from w.npz"),
-        ({"start_from": "/a/b/run/w.npz", **FINE_TUNING}, " but --start-from run/w.npz"),
+        (55_000, {}, ""),
+        (55_000, {"threads": 7, "dataset": "mnist"}, ""),
+        (55_000, {"seed": 3}, " but --seed 3"),
+        (55_000, {"epochs": 20, "augment": "none"}, " but --epochs 20 --augment none"),
+        (55_000, {"batch_size": 32, "limit": 500}, " but --batch-size 32 --limit 500"),
+        (1250, {"epochs": 100}, ""),  # at least 2,000 steps, each of at most 64 images
+        (1250, {}, " but --epochs 2"),
+        (1250, {"epochs": 50, "batch_size": 32}, " but --batch-size 32"),
+        (55_000, {"also": "mnist"}, " but --also mnist"),
+        (55_000, {"start_from": "w.npz"}, " but --learning-rate 0.0045 --start-from w.npz"),
+        (55_000, {"start_from": "/a/b/run/w.npz", **FINE_TUNING}, " but --start-from run/w.npz"),
     ],
 )
 def test_the_plots_name_the_options_that_differ_from_the_recipe(
-    changes: dict[str, Any], shown: str
+    images: int, changes: dict[str, Any], shown: str
 ) -> None:
     """20 epochs and no augmentation are the recipe of another network."""
     recipe = {"network": "lenet", **asdict(RECIPES["lenet"])}
     options = Options(**(recipe | changes))
-    assert network_and_options(options) == f"lenet, trained by its recipe{shown}"
+    assert network_and_options(options, images) == f"lenet, trained by its recipe{shown}"
 
 
 def test_a_tilde_is_the_home_folder_in_every_path(

@@ -50,13 +50,17 @@ def write_run(
     *,
     network: str = "documented",
     data: str = "mnist",
+    images: int = 55_000,
     seconds: float = 10,
     **changes: Any,
 ) -> Path:
     """Write the two files of a run that runs.py reads."""
     folder.mkdir()
     options = Options(network=network, **asdict(RECIPES[network]) | changes)
-    record: dict[str, Any] = {"options": asdict(options), "data": {"dataset": data}}
+    record: dict[str, Any] = {
+        "options": asdict(options),
+        "data": {"dataset": data, "sizes": {"train": images}},
+    }
     if test is not None:
         record |= {"epochs": len(validation), "test": {"loss": 0.1, "accuracy": test}}
     rows = [
@@ -125,6 +129,11 @@ def test_the_order(four: list[Path], main: Main, column: str, order: str) -> Non
     """Equal runs keep the order of their names, and what is not known comes last."""
     days = [line[7] for line in main("--sort", column)[1].splitlines()[1:5]]
     assert "".join(days) == order
+
+
+def test_epochs_of_the_recipe_for_few_images_are_no_change(tmp_path: Path, main: Main) -> None:
+    write_run(tmp_path / "20260101-000000-x", [0.9], epochs=100, network="lenet", images=1250)
+    assert json.loads(main("--json")[1])["options"] == {}
 
 
 def test_json(four: list[Path], main: Main) -> None:
