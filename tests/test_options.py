@@ -63,7 +63,8 @@ BAD: dict[str, dict[str, list[str]]] = {
         f"is not one of {', '.join(CATALOGUE)}, nor a file or folder": ["", "MNIST", "auto", LONG]
     },
     "--start-from": {
-        "is a folder without weights.npz": ["", "."],
+        "is not a file": [""],
+        "is a folder without weights.npz": ["."],
         "is not in an existing folder": ["none/w.npz"],
         "cannot be used as a path: Not a directory": ["FILE/w.npz"],
     },

@@ -101,7 +101,8 @@ class SingleStep:
 
 def _grey(x: Array) -> Array:
     """Return images with values from 0 to 1 as bytes."""
-    return np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8)
+    grey: Array = np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8)
+    return grey
 
 
 def _gradients(net: Network, x: Array, y: Array) -> dict[str, Array]:
