@@ -129,7 +129,7 @@ def scene(session: Session) -> Any:
     from handcnn.page.watching import Scene
 
     dataset, options, state = session.dataset, session.options, session.state
-    part = dataset.validation
+    part, images = dataset.validation, dataset.record["sizes"]["train"]
     chosen = samples(part.labels, len(dataset.class_names))
     parameters = sum(array.size for array in state.net.parameters().values())
     return Scene(
@@ -144,8 +144,8 @@ def scene(session: Session) -> Any:
         preparation=dataset.preparation,
         about={
             "run": session.folder.name,
-            "network": f"{network_and_options(options)}: {parameters:,} weights",
-            "data": f"{dataset.title}, {dataset.record['sizes']['train']:,} training images",
+            "network": f"{network_and_options(options, images)}: {parameters:,} weights",
+            "data": f"{dataset.title}, {images:,} training images",
             "resume": escaped(resume_command(session.folder)),
             "folder": one_line(session.folder),
         },
