@@ -25,9 +25,17 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
 
 import train
-from benchmarks import __main__, cases, estimators, machine, naive, record, timing
+from benchmarks import __main__, cases, estimators, machine, naive, photographs, record, timing
 from data import load_dataset
-from handcnn import Conv2D, HandcnnError, HiddenLayer, InputLayer, Network, OutputLayer
+from handcnn import (
+    Conv2D,
+    HandcnnError,
+    HiddenLayer,
+    InputLayer,
+    Network,
+    OutputLayer,
+    load_network,
+)
 from handcnn.kernels.threads import cores, use_threads
 from handcnn.types import Array
 
@@ -355,3 +363,12 @@ def test_an_svc_gets_no_more_images_than_it_can_learn_from(
         for classifier in (SVC(), MLPClassifier(max_iter=1))
     ]
     assert images == [50, 200]
+
+
+@pytest.mark.slow
+def test_composed_photographs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    fours = {"4": photographs.load_strokes()["4"]}
+    monkeypatch.setattr(photographs, "load_strokes", lambda: fours)
+    assert photographs.read(load_network(), photographs.on_a_desk, "ball pen") == "10"
+    nothing = photographs.shadow(1, 40, diagonal=False)  # on the left, half of the digit is black
+    assert int(photographs.read(load_network(), nothing, "ball pen").split()[0]) < 10
