@@ -68,7 +68,7 @@ def watch_a_step(net: Network) -> None:
     images, labels = np.stack([LINE, LINE]), np.array([0, 1])
     scene = Scene(1, 2, 20, no_steps(), 0, images, labels, CLASSES, AS_DIGITS, {"run": ""})
     watch = Watch(net, scene, [], lambda: None, lambda: None)
-    watch.before, watch.is_single = copies(net.parameters()), True
+    watch.look_at_next(single=True)
     y_pred = net.predict_proba(OTHERS)
     watch.see_step(Step(1, 2, 2, 0.5, Metrics(0.5, 0.5), 1, 0.1, OTHERS, LABELS, y_pred))
     for look in (watch.state, watch.single_step):

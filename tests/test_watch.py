@@ -228,7 +228,7 @@ def test_the_sizes_of_the_changes_are_those_of_the_real_step() -> None:
     x, y = batch(SMALL)
     parameters = copies(net.parameters())
     _, gradients, updated = step_by_loops(parameters, x, y, SMALL)
-    listener.before = parameters
+    listener.look_at_next()
     y_pred = net.train_step(x, y)
     listener.see_step(step_of(x, y, y_pred))
     for i, sizes in enumerate(listener.snapshot["changes"], start=1):
@@ -262,7 +262,7 @@ def test_one_step_by_hand_agrees_with_the_loops() -> None:
     x, y = batch(SMALL)
     parameters = copies(net.parameters())
     _, gradients, updated = step_by_loops(parameters, x, y, SMALL)
-    listener.before, listener.is_single = copies(parameters), True
+    listener.look_at_next(single=True)
     y_pred = net.train_step(x, y)
     listener.see_step(step_of(x, y, y_pred))
     for layer, units in ((1, SMALL.F), (2, SMALL.M), (3, SMALL.K)):
@@ -314,7 +314,7 @@ def test_nobody_looks_nothing_is_computed() -> None:
     for _ in range(3):
         listener.see_step(step_of(x, y, y))
     assert listener.snapshot is snapshot
-    assert listener.before is None
+    assert listener.sampled is None
     assert listener.state(b"")["number"] == 3
 
 
@@ -326,7 +326,7 @@ def test_snapshots_take_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("handcnn.page.watching.time", clock)
     numbers = []
 
-    def slow_snapshot(number: int, step: Step) -> dict[str, Any]:
+    def slow_snapshot(number: int, changes: object) -> dict[str, Any]:
         clock.now += 0.1
         numbers.append(number)
         return {"number": number}

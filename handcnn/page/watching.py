@@ -43,6 +43,7 @@ LOOKING_SECONDS = 3  # after a request, a page is taken to be still there
 PAUSE_SECONDS = 0.05  # between two looks for a signal while paused
 COPY_SECONDS = 20  # that a drawing waits for the training to copy the network
 MOST_DRAWINGS = 2  # that wait at once
+SAMPLE = 200_000  # weights of a layer whose size is taken for that of all
 MOST_POINTS = 1000  # of a curve
 RECENT_IMAGES = 2000  # whose answers are counted in the confusion matrix
 SHOWN_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -117,10 +118,12 @@ class Watch:
         self.single: SingleStep | None = None
         self.result: dict[str, Any] | None = None
         self.final: Network | None = None
+        # Of the network before the next step, if that is to be looked at: some of the weights, and
+        # all parameters if it is a single step.
+        self.sampled: dict[int, Array] | None = None
         self.before: dict[str, Array] | None = None
-        self.is_single = False
         self.next_snapshot = 0.0
-        self.snapshot = self._snapshot(self.number, None)
+        self.snapshot = self._snapshot(self.number, [])
 
     # In the thread that trains ------------------------------------------------------------------
 
@@ -131,8 +134,14 @@ class Watch:
 
     def pause_first(self) -> None:
         """Pause after the first step, which is shown as a single one."""
-        self.wants_pause, self.is_single = True, True
-        self.before = copies(self.net.parameters())
+        self.wants_pause = True
+        self.look_at_next(single=True)
+
+    def look_at_next(self, *, single: bool = False) -> None:
+        """Copy what is needed to show the next step; for a single one, all parameters."""
+        self.sampled = _sampled(self.net)
+        if single:
+            self.before = copies(self.net.parameters())
 
     def see_step(self, step: Step) -> None:
         """Look at the network after a step; wait while the page has paused the training."""
@@ -141,18 +150,19 @@ class Watch:
         if step.number > 1:  # before the first one of an epoch, there may have been a validation
             self.pace = taken if self.pace == 0 else 0.95 * self.pace + 0.05 * taken
         self.recent.append((step.y, step.y_pred))
-        if self.before is not None:
-            if self.is_single:
+        if self.sampled is not None:
+            if self.before is not None:
                 self.single = None  # its memory is needed for the next one
                 self.single = SingleStep(self.number + 1, self.net, self.before, step)
-            self._take_snapshot(step)
+            self._take_snapshot(step, self.sampled)
             self._count(step)
+            self.sampled = self.before = None
             if self.wants_pause:
                 self._hold()
         else:
             self._count(step)
             if self.wants_pause or (self._is_watched() and now > self.next_snapshot):
-                self.before = copies(self.net.parameters())  # the next step is looked at
+                self.look_at_next()
         self._serve_drawing()
         self.resumed_at = time.perf_counter()
 
@@ -167,7 +177,7 @@ class Watch:
         self.net = self.final = net
         while not self.drawings.empty():
             self._serve_drawing()
-        self.snapshot = self._snapshot(self.number, None)
+        self.snapshot = self._snapshot(self.number, self.snapshot["changes"])
         self.result = result
 
     def _is_watched(self) -> bool:
@@ -181,7 +191,7 @@ class Watch:
             self._serve_drawing(PAUSE_SECONDS)
         if self.wants_pause:
             self.allowed_steps = max(self.allowed_steps - 1, 0)
-            self.is_single, self.before = True, copies(self.net.parameters())
+            self.look_at_next(single=True)
         self.is_paused = self.wants_pause
 
     def _serve_drawing(self, wait: float = 0) -> None:
@@ -191,40 +201,25 @@ class Watch:
                 future = self.drawings.get(wait > 0, wait)
                 future.set_result(self.net.with_parameters(copies(self.net.parameters())))
 
-    def _take_snapshot(self, step: Step) -> None:
+    def _take_snapshot(self, step: Step, sampled: Mapping[int, Array]) -> None:
         start = time.perf_counter()
-        self.snapshot = self._snapshot(self.number + 1, step)
-        self.before, self.is_single = None, False
+        changes = _changes(sampled, _sampled(self.net), step.learning_rate)
+        self.snapshot = self._snapshot(self.number + 1, changes)
         end = time.perf_counter()
         self.next_snapshot = end + max(SNAPSHOT_SECONDS, (end - start) / SHARE)
 
-    def _snapshot(self, number: int, step: Step | None) -> dict[str, Any]:
+    def _snapshot(self, number: int, changes: list[dict[str, float]]) -> dict[str, Any]:
         """Return what the page shows of the network, after so many steps."""
         y_pred = np.nan_to_num(self.net.predict_proba(self.x))
         first = first_convolution(self.net.layers)
-        changes = None if step is None or self.before is None else self._changes(step, self.before)
         return {
             "number": number,
             "answers": y_pred.argmax(axis=1).tolist(),
             "right": np.round(y_pred[np.arange(len(y_pred)), self.scene.labels], 4).tolist(),
             "front": [] if first is None else _frozen(self.net.layers[: first + 1]),
             "confusion": self._confusion(),
-            "changes": changes or getattr(self, "snapshot", {}).get("changes", []),
+            "changes": changes,
         }
-
-    def _changes(self, step: Step, before: Mapping[str, Array]) -> list[dict[str, Any]]:
-        """Return how large the weights, their gradient and their update are in each layer.
-
-        The update is what the step really subtracted, and the gradient follows from it.
-        """
-        sizes = []
-        for i, layer in enumerate(self.net.layers):
-            if isinstance(layer, ParameterLayer):
-                weights = layer.parameters()["weights"]
-                update = _size(before[f"layer{i}.weights"] - weights)
-                gradient = update / step.learning_rate
-                sizes.append({"weights": _size(weights), "gradient": gradient, "update": update})
-        return sizes
 
     def _confusion(self) -> list[list[int]]:
         if not self.recent:
@@ -284,7 +279,7 @@ class Watch:
             return "pausing" if self.wants_pause else "training"
         if not self.wants_pause:
             return "going on"
-        return "stepping" if self.is_single or self.allowed_steps else "paused"
+        return "stepping" if self.before or self.allowed_steps else "paused"
 
     def _short_history(self) -> list[list[float]]:
         rows = [*self.history]
@@ -434,6 +429,30 @@ def _frozen(layers: Sequence[Layer]) -> list[Layer]:
         for name, parameter in layer.parameters().items():
             setattr(layer, name, parameter.copy())
     return frozen
+
+
+def _sampled(net: Network) -> dict[int, Array]:
+    """Return copies of the weights of each layer, by index; of very many, evenly chosen rows."""
+    weights = {
+        i: layer.parameters()["weights"]
+        for i, layer in enumerate(net.layers)
+        if isinstance(layer, ParameterLayer)
+    }
+    return {i: array[:: ceil(array.size / SAMPLE)].copy() for i, array in weights.items()}
+
+
+def _changes(
+    before: Mapping[int, Array], after: Mapping[int, Array], rate: float
+) -> list[dict[str, float]]:
+    """Return how large the weights, their gradient and their update are in each layer.
+
+    The update is what the step really subtracted, and the gradient follows from it.
+    """
+    updates = [_size(before[i] - weights) for i, weights in after.items()]
+    return [
+        {"weights": _size(weights), "gradient": update / rate, "update": update}
+        for weights, update in zip(after.values(), updates, strict=True)
+    ]
 
 
 def _size(values: Array) -> float:
