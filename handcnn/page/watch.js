@@ -257,6 +257,7 @@ async function requestAnswer() {
   if (!isWaiting) showAnswer(null);
   if (!isWaiting || isAsking) return;
   isAsking = true;
+  $("verdict").ariaBusy = "true";
   while (isWaiting) {
     isWaiting = false;
     const { drawing } = pad;
@@ -268,6 +269,7 @@ async function requestAnswer() {
     }
   }
   isAsking = false;
+  $("verdict").ariaBusy = "false";
 }
 
 function showAnswer(answer, fault = "") {
