@@ -35,7 +35,7 @@ MAX_PICTURE_BYTES = 10_000_000
 # after they have sent everything.
 MAX_REQUEST_BYTES = 10 * MAX_PICTURE_BYTES
 THREADS = 4
-CLOSING_SECONDS = 1  # the server gets to finish; after that, its threads end with the process
+CLOSING_SECONDS = 1  # that running requests get to finish
 
 THIS_COMPUTER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 TYPES = {
@@ -128,10 +128,12 @@ def serving(listener: socket.socket, page: str, routes: Mapping[str, Route]) -> 
     thread.start()
     try:
         yield
-    finally:  # the server's own thread closes everything, after which it has nothing left to do
+    finally:
+        server.task_dispatcher.shutdown(timeout=CLOSING_SECONDS)
+        logging.getLogger("waitress").setLevel(logging.CRITICAL)  # requests may be cut off now
+        # The server's own thread closes everything, after which it has nothing left to do.
         server.trigger.pull_trigger(lambda: close_all(connections))
         thread.join(CLOSING_SECONDS)
-        server.task_dispatcher.shutdown(timeout=CLOSING_SECONDS)
 
 
 def _server(
