@@ -79,6 +79,11 @@ def test_an_epoch_is_one_step_on_every_batch() -> None:
         assert (step.epoch, step.number, step.steps) == (1, number, 3)
         assert isclose(step.loss, loss_function(y_pred, y), rel_tol=1e-12)
         np.testing.assert_allclose(step.metrics, (loss / images, correct / images), rtol=1e-12)
+        right = sum(y_pred.argmax(axis=1) == y.argmax(axis=1))
+        assert (step.correct, step.learning_rate) == (right, 0.05)
+        np.testing.assert_array_equal(step.x, x)
+        np.testing.assert_array_equal(step.y, y)
+        np.testing.assert_allclose(step.y_pred, y_pred, rtol=1e-12)
     assert isinstance(epoch, Epoch)
     assert (epoch.number, epoch.learning_rate, epoch.metrics) == (1, 0.05, steps[-1].metrics)
     assert epoch.seconds > 0
