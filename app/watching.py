@@ -126,7 +126,7 @@ def watching(request: Request, interrupts: Interrupts) -> Iterator[NotWatched]:
 
 def scene(session: Session) -> Any:
     """Return what the page shows that does not change."""
-    from handcnn.page.watching import Scene
+    from handcnn.page.training_view import Scene
 
     dataset, options, state = session.dataset, session.options, session.state
     part, images = dataset.validation, dataset.record["sizes"]["train"]

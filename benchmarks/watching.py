@@ -24,7 +24,8 @@ import numpy as np
 from handcnn.kernels.threads import use_threads
 from handcnn.models import NETWORKS, RECIPES, Recipe
 from handcnn.page import server
-from handcnn.page.watching import Scene, Watch
+from handcnn.page.training_view import Scene
+from handcnn.page.watching import Watch
 from handcnn.preparation import Preparation
 from handcnn.storage.checkpoints import no_steps
 from handcnn.training import Step, train

@@ -24,7 +24,8 @@ from handcnn import (
 )
 from handcnn.layers import Layer
 from handcnn.page import view
-from handcnn.page.watching import Scene, Watch
+from handcnn.page.training_view import Scene
+from handcnn.page.watching import Watch
 from handcnn.preparation import Preparation
 from handcnn.storage.checkpoints import no_steps
 from handcnn.training import Metrics, Step, evaluate

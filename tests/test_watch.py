@@ -26,7 +26,8 @@ from app.watching import samples
 from handcnn import HandcnnError, Network, loss_function
 from handcnn.models import Recipe, lenet
 from handcnn.page import server
-from handcnn.page.watching import MOST_POINTS, Scene, Watch
+from handcnn.page.training_view import MOST_POINTS, Scene
+from handcnn.page.watching import Watch
 from handcnn.pictures import load_picture, read_digits
 from handcnn.preparation import Preparation
 from handcnn.storage.checkpoints import load_checkpoint, no_steps
@@ -291,7 +292,7 @@ def test_one_step_by_hand_agrees_with_the_loops() -> None:
 def test_a_page_opened_late_gets_all_steps_as_at_most_a_thousand_points(count: int) -> None:
     steps = np.random.default_rng(0).random((count, 2)).astype(np.float32)
     listener = watch(lenet(rng=np.random.default_rng(0)), past=steps, done=count // 4)
-    curves = listener.curves()
+    curves = listener.state(b"")["curves"]
     low, mean, high = floats(curves["losses"]).reshape(3, -1)
     stride = curves["stride"]
     assert len(low) <= MOST_POINTS
@@ -314,7 +315,7 @@ def test_nobody_looks_nothing_is_computed() -> None:
     for _ in range(3):
         listener.see_step(step_of(x, y, y))
     assert listener.snapshot is snapshot
-    assert listener.sampled is None
+    assert listener.weights is None
     assert listener.state(b"")["number"] == 3
 
 

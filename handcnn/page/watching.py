@@ -17,24 +17,30 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import suppress
-from math import ceil, isfinite
+from math import ceil
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
 
 from handcnn.errors import HandcnnError
-from handcnn.layers import Layer, ParameterLayer
-from handcnn.layers.sequence import copied, first_convolution, forward
 from handcnn.network import Network
-from handcnn.page.encoding import base64_text, levels
 from handcnn.page.server import Route
 from handcnn.page.single_step import SingleStep
+from handcnn.page.training_view import (
+    Scene,
+    curves,
+    describe,
+    sampled,
+    short_history,
+    show,
+    sizes_of,
+    snapshot,
+)
 from handcnn.pictures import load_picture, prepare, probabilities, read_digits, to_batch
-from handcnn.preparation import Preparation
 from handcnn.text import are_digits, percent
-from handcnn.training import Step, confusion_matrix, copies
+from handcnn.training import Step, copies
 from handcnn.types import Array
 
 SHARE = 0.02  # of the training's time, at most, for snapshots
@@ -43,39 +49,7 @@ LOOKING_SECONDS = 3  # after a request, a page is taken to be still there
 PAUSE_SECONDS = 0.05  # between two looks for a signal while paused
 COPY_SECONDS = 20  # that a drawing waits for the training to copy the network
 MOST_DRAWINGS = 2  # that wait at once
-SAMPLE = 200_000  # weights of a layer whose size is taken for that of all
-MOST_POINTS = 1000  # of a curve
 RECENT_IMAGES = 2000  # whose answers are counted in the confusion matrix
-SHOWN_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
-MOST_CLASSES = 20  # of a confusion matrix that is legible
-
-
-class Scene(NamedTuple):
-    """What the page shows of the training as a whole, and what does not change.
-
-    Attributes:
-        epochs: of the whole training.
-        steps: in an epoch.
-        batch_size: images per step.
-        past: the loss and accuracy of the steps taken before, (S, 2).
-        done: the number of epochs trained before.
-        images: fixed validation images, uint8 (n, H, W).
-        labels: their classes.
-        class_names: the name of each class.
-        preparation: how the images were prepared.
-        about: what the page shows at its top, as JSON values.
-    """
-
-    epochs: int
-    steps: int
-    batch_size: int
-    past: Array
-    done: int
-    images: Array
-    labels: Array
-    class_names: Sequence[str]
-    preparation: Preparation
-    about: Mapping[str, Any]
 
 
 class Watch:
@@ -98,7 +72,7 @@ class Watch:
         stop: Callable[[], None],
     ) -> None:
         self.net, self.scene, self.history = net, scene, history
-        self.about = _about(net, scene)
+        self.about = describe(net, scene)
         self.check, self.stop = check, stop
         self.x = to_batch(list(scene.images))
         self.losses, self.accuracies = (array("f", column) for column in scene.past.T)
@@ -120,7 +94,7 @@ class Watch:
         self.final: Network | None = None
         # Of the network before the next step, if that is to be looked at: some of the weights, and
         # all parameters if it is a single step.
-        self.sampled: dict[int, Array] | None = None
+        self.weights: dict[int, Array] | None = None
         self.before: dict[str, Array] | None = None
         self.next_snapshot = 0.0
         self.snapshot = self._snapshot(self.number, [])
@@ -139,7 +113,7 @@ class Watch:
 
     def look_at_next(self, *, single: bool = False) -> None:
         """Copy what is needed to show the next step; for a single one, all parameters."""
-        self.sampled = _sampled(self.net)
+        self.weights = sampled(self.net)
         if single:
             self.before = copies(self.net.parameters())
 
@@ -150,13 +124,13 @@ class Watch:
         if step.number > 1:  # before the first one of an epoch, there may have been a validation
             self.pace = taken if self.pace == 0 else 0.95 * self.pace + 0.05 * taken
         self.recent.append((step.y, step.y_pred))
-        if self.sampled is not None:
+        if self.weights is not None:
             if self.before is not None:
                 self.single = None  # its memory is needed for the next one
                 self.single = SingleStep(self.number + 1, self.net, self.before, step)
-            self._take_snapshot(step, self.sampled)
+            self._take_snapshot(step, self.weights)
             self._count(step)
-            self.sampled = self.before = None
+            self.weights = self.before = None
             if self.wants_pause:
                 self._hold()
         else:
@@ -201,33 +175,16 @@ class Watch:
                 future = self.drawings.get(wait > 0, wait)
                 future.set_result(self.net.with_parameters(copies(self.net.parameters())))
 
-    def _take_snapshot(self, step: Step, sampled: Mapping[int, Array]) -> None:
+    def _take_snapshot(self, step: Step, before: Mapping[int, Array]) -> None:
         start = time.perf_counter()
-        changes = _changes(sampled, _sampled(self.net), step.learning_rate)
+        changes = sizes_of(before, sampled(self.net), step.learning_rate)
         self.snapshot = self._snapshot(self.number + 1, changes)
         end = time.perf_counter()
         self.next_snapshot = end + max(SNAPSHOT_SECONDS, (end - start) / SHARE)
 
-    def _snapshot(self, number: int, changes: list[dict[str, float]]) -> dict[str, Any]:
+    def _snapshot(self, number: int, sizes: list[dict[str, float]]) -> dict[str, Any]:
         """Return what the page shows of the network, after so many steps."""
-        y_pred = np.nan_to_num(self.net.predict_proba(self.x))
-        first = first_convolution(self.net.layers)
-        return {
-            "number": number,
-            "answers": y_pred.argmax(axis=1).tolist(),
-            "right": np.round(y_pred[np.arange(len(y_pred)), self.scene.labels], 4).tolist(),
-            "front": [] if first is None else _frozen(self.net.layers[: first + 1]),
-            "confusion": self._confusion(),
-            "changes": changes,
-        }
-
-    def _confusion(self) -> list[list[int]]:
-        if not self.recent:
-            return []
-        pairs = zip(*self.recent, strict=True)
-        y, y_pred = (np.concatenate(arrays).argmax(axis=1) for arrays in pairs)
-        counts = confusion_matrix(y, y_pred, len(self.scene.class_names))
-        return [[int(count) for count in row] for row in counts]
+        return {"number": number, **snapshot(self.net, self.scene, self.x, self.recent, sizes)}
 
     # In the server's threads --------------------------------------------------------------------
 
@@ -254,10 +211,10 @@ class Watch:
         self.asked_at = time.monotonic()
         # In this order: if it is paused, the number is final; what belongs to the number is there.
         is_paused, step, number = self.is_paused, self.step, self.number
-        snapshot, single = self.snapshot, self.single
+        newest, single = self.snapshot, self.single
         has_number, has_snapshot = (_whole(query, name, -1) for name in ("number", "snapshot"))
         image = min(_whole(query, "image", 0), len(self.scene.images) - 1)
-        has_it = has_snapshot == snapshot["number"]
+        has_it = has_snapshot == newest["number"]
         return {
             "run": self.scene.about["run"],
             "number": number,
@@ -267,9 +224,9 @@ class Watch:
             "left": self.pace * (self.scene.epochs * self.scene.steps - number),
             "paused": is_paused,
             "phase": self._phase(is_paused),
-            "history": self._short_history(),
-            "curves": None if has_number == number else self.curves(),
-            "snapshot": None if has_it else self._shown(snapshot, image),
+            "history": short_history(self.history),
+            "curves": None if has_number == number else self._curves(),
+            "snapshot": None if has_it else show(newest, self.x[image : image + 1]),
             "single": None if single is None else single.number,
             "result": self.result,
         }
@@ -281,53 +238,11 @@ class Watch:
             return "going on"
         return "stepping" if self.before or self.allowed_steps else "paused"
 
-    def _short_history(self) -> list[list[float]]:
-        rows = [*self.history]
-        shown = rows[:: ceil(len(rows) / MOST_POINTS) or 1]
-        if rows and shown[-1] is not rows[-1]:
-            shown.append(rows[-1])
-        return [[row[name] for name in SHOWN_COLUMNS] for row in shown]
-
-    def curves(self) -> dict[str, Any]:
-        """Return the loss and accuracy of every step, as at most MOST_POINTS points.
-
-        Each point stands for `stride` steps: their smallest, mean and largest loss, and their mean
-        accuracy.
-        """
-        # tobytes() copies in one go, while no other thread runs.
-        accuracies = np.frombuffer(self.accuracies.tobytes(), np.float32)
+    def _curves(self) -> dict[str, Any]:
+        # tobytes() copies in one go, while no other thread runs. An accuracy comes before its loss.
         losses = np.frombuffer(self.losses.tobytes(), np.float32)
-        accuracies = accuracies[: len(losses)]
-        stride = max(1, ceil(len(losses) / MOST_POINTS))
-        starts = np.arange(0, len(losses), stride)
-        counts = np.diff([*starts, len(losses)])
-        if not len(losses):
-            return {"stride": 1, "first": self.missing, "losses": "", "accuracies": ""}
-        mean = np.add.reduceat(losses, starts) / counts
-        low, high = (reduce.reduceat(losses, starts) for reduce in (np.minimum, np.maximum))
-        accuracy = np.add.reduceat(accuracies, starts) / counts
-        return {
-            "stride": stride,
-            "first": self.missing,
-            "count": len(losses),
-            "losses": base64_text(np.array([low, mean, high], np.float32)),
-            "accuracies": base64_text(accuracy.astype(np.float32)),
-        }
-
-    def _shown(self, snapshot: dict[str, Any], image: int) -> dict[str, Any]:
-        """Return a snapshot as JSON values, with the maps of one sample."""
-        front: list[Layer] = snapshot["front"]
-        shown = {name: value for name, value in snapshot.items() if name != "front"}
-        if front:
-            with np.errstate(all="ignore"):  # a training may diverge
-                maps = forward(copied(front), self.x[image : image + 1])[0]
-                kernels = front[-1].parameters()["weights"].mean(axis=1)
-                shown["kernels"] = base64_text(levels(kernels))
-                shown["maps"] = base64_text(levels(maps, axis=(1, 2)))
-            shown["sizes"] = [*kernels.shape, *maps.shape[1:]]
-        if len(self.scene.class_names) > MOST_CLASSES:
-            shown["confusion"] = []
-        return shown
+        accuracies = np.frombuffer(self.accuracies.tobytes(), np.float32)
+        return curves(losses, accuracies[: len(losses)], self.missing)
 
     def single_step(self, query: bytes) -> dict[str, Any]:
         """Return the last single step: its batch, and the weights that the query names."""
@@ -397,69 +312,6 @@ class Watch:
     def _stop(self) -> None:
         if self.result is None:  # later, there is nothing left to stop
             self.stop()
-
-
-def _about(net: Network, scene: Scene) -> dict[str, Any]:
-    """Return what the page shows that does not change during the training."""
-    layers = [
-        {
-            "index": i,
-            "title": str(layer).replace("->", "\N{RIGHTWARDS ARROW}"),
-            "kind": type(layer).__name__,
-            "units": shape[0],
-        }
-        for i, (layer, shape) in enumerate(zip(net.layers, net.output_shapes(), strict=True))
-        if isinstance(layer, ParameterLayer) and shape
-    ]
-    return {
-        **scene.about,
-        "classes": scene.class_names,
-        "epochs": scene.epochs,
-        "steps": scene.steps,
-        "images": base64_text(scene.images),
-        "labels": scene.labels.tolist(),
-        "layers": layers,
-    }
-
-
-def _frozen(layers: Sequence[Layer]) -> list[Layer]:
-    """Return copies of layers whose parameters are copies, too."""
-    frozen = copied(layers)
-    for layer in frozen:
-        for name, parameter in layer.parameters().items():
-            setattr(layer, name, parameter.copy())
-    return frozen
-
-
-def _sampled(net: Network) -> dict[int, Array]:
-    """Return copies of the weights of each layer, by index; of very many, evenly chosen rows."""
-    weights = {
-        i: layer.parameters()["weights"]
-        for i, layer in enumerate(net.layers)
-        if isinstance(layer, ParameterLayer)
-    }
-    return {i: array[:: ceil(array.size / SAMPLE)].copy() for i, array in weights.items()}
-
-
-def _changes(
-    before: Mapping[int, Array], after: Mapping[int, Array], rate: float
-) -> list[dict[str, float]]:
-    """Return how large the weights, their gradient and their update are in each layer.
-
-    The update is what the step really subtracted, and the gradient follows from it.
-    """
-    updates = [_size(before[i] - weights) for i, weights in after.items()]
-    return [
-        {"weights": _size(weights), "gradient": update / rate, "update": update}
-        for weights, update in zip(after.values(), updates, strict=True)
-    ]
-
-
-def _size(values: Array) -> float:
-    """Return the root mean square; 0 if it is too large to compute."""
-    flat = values.ravel()
-    size = float(np.sqrt(np.dot(flat, flat) / flat.size))
-    return size if isfinite(size) else 0.0
 
 
 def _whole(query: bytes, name: str, default: int) -> int:
