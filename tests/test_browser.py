@@ -523,6 +523,8 @@ def test_a_mistake_is_put_on_the_page_and_explained(browser: Browser, finished: 
             np.testing.assert_array_equal(pixels(page, "#seen")[..., 0], mistakes.images[i])
             sentence = f"Test image {mistakes.numbers[i]:,}: a {label}, read as {answer} with "
             expect(page.locator("#mistake")).to_contain_text(sentence)
+            page.keyboard.press("c")
+            assert shown(page) == EMPTY
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
