@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from handcnn.errors import HandcnnError
 from handcnn.network import Network
-from handcnn.pictures.drawing import is_like_mnist
+from handcnn.pictures.drawing import draw_digit, is_like_mnist
 from handcnn.pictures.numbers.candidates import Candidate, Row, candidates, draw, sketch
 from handcnn.pictures.numbers.frames import without_frames
 from handcnn.pictures.numbers.judge import judge
@@ -29,6 +29,7 @@ from handcnn.types import Array, Shape
 
 DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
 NAMED_CLASSES = 3  # the digit and two runners-up
+MOST_PARTS, LEAST = 5, -5.0  # of one digit taken for several; the judge's odds of such a digit
 NETWORK = 0.5  # its weight beside the judge's, for digits that were cut
 NO_PROBABILITIES = (
     "the network gives no probabilities: its numbers are too large to compute with; "
@@ -95,6 +96,16 @@ class _Found(NamedTuple):
     image: Array
     judged: Array | None = None  # the judge's probabilities (10,), if it was cut out
     doubt: str = ""
+
+
+class _Chosen(NamedTuple):
+    """A digit on the best path through its row."""
+
+    number: int  # of the row
+    row: Row
+    digit: Candidate
+    odds: float  # the judge's, that it is one whole digit
+    judged: Array  # the judge's probabilities (10,)
 
 
 def read_picture(
@@ -182,25 +193,29 @@ def _digits_in(picture: Array) -> tuple[list[_Found], int]:
     mask, printed = without_frames(strokes.mask)
     ink = np.where(printed, 0, strokes.ink / np.median(strokes.ink[mask]))
     rows, left_out = rows_in(ink, mask, _as_mnist_draws(picture))
-    chosen: list[tuple[int, Row, Candidate, Array | None]] = []  # drawn below if there are several
+    chosen: list[_Chosen] = []
     for row in rows:
-        path, judged = _path_through(row)
+        path, verdicts = _path_through(row)
         left_out += len({row.marks[piece] for piece in path.left_out})
-        number = chosen[-1][0] + 1 if chosen else 0
-        for digit in path.digits:
-            second = None if row.is_whole(digit) else judged[digit]
-            chosen.append((number, row, digit, second))
-    if len(chosen) > 1:
+        number = chosen[-1].number + 1 if chosen else 0
+        chosen += [_Chosen(number, row, digit, *verdicts[digit]) for digit in path.digits]
+    if len(chosen) > 1 and not _are_one(chosen, ink, mask):
         return [
-            _Found(number, row.box_in_picture(digit), draw(row, digit), second)
-            for number, row, digit, second in chosen
+            _Found(
+                number,
+                row.box_in_picture(digit),
+                draw(row, digit),
+                None if row.is_whole(digit) else judged,
+            )
+            for number, row, digit, _, judged in chosen
         ], left_out
-    box = chosen[0][1].box_in_picture(chosen[0][2]) if chosen else None
+    boxes = [row.box_in_picture(digit) for _, row, digit, _, _ in chosen]
+    box = _around(boxes) if boxes else None
     return [_only_digit(picture.shape, digit_in(strokes), box)], left_out
 
 
-def _path_through(row: Row) -> tuple[Path, dict[Candidate, Array]]:
-    """Return the best path through a row, and the judge's probabilities for each candidate.
+def _path_through(row: Row) -> tuple[Path, dict[Candidate, tuple[float, Array]]]:
+    """Return the best path through a row, and the odds and digits of each candidate (judge.py).
 
     What a path finds tells the height of the row better, so the path is found twice.
     """
@@ -211,7 +226,29 @@ def _path_through(row: Row) -> tuple[Path, dict[Candidate, Array]]:
     heights = [row.height_of(digit) for digit in path.digits if odds[digit] > 0]
     if heights:
         path = best_path(row._replace(height=np.median(heights)), odds)
-    return path, dict(zip(found, verdict.digits, strict=True))
+    return path, dict(zip(found, zip(*verdict, strict=True), strict=True))
+
+
+def _are_one(chosen: Sequence[_Chosen], ink: Array, mask: Array) -> bool:
+    """Return whether what looks like a few digits is rather one that is broken, or an odd one.
+
+    That is so if the judge doubts one of them more than all of the strokes together.
+
+    Args:
+        chosen: the digits.
+        ink: (H, W) of the picture.
+        mask: (H, W) bool, its strokes.
+    """
+    if len(chosen) > MOST_PARTS:
+        return False
+    whole = judge([draw_digit(ink, mask)]).odds[0]
+    return bool(whole > max(LEAST, min(digit.odds for digit in chosen)))
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box around others."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
 def _only_digit(shape: Shape, prepared: Prepared, box: Box | None = None) -> _Found:
