@@ -118,6 +118,18 @@ def test_parts_of_a_broken_digit_belong_together(net: Network) -> None:
     assert read_digits(net, broken).text == "7214"
 
 
+@pytest.mark.parametrize(("digit", "start", "end"), [("6", 20, 32), ("7", 30, 42), ("8", 30, 38)])
+def test_a_single_digit_with_a_wide_gap_is_one(
+    net: Network, digit: str, start: int, end: int
+) -> None:
+    """Its two parts alone look like digits, one above the other."""
+    canvas = Image.new("L", (200, 200), 255)
+    draw(canvas, digit, 60, 60)
+    broken = np.array(canvas)
+    broken[60 + start : 60 + end] = 255
+    assert read_digits(net, broken).text == digit
+
+
 def test_marks_that_are_no_digits_are_left_out_and_counted(net: Network) -> None:
     picture, _ = number(("7214",), gap=100)
     pencil = ImageDraw.Draw(picture)
