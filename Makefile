@@ -45,7 +45,7 @@ data: $(PROGRAM) ## fetch MNIST now, to train without a network later
 
 reader: $(PROGRAM) ## train the network that comes with the package, and put it there
 	rm -rf build/reader
-	$(BIN)/python train.py --dataset mnist --network lenet --seed 0 --threads 2 --output-dir build/reader
+	$(BIN)/python train.py --dataset mnist --network lenet --epochs 10 --seed 0 --threads 2 --output-dir build/reader
 	$(BIN)/python -m app.reader build/reader/*
 
 kit: $(PROGRAM) ## pack everything for a room without a network: a folder and a zip in build/kit

@@ -32,6 +32,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested: int | None = None
         self.folder: Path | None = None
+        self.is_finished = False
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -72,18 +73,21 @@ class Interrupts:
             self.requested = signal.SIGINT
             _write(STOPPING)
 
+    def finish(self) -> None:
+        """Let the first signal from now on do no more than end `wait`: nothing can be lost."""
+        self.is_finished = True
+
     def wait(self) -> None:
-        """Wait for a signal, or return at once if one has arrived. Nothing is left to be lost."""
-        self.folder = None  # from now on, a signal takes effect at once
-        with suppress(Stopped):
-            while True:
-                self.check()
-                time.sleep(WAITING_SECONDS)
+        """Wait for a signal, or return at once if one has arrived."""
+        while self.requested is None:
+            time.sleep(WAITING_SECONDS)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
             self._leave(number)
         self.requested = number
+        if self.is_finished:
+            return
         if self.folder is None:
             self.check()
         _write(STOPPING)

@@ -97,6 +97,7 @@ class Watched(NotWatched):
             f"{exact_percent(row['val_accuracy'])} on validation",
             "plots": PLOTS,
         }
+        self.interrupts.finish()  # once the page shows the end, Ctrl-C only closes it
         self.watch.see_end(state.net.with_parameters(state.best), result)
 
     def wait(self) -> None:

@@ -110,7 +110,8 @@ def test_the_page_prepares_as_the_network_was_trained(run: Path, tmp_path: Path)
         Image.fromarray(image).save(path)
         shown = view.read(saved.net, saved.class_names, saved.preparation, path.read_bytes())
         answer = saved.net.predict(image[None, None] / np.float32(255))[0]
-        assert (shown["answer"], shown["remark"]) == (answer, "")
+        (digit,) = shown["digits"]
+        assert (digit["answer"], shown["remark"]) == (answer, "")
 
 
 def test_a_folder_of_pictures_is_the_same_set_as_the_arrays(

@@ -18,8 +18,7 @@ from handcnn.layers import InputLayer, Layer
 from handcnn.layers.sequence import backward, copied, first_convolution, forward
 from handcnn.models import network_name
 from handcnn.network import Network
-from handcnn.page.encoding import base64_text as _base64
-from handcnn.page.encoding import levels as _levels
+from handcnn.page.encoding import base64_text, levels
 from handcnn.page.explanations import describe_layer
 from handcnn.pictures import Digit, Reading, load_picture, read_picture, to_batch
 from handcnn.pictures.numbers import DOUBTFUL, NO_PROBABILITIES
@@ -110,7 +109,7 @@ def _digit(digit: Digit) -> dict[str, Any]:
         "row": digit.row,
         "box": digit.box,
         "isDoubtful": digit.probability < DOUBTFUL,
-        "seen": _base64(digit.image),
+        "seen": base64_text(digit.image),
     }
 
 
@@ -151,12 +150,12 @@ def explain(net: Network, image: Array) -> dict[str, Any]:
     votes = gradients * to_batch([image])[0]
     return {
         "layers": [
-            _base64(_levels(output, axis=tuple(range(1, output.ndim))))
+            base64_text(levels(output, axis=tuple(range(1, output.ndim))))
             for layer, output in zip(net.layers, outputs, strict=True)
             if not isinstance(layer, InputLayer)
         ],
-        "gradients": _base64(_levels(gradients, axis=(1, 2, 3))),
-        "votes": _base64(_levels(votes, axis=(1, 2, 3))),
+        "gradients": base64_text(levels(gradients, axis=(1, 2, 3))),
+        "votes": base64_text(levels(votes, axis=(1, 2, 3))),
     }
 
 
@@ -166,7 +165,7 @@ def show_mistakes(mistakes: Mistakes) -> dict[str, Any]:
         "side": mistakes.images.shape[1],
         "mistakes": [
             {
-                "image": _base64(image),
+                "image": base64_text(image),
                 "number": f"{number:,}",
                 "label": int(label),
                 "answer": int(answer),
@@ -220,4 +219,4 @@ def _check_cost(net: Network, K: int) -> None:
 
 def _kernels(layer: Layer) -> str:
     """Return the kernels (F, k, k), averaged over their channels, as base64."""
-    return _base64(_levels(layer.parameters()["weights"].mean(axis=1)))
+    return base64_text(levels(layer.parameters()["weights"].mean(axis=1)))
