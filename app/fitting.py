@@ -12,6 +12,7 @@ from app.options import saved_options
 from data import TRAINING_IMAGES, Dataset, load_dataset, load_unlabelled, load_whole
 from data.catalogue import MAX_CLASSES
 from handcnn.errors import HandcnnError
+from handcnn.preparation import background_of
 from handcnn.storage import runs
 from handcnn.storage.classifiers import SavedNetwork
 from handcnn.text import one_line
@@ -41,7 +42,7 @@ def unlabelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset
             f"{one_line(options.dataset)} has no labels, so there are no mistakes to draw; omit "
             "--plots"
         )
-    return replace(dataset, class_names=saved.class_names)
+    return replace(_on_known_background(saved, dataset), class_names=saved.class_names)
 
 
 def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
@@ -61,7 +62,16 @@ def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
         prepare=saved.preparation.name,
         skip_unreadable=options.skip_unreadable,
     )
-    return fitted(saved, dataset)
+    return fitted(saved, _on_known_background(saved, dataset))
+
+
+def _on_known_background(saved: SavedNetwork, dataset: Dataset) -> Dataset:
+    """Return the images inverted if their background is the opposite of the network's."""
+    found, known = background_of(dataset.images), saved.preparation.background
+    if saved.preparation.name == "digits" or {found, known} != {"dark", "bright"}:
+        return dataset
+    print(f"inverted the images, whose background is {found}: the network knows {known} ones")
+    return replace(dataset, images=255 - dataset.images)
 
 
 def _own_data(saved: SavedNetwork) -> dict[str, Any]:

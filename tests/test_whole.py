@@ -14,6 +14,7 @@ import pytest
 from clothes import CLASSES, as_folder, clothes
 from PIL import Image
 
+import evaluate
 import train
 from app.options import parse
 from app.session import recipe_of
@@ -112,6 +113,23 @@ def test_the_page_prepares_as_the_network_was_trained(run: Path, tmp_path: Path)
         answer = saved.net.predict(image[None, None] / np.float32(255))[0]
         (digit,) = shown["digits"]
         assert (digit["answer"], shown["remark"]) == (answer, "")
+
+
+def test_evaluate_inverts_a_set_of_the_other_background(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = clothes(60, seed=9)
+    weights, printed = str(run / "weights.npz"), []
+    for name, stored in (("as-they-are", images), ("inverted", 255 - images)):
+        folder = as_folder(tmp_path / name / "set", stored, labels)
+        for k, title in enumerate(CLASSES):  # the classes of `run` are numbers
+            (folder / title).rename(folder / str(k))
+        assert evaluate.main(["--weights", weights, "--dataset", str(folder), "--part", "all"]) == 0
+        printed.append(capsys.readouterr().out.splitlines())
+    note = "inverted the images, whose background is bright: the network knows dark ones"
+    assert note not in printed[0]
+    assert printed[1].pop(1) == note
+    assert printed[0] == printed[1]
 
 
 def test_a_folder_of_pictures_is_the_same_set_as_the_arrays(
