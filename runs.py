@@ -80,9 +80,9 @@ def draw(options: argparse.Namespace, found: list[PastRun]) -> None:
     with explained_drawing("omit --plot"):
         from handcnn import plots  # matplotlib takes half a second to import
 
-        if len(found) > plots.MOST_RUNS:
+        if len(found) > plots.MAX_RUNS:
             raise HandcnnError(
-                f"{len(found)} runs are too many to tell apart; name up to {plots.MOST_RUNS}"
+                f"{len(found)} runs are too many to tell apart; name up to {plots.MAX_RUNS}"
             )
         for run in found:
             if not run.history:

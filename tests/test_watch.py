@@ -26,7 +26,7 @@ from app.watching import samples
 from handcnn import HandcnnError, Network, loss_function
 from handcnn.models import Recipe, lenet
 from handcnn.page import server
-from handcnn.page.training_view import MOST_POINTS, Scene
+from handcnn.page.training_view import MAX_POINTS, Scene
 from handcnn.page.watching import Watch
 from handcnn.pictures import load_picture, read_digits
 from handcnn.preparation import Preparation
@@ -288,14 +288,14 @@ def test_one_step_by_hand_agrees_with_the_loops() -> None:
     assert message == "there is no such layer; use one with weights"
 
 
-@pytest.mark.parametrize("count", [1, MOST_POINTS, MOST_POINTS + 1, 7 * MOST_POINTS + 3])
+@pytest.mark.parametrize("count", [1, MAX_POINTS, MAX_POINTS + 1, 7 * MAX_POINTS + 3])
 def test_a_page_opened_late_gets_all_steps_as_at_most_a_thousand_points(count: int) -> None:
     steps = np.random.default_rng(0).random((count, 2)).astype(np.float32)
     listener = watch(lenet(rng=np.random.default_rng(0)), past=steps, done=count // 4)
     curves = listener.state(b"")["curves"]
     low, mean, high = floats(curves["losses"]).reshape(3, -1)
     stride = curves["stride"]
-    assert len(low) <= MOST_POINTS
+    assert len(low) <= MAX_POINTS
     assert (len(low) - 1) * stride < count <= len(low) * stride
     for i in range(len(low)):
         part = steps[i * stride : (i + 1) * stride]

@@ -12,9 +12,9 @@ from handcnn.estimator.samples import Samples
 from handcnn.layers.checks import channel_hint, check_size, show_shape
 from handcnn.types import Array, Shape
 
-MOST_CHANNELS = 4  # of images without an image_shape: grey, RGB, or RGB with opacity
-LARGEST_WEIGHT = float(np.finfo(np.float32).max)
-SMALLEST_WEIGHT = float(np.finfo(np.float32).smallest_subnormal)
+MAX_CHANNELS = 4  # of images without an image_shape: grey, RGB, or RGB with opacity
+MAX_WEIGHT = float(np.finfo(np.float32).max)
+MIN_WEIGHT = float(np.finfo(np.float32).smallest_subnormal)
 
 
 def wrong(parameter: str, expected: object, value: object) -> ValueError:
@@ -59,7 +59,7 @@ def shape_of_images(shape: Shape, known: Shape | None) -> Shape:
     """
     shape = (1, *shape)[-3:]
     height, width, channels = shape  # if they come last
-    is_last = height > MOST_CHANNELS and channels in (1, 3, 4) and known is None
+    is_last = height > MAX_CHANNELS and channels in (1, 3, 4) and known is None
     if shape == known or not (is_last or known == (channels, height, width)):
         return shape
     if channels == 1:
@@ -105,7 +105,7 @@ def weighted(samples: Samples, weights: Any, class_weight: Any, classes: Array) 
         raise ValueError(
             f"class_weight {class_weight!r} leaves no image with a weight that float32 can hold"
         )
-    return replace(samples, weights=weights).at(weights >= SMALLEST_WEIGHT)
+    return replace(samples, weights=weights).at(weights >= MIN_WEIGHT)
 
 
 def _sample_weights(weights: Any, count: int) -> Array:
@@ -119,7 +119,7 @@ def _sample_weights(weights: Any, count: int) -> Array:
             f"all of them zero, in the range of float32; it is {weights} of shape "
             f"{weights.shape}"
         )
-    return np.where(weights < SMALLEST_WEIGHT, 0, weights)
+    return np.where(weights < MIN_WEIGHT, 0, weights)
 
 
 def _class_weights(samples: Samples, class_weight: Any, classes: Array) -> Array:
@@ -142,4 +142,4 @@ def _class_weights(samples: Samples, class_weight: Any, classes: Array) -> Array
 
 def _fit_float32(weights: Array) -> bool:
     """Return whether the largest of the weights is above 0 and finite in float32."""
-    return SMALLEST_WEIGHT <= float(weights.max()) <= LARGEST_WEIGHT
+    return MIN_WEIGHT <= float(weights.max()) <= MAX_WEIGHT

@@ -20,7 +20,7 @@ from handcnn.training import Step, copies
 from handcnn.types import Array
 
 IMAGES = 64  # the most images that are shown
-FEW = 16  # images computed at once, so that it takes little memory
+IMAGES_AT_ONCE = 16  # images computed at once, so that it takes little memory
 WEIGHTS = 9  # of a unit of a dense layer; it has thousands
 
 
@@ -108,7 +108,7 @@ def _grey(x: Array) -> Array:
 def _gradients(net: Network, x: Array, y: Array) -> dict[str, Array]:
     """Return the gradients of a batch, a sum over its images, in parts that need little memory."""
     total: dict[str, Array] = {}
-    for few in slices(slice(0, len(x)), FEW):
+    for few in slices(slice(0, len(x)), IMAGES_AT_ONCE):
         net.backward(loss_gradient(net.forward(x[few]), y[few]))
         for name, gradient in net.gradients().items():
             if name in total:

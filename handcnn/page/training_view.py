@@ -19,9 +19,9 @@ from handcnn.training import confusion_matrix
 from handcnn.types import Array
 
 SAMPLE = 200_000  # weights of a layer whose size is taken for that of all
-MOST_POINTS = 1000  # of a curve
+MAX_POINTS = 1000  # of a curve
 SHOWN_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
-MOST_CLASSES = 20  # of a confusion matrix that is legible
+MAX_CLASSES = 20  # of a confusion matrix that is legible
 
 
 class Scene(NamedTuple):
@@ -103,7 +103,7 @@ def snapshot(
 
 
 def _confusion(recent: Sequence[tuple[Array, Array]], classes: int) -> list[list[int]]:
-    if not recent or classes > MOST_CLASSES:
+    if not recent or classes > MAX_CLASSES:
         return []
     pairs = zip(*recent, strict=True)
     y, y_pred = (np.concatenate(arrays).argmax(axis=1) for arrays in pairs)
@@ -127,21 +127,21 @@ def show(snapshot: Mapping[str, Any], image: Array) -> dict[str, Any]:
 def short_history(history: Sequence[Mapping[str, float]]) -> list[list[float]]:
     """Return some columns of the history; of very many rows, evenly chosen ones and the last."""
     rows = [*history]
-    shown = rows[:: ceil(len(rows) / MOST_POINTS) or 1]
+    shown = rows[:: ceil(len(rows) / MAX_POINTS) or 1]
     if rows and shown[-1] is not rows[-1]:
         shown.append(rows[-1])
     return [[row[name] for name in SHOWN_COLUMNS] for row in shown]
 
 
 def curves(losses: Array, accuracies: Array, first: int) -> dict[str, Any]:
-    """Return the loss and the accuracy of every step, as at most MOST_POINTS points.
+    """Return the loss and the accuracy of every step, as at most MAX_POINTS points.
 
     Each point stands for `stride` steps: their smallest, mean and largest loss, and their mean
     accuracy. The steps are numbered from `first` + 1.
     """
     if not len(losses):
         return {"stride": 1, "first": first, "count": 0, "losses": "", "accuracies": ""}
-    stride = max(1, ceil(len(losses) / MOST_POINTS))
+    stride = max(1, ceil(len(losses) / MAX_POINTS))
     starts = np.arange(0, len(losses), stride)
     counts = np.diff([*starts, len(losses)])
     mean = np.add.reduceat(losses, starts) / counts

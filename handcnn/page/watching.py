@@ -48,7 +48,7 @@ SNAPSHOT_SECONDS = 0.5  # between two snapshots, at least
 LOOKING_SECONDS = 3  # after a request, a page is taken to be still there
 PAUSE_SECONDS = 0.05  # between two looks for a signal while paused
 COPY_SECONDS = 20  # that a drawing waits for the training to copy the network
-MOST_DRAWINGS = 2  # that wait at once
+MAX_DRAWINGS = 2  # that wait at once
 RECENT_IMAGES = 2000  # whose answers are counted in the confusion matrix
 
 
@@ -86,7 +86,7 @@ class Watch:
         self.allowed_steps = 0
         self.asked_at = -float("inf")
         self.drawings: SimpleQueue[Future[Network]] = SimpleQueue()  # each waits for a copy
-        self.room = threading.BoundedSemaphore(MOST_DRAWINGS)
+        self.room = threading.BoundedSemaphore(MAX_DRAWINGS)
         # What was copied: written between two steps, read by the server's threads.
         self.is_paused = False
         self.single: SingleStep | None = None

@@ -21,7 +21,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MAX_COLUMNS = 10
 SIDE = 6 * FIELD  # of a tile, in pixels
 GAP = 28  # pixels between the tiles with their texts
-LARGE = 4 * SIDE + 3 * GAP  # longer side of the tile of a number
+NUMBER_TILE_SIDE = 4 * SIDE + 3 * GAP  # longer side of the tile of a number
 NAME, ANSWER, REMARK, TEXTS = 8, 28, 52, 68  # y of the texts below a picture, and their height
 PALE, GREY, RED = (235,) * 3, (110,) * 3, (220, 60, 30)
 
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
         if not self.boxes or self.picture is None:
             return SIDE, SIDE
         height, width = self.picture.shape
-        factor = LARGE / max(height, width)
+        factor = NUMBER_TILE_SIDE / max(height, width)
         return max(1, round(width * factor)), max(1, round(height * factor))
 
 

@@ -14,7 +14,7 @@ BLOT = "this looks like a blot or a shadow, not like strokes"
 DIRT = "this looks like dirt or a texture, not like strokes"
 THICKEST = 14  # pixels of 28: the diameter of the largest disk in the ink
 THICK, COMPACT = 8, 1.2  # a disk has 0.8 times the square of its diameter, a square 1
-MOST_PARTS = 5
+MAX_PARTS = 5
 PENS = 4  # a filled loop is up to three pens wide
 
 
@@ -31,4 +31,4 @@ def doubt_about(image: Array, pen_width: float = np.inf) -> str:
     if thickness > THICKEST or compact or (thickness > THICK and thickness > PENS * pen_width):
         return BLOT
     parts = ndimage.label(image > 64, EIGHT_NEIGHBOURS)[1]
-    return DIRT if parts > MOST_PARTS else ""
+    return DIRT if parts > MAX_PARTS else ""

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from handcnn.errors import HandcnnError
 from handcnn.pictures.operations import EIGHT_NEIGHBOURS, enlarged, odd, shrunk
-from handcnn.pictures.pen import MOST_WIDTH, Pen, find_pen
+from handcnn.pictures.pen import MAX_WIDTH, Pen, find_pen
 from handcnn.types import Array
 
 BLANK = (
@@ -30,7 +30,7 @@ def ink_in(picture: Array) -> tuple[Array, Pen | None]:
     paper = _paper_around(coarse)
     pen = find_pen(picture, paper, (coarse.min() + coarse.max()) / 2)
     # On even paper, a thin frame must not hide a thick digit. In uneven light, a shadow is wide.
-    width = MOST_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.8)
+    width = MAX_WIDTH if pen is None else pen.width(0.5 if paper is None else 0.8)
     if pen is not None and pen.is_light:
         ink: Array = picture + _background(-picture, width, paper and -paper)
     else:

@@ -19,8 +19,8 @@ SLOPES = np.arange(-8, 9, 2) / 50  # of pieces, up to 9 degrees
 FINE_SLOPES = np.arange(-16, 17) / 100  # of whole lines
 REACH = 4  # pixels: half the width of the widest line, and how far a line may bend
 VOTES, TRACED = 0.5, 0.7  # share of the columns in which a line must be seen
-MANY = 3  # lines are printed, however dark
-MOST_LINES = 80  # in one direction; finer paper is grey
+MIN_PRINTED_LINES = 3  # lines are printed, however dark
+MAX_LINES = 80  # in one direction; finer paper is grey
 
 
 def without_lines(ink: Array, threshold: float, surely: float) -> Array:
@@ -37,7 +37,9 @@ def without_lines(ink: Array, threshold: float, surely: float) -> Array:
     level, upright = _lines(coarse, threshold), _lines(coarse.T, threshold)
     found = level + upright
     # The strokes of a 1 with a base, cut out tightly, reach from border to border, too.
-    if not found or (len(found) < MANY and max(line.max() for line in found) > 1.2 * surely):
+    if not found or (
+        len(found) < MIN_PRINTED_LINES and max(line.max() for line in found) > 1.2 * surely
+    ):
         return ink
     lines = np.maximum.reduce([*level, *(line.T for line in upright)])
     left = np.maximum(coarse - lines, 0)
@@ -68,7 +70,7 @@ def _lines(ink: Array, threshold: float) -> list[Array]:
     votes = np.stack([np.bincount(row, minlength=count) for row in starts])
     alive = np.ones(len(points), bool)
     columns = np.arange(width)
-    for _ in range(MOST_LINES):
+    for _ in range(MAX_LINES):
         near = 3 * ndimage.uniform_filter1d(votes.astype(np.float32), 3, axis=1)
         best, start = divmod(int(near.argmax()), count)
         if near[best, start] < VOTES * width:

@@ -15,8 +15,8 @@ from handcnn.pictures.operations import resized, scaled, shrunk
 from handcnn.types import Array, Shape
 
 SIDE = 320  # pixels of the picture in which edges are sought: thin lines are 2 to 3 of them wide
-MOST_EDGES = 4000  # enough for a median
-MOST_WIDTH = 0.45  # share of the picture: no stroke is wider
+MAX_EDGES = 4000  # enough for a median
+MAX_WIDTH = 0.45  # share of the picture: no stroke is wider
 
 
 class Pen(NamedTuple):
@@ -85,7 +85,7 @@ def _edges(gradient: Array, steepness: Array) -> Array:
     # In a blurred picture, much more than the edges is steep.
     sharp = steepness > max(min(5 * noise, 0.5 * steepest), 0.1 * steepest, 0.004)
     edges = np.argwhere(crest & sharp)
-    return edges[:: 1 + len(edges) // MOST_EDGES]
+    return edges[:: 1 + len(edges) // MAX_EDGES]
 
 
 def _pairs(gradient: Array, steepness: Array, edges: Array) -> tuple[Array, Array, Array]:
@@ -99,7 +99,7 @@ def _pairs(gradient: Array, steepness: Array, edges: Array) -> tuple[Array, Arra
     direction = (gradient[(slice(None), *edges.T)] / at).T  # (n, 2)
     inside = np.zeros(len(edges), bool)
     alive, width = np.ones(len(edges), bool), np.zeros(len(edges))
-    for step in range(1, int(MOST_WIDTH * max(shape))):
+    for step in range(1, int(MAX_WIDTH * max(shape))):
         points = np.rint(edges - step * direction).astype(int)
         alive &= ((points >= 0) & (points < shape)).all(1)
         if not alive.any():

@@ -12,7 +12,7 @@ The numbers behind each plot are in the other files of the run.
 
 from matplotlib.figure import Figure
 
-from handcnn.plots.comparison import MOST_RUNS, Curve, plot_comparison
+from handcnn.plots.comparison import MAX_RUNS, Curve, plot_comparison
 from handcnn.plots.confusion import plot_confusion_matrix
 from handcnn.plots.curves import plot_accuracy, plot_loss
 from handcnn.plots.distortions import plot_distortions
@@ -21,7 +21,7 @@ from handcnn.plots.filters import plot_filters
 from handcnn.plots.mistakes import plot_mistakes
 
 __all__ = [
-    "MOST_RUNS",
+    "MAX_RUNS",
     "Curve",
     "Figure",
     "plot_accuracy",

@@ -40,7 +40,7 @@ MIN_DISTANCE = 17  # the smallest distance between the letters of two curves in 
 # Colour-blind readers can tell them apart (Okabe and Ito, 2008); on a grey print, the letters do.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222", "#56B4E9")
 STYLES = ("-", (0, (5, 2)))
-MOST_RUNS = len(COLOURS) * len(STYLES)
+MAX_RUNS = len(COLOURS) * len(STYLES)
 REMARK = (
     "Validation after each epoch. Circles: the best epoch of each run, chosen by accuracy, whose "
     "weights are kept."
@@ -57,7 +57,7 @@ class Curve(NamedTuple):
 
 @default_settings()
 def plot_comparison(curves: Sequence[Curve], title: str = "") -> Figure:
-    """Return the validation accuracy and loss of up to MOST_RUNS runs, side by side.
+    """Return the validation accuracy and loss of up to MAX_RUNS runs, side by side.
 
     Args:
         curves: the runs. Each history is as for `plot_accuracy`, with at least one epoch.

@@ -11,7 +11,7 @@ from handcnn.storage.files import unusable
 from handcnn.types import Array
 
 KIND = "mistakes"
-MOST = 1000  # in a file
+MAX_MISTAKES = 1000  # in a file
 
 
 class Mistakes(NamedTuple):
@@ -62,7 +62,7 @@ def read_mistakes(path: Path, classes: int) -> Mistakes:
 
 def _layout(metadata: dict[str, Any]) -> Layout:
     match metadata.get("shape"):
-        case [int(n), int(h), int(w)] if 0 <= n <= MOST and h > 0 and w > 0:
+        case [int(n), int(h), int(w)] if 0 <= n <= MAX_MISTAKES and h > 0 and w > 0:
             return {
                 name: ((n, h, w) if name == "images" else (n,), dtype)
                 for name, dtype in DTYPES.items()

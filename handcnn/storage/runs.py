@@ -38,7 +38,7 @@ MISTAKES = "mistakes.npz"
 LOCK = ".lock"
 LOSS_COLUMNS = ("epoch", "step", "loss", "accuracy")
 LOSS_ROW = "%d,%d,%.6g,%.6g\n"
-LARGEST_TEXT = 10_000_000  # bytes read of a history or a record
+MAX_TEXT_BYTES = 10_000_000  # bytes read of a history or a record
 STARTED = re.compile("[0-9]{8}-[0-9]{6}-")
 
 
@@ -199,7 +199,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD
     with open_file(path) as file:
-        text = file.read(LARGEST_TEXT)
+        text = file.read(MAX_TEXT_BYTES)
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
@@ -218,7 +218,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     """
     path = folder / HISTORY
     with open_file(path) as file:
-        text = file.read(LARGEST_TEXT)
+        text = file.read(MAX_TEXT_BYTES)
     try:
         header, *lines = csv.reader(text.decode().splitlines())
         rows = [dict(zip(HISTORY_COLUMNS, map(float, line), strict=True)) for line in lines]

@@ -19,9 +19,9 @@ from handcnn.pictures.numbers.marks import Marks, union
 from handcnn.pictures.operations import EIGHT_NEIGHBOURS, resized, scaled
 from handcnn.types import Array
 
-MOST_PIECES = 10  # of one digit
+MAX_PIECES = 10  # of one digit
 CUTS = 8.0  # of a mark as wide as high
-WIDEST = 1.6  # width of a digit, in heights
+MAX_DIGIT_WIDTH = 1.6  # width of a digit, in heights
 LOWEST = 0.4  # height of a digit, in heights of its row
 GAP = 0.15  # the largest gap between two pieces of one digit, in heights of the row
 CRUMB = 0.04  # of the ink of a candidate: smaller parts are left over from a cut
@@ -143,11 +143,11 @@ def candidates(row: Row) -> list[Candidate]:
     found = []
     count = len(row.boxes)
     for first in range(count):
-        for end in range(first + 1, min(first + MOST_PIECES, count) + 1):
+        for end in range(first + 1, min(first + MAX_PIECES, count) + 1):
             top, left, bottom, right = row.box((first, end))
             before = row.boxes[first : end - 1, 3].max(initial=-1)
             apart = end > first + 1 and row.boxes[end - 1, 1] - before > GAP * row.height
-            if apart or right - left > WIDEST * max(row.height, bottom - top):
+            if apart or right - left > MAX_DIGIT_WIDTH * max(row.height, bottom - top):
                 break
             if bottom - top >= LOWEST * row.height:
                 found.append((first, end))

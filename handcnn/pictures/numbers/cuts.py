@@ -18,9 +18,9 @@ from handcnn.types import Array
 
 SIDE_STEP = 0.15  # what a step to the side costs, beside the ink
 CROSSED = 1.0  # a stroke that was crossed before costs as much again, times this
-MOST_INK = 4.0  # widths of the pen that a cut may cross
+MAX_INK = 4.0  # widths of the pen that a cut may cross
 CLOSEST = 0.09  # of the height: nearer cuts are one cut
-LEAST = 0.03  # of the ink: less than that is no piece
+MIN_PIECE_INK = 0.03  # of the ink: less than that is no piece
 
 
 def pieces_of(ink: Array, pen: float, most: int) -> Array:
@@ -43,12 +43,12 @@ def pieces_of(ink: Array, pen: float, most: int) -> Array:
         down, up = _least_ink(cost), _least_ink(cost[::-1])[::-1]
         through = np.where(free, (down + up - cost)[middle], np.inf)  # (w,) on the best paths
         column = _middle_of_lowest(through)
-        if through[column] > MOST_INK * pen:
+        if through[column] > MAX_INK * pen:
             break
         path = _path(down, up, middle, column)
         right = columns >= path[:, None]
         share = (ink * right).sum() / ink.sum()
-        if LEAST < share < 1 - LEAST:
+        if MIN_PIECE_INK < share < 1 - MIN_PIECE_INK:
             pieces += right
             cuts += 1
         near = np.abs(columns - path[:, None]) <= CLOSEST * height

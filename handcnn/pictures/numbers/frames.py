@@ -12,11 +12,11 @@ from scipy import ndimage
 from handcnn.pictures.operations import EIGHT_NEIGHBOURS, size
 from handcnn.types import Array
 
-SMALLEST = 0.02  # side of a cell, as a share of the picture
+MIN_CELL_SIDE = 0.02  # side of a cell, as a share of the picture
 GAP = 0.003  # of the picture: lines with such gaps still enclose a cell
 NEAR, ALONG = 0.1, 0.7  # a cell is so near to its upper edge, along so much of it, and so on
 INK = 0.3  # height of what is written in a cell, in heights of the cell
-WIDEST = 0.15  # line around a cell, in shorter sides of the cell
+MAX_LINE_WIDTH = 0.15  # line around a cell, in shorter sides of the cell
 
 
 def without_frames(strokes: Array) -> tuple[Array, Array]:
@@ -28,9 +28,9 @@ def without_frames(strokes: Array) -> tuple[Array, Array]:
     cells, lines, widest, written = none.copy(), none.copy(), 0, False
     for number, (rows, columns) in enumerate(ndimage.find_objects(holes), 1):
         side = min(size((rows, columns)))
-        if side < SMALLEST * max(strokes.shape):
+        if side < MIN_CELL_SIDE * max(strokes.shape):
             continue
-        around = gap + round(WIDEST * side) + 2
+        around = gap + round(MAX_LINE_WIDTH * side) + 2
         top, left = max(0, rows.start - around), max(0, columns.start - around)
         window = slice(top, rows.stop + around), slice(left, columns.stop + around)
         cell = _filled(holes[window] == number)

@@ -10,7 +10,7 @@ from handcnn.pictures.numbers.judge import judge
 from handcnn.pictures.numbers.marks import Marks, gaps, joined, marks_of, rows_of
 from handcnn.types import Array
 
-MOST_MARKS = 300
+MAX_MARKS = 300
 SPECK = 0.1  # of the height of the highest mark: smaller ones do not count
 PART = 0.25  # of the height of two marks: a larger gap separates a mark from the one above
 LOW, HIGH = 0.4, 3.0  # in heights of a digit: lower marks are parts or points, higher ones lines
@@ -31,8 +31,8 @@ def rows_in(ink: Array, strokes: Array, bright: Array | None) -> tuple[list[Row]
         HandcnnError: there are too many marks.
     """
     marks = _without_specks(marks_of(strokes))
-    if len(marks.boxes) > MOST_MARKS:
-        raise HandcnnError(f"the picture has more than {MOST_MARKS} marks; crop it to the number")
+    if len(marks.boxes) > MAX_MARKS:
+        raise HandcnnError(f"the picture has more than {MAX_MARKS} marks; crop it to the number")
     marks, odds = _with_parts(ink, marks)
     height = _typical(marks.heights, odds)
     high = (marks.heights >= LOW * height) & (marks.heights <= HIGH * height)

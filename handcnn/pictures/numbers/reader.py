@@ -29,7 +29,8 @@ from handcnn.types import Array, Shape
 
 DOUBTFUL = 0.9  # a digit of a number with a smaller probability is in doubt
 NAMED_CLASSES = 3  # the digit and two runners-up
-MOST_PARTS, LEAST = 5, -5.0  # of one digit taken for several; the judge's odds of such a digit
+MAX_PARTS = 5  # of one digit that was taken for several
+MIN_ODDS = -5.0  # of such a digit, by the judge
 NETWORK = 0.5  # its weight beside the judge's, for digits that were cut
 NO_PROBABILITIES = (
     "the network gives no probabilities: its numbers are too large to compute with; "
@@ -239,10 +240,10 @@ def _are_one(chosen: Sequence[_Chosen], ink: Array, mask: Array) -> bool:
         ink: (H, W) of the picture.
         mask: (H, W) bool, its strokes.
     """
-    if len(chosen) > MOST_PARTS:
+    if len(chosen) > MAX_PARTS:
         return False
     whole = judge([draw_digit(ink, mask)]).odds[0]
-    return bool(whole > max(LEAST, min(digit.odds for digit in chosen)))
+    return bool(whole > max(MIN_ODDS, min(digit.odds for digit in chosen)))
 
 
 def _around(boxes: Sequence[Box]) -> Box:
