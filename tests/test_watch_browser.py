@@ -140,6 +140,7 @@ def step(page: Page) -> None:
     before = steps(page)
     page.click("#one-step")
     expect(page.locator("#step")).to_have_text(str(before + 1))
+    expect(page.locator("#step-detail")).to_contain_text(f"Step {before + 1}:")
 
 
 def draw_digit(page: Page, digit: str, number: int = 0) -> None:
@@ -162,18 +163,19 @@ def test_figures_move_curves_grow_and_kernels_change(page: Page) -> None:
     before = {name: page.locator(name).evaluate(PICTURE) for name in canvases}
     moves_on(page, 40)
     for name in canvases:
-        page.wait_for_timeout(100)
-        assert page.locator(name).evaluate(PICTURE) != before[name]
+        page.wait_for_function(
+            f"before => ({PICTURE})(document.querySelector('{name}')) !== before", arg=before[name]
+        )
     epoch, epochs = page.inner_text("#epoch").split("/")
     assert (int(epochs), int(epoch) > 1) == (10000, True)
     assert float(page.inner_text("#loss")) < 5
     assert re.fullmatch(r"\d+\.\d\d %", page.inner_text("#validation"))
-    samples = page.locator("#samples > *").all()
+    look = "all => all.map(it => [it.dataset.label, it.dataset.answer, it.matches('.wrong')])"
+    samples = page.locator("#samples > *").evaluate_all(look)  # all at one moment
     assert len(samples) == 30
-    for sample in samples:
-        label, answer = (sample.get_attribute(f"data-{name}") for name in ("label", "answer"))
+    for label, answer, is_wrong in samples:
         assert {label, answer} <= set("0123456789")
-        assert ("wrong" in (sample.get_attribute("class") or "")) == (label != answer)
+        assert is_wrong == (label != answer)
 
 
 def test_a_chosen_sample_changes_the_maps(page: Page) -> None:
@@ -226,7 +228,9 @@ def test_a_pause_holds_and_a_step_adds_one_whose_arithmetic_is_right(page: Page)
     assert f"Step {held + 1}: a batch of" in text
     losses = page.locator(".equation").first
     before, after = (losses.get_attribute(f"data-loss{name}") for name in ("", "-after"))
-    assert float(after or "") < float(before or "")
+    assert (
+        f"{float(before or ''):.5f} → after, on the same images, {float(after or ''):.5f}" in text
+    )
     page.click("#pause")
     expect(page.locator("#one-step")).to_be_disabled()
     moves_on(page)
