@@ -2,7 +2,7 @@
 
     python train.py                            the documented network, results in outputs/
     python train.py --network lenet            two convolutions with pooling: 99 % within seconds
-    python train.py --network deep             six convolutions: 99.6 % within minutes
+    python train.py --network deep             six convolutions: 99.5 % within minutes
     python train.py --epochs 3                 a short run
     python train.py --limit 5000 --epochs 3    5,000 images only, in a few seconds
     python train.py --dataset fashion-mnist    other images, or your own: see README.md
