@@ -12,7 +12,6 @@ from app.options import saved_options
 from data import TRAINING_IMAGES, Dataset, load_dataset, load_unlabelled, load_whole
 from data.catalogue import MAX_CLASSES
 from handcnn.errors import HandcnnError
-from handcnn.preparation import background_of
 from handcnn.storage import runs
 from handcnn.storage.classifiers import SavedNetwork
 from handcnn.text import one_line
@@ -67,8 +66,8 @@ def labelled_data(options: argparse.Namespace, saved: SavedNetwork) -> Dataset:
 
 def _on_known_background(saved: SavedNetwork, dataset: Dataset) -> Dataset:
     """Return the images inverted if their background is the opposite of the network's."""
-    found, known = background_of(dataset.images), saved.preparation.background
-    if saved.preparation.name == "digits" or {found, known} != {"dark", "bright"}:
+    found, known = dataset.preparation.background, saved.preparation.background
+    if {found, known} != {"dark", "bright"}:
         return dataset
     print(f"inverted the images, whose background is {found}: the network knows {known} ones")
     return replace(dataset, images=255 - dataset.images)

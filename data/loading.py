@@ -16,7 +16,7 @@ from data.dataset import Dataset, at_random, known_dataset, per_class, split
 from data.digits import load_digits_like_mnist
 from data.progress import Say
 from data.published import load_published
-from data.users_images import load_path, read_path, read_unlabelled, validation_images
+from data.users_images import for_training, read_path, read_unlabelled, validation_images
 from handcnn.errors import HandcnnError
 from handcnn.text import one_line
 
@@ -63,9 +63,10 @@ def load_dataset(
             unknown, or `limit` is larger than the number of training images.
     """
     if path := _path(name):
-        dataset = load_path(
+        dataset = read_path(
             path, say, invert=invert, transpose=transpose, prepare=prepare, skip=skip_unreadable
         )
+        dataset = for_training(path, dataset, say)
         count, divide = validation_images(len(dataset.indices["train"])), per_class
     else:
         _refuse_turning(name, invert or transpose or skip_unreadable)
@@ -100,7 +101,8 @@ def load_whole(
     else:
         _refuse_turning(name, invert or transpose or skip_unreadable)
         dataset = _load_name(name, data_home, cache_dir, say)
-    return replace(dataset, indices={"test": np.arange(len(dataset.images))})
+    prepared = prepare or dataset.prepared
+    return replace(dataset, indices={"test": np.arange(len(dataset.images))}, prepared=prepared)
 
 
 def load_unlabelled(

@@ -35,20 +35,12 @@ MIN_TRAINING_IMAGES = 10
 MAX_COMPARED = 500  # images, with those of MNIST
 
 
-def load_path(
-    path: Path,
-    say: Say,
-    *,
-    invert: bool = False,
-    transpose: bool = False,
-    prepare: str | None = None,
-    skip: bool = False,
-) -> Dataset:
-    """Return the images at `path` for a training, with a training and a test part.
+def for_training(path: Path, dataset: Dataset, say: Say) -> Dataset:
+    """Return the images of `read_path` with a training and a test part.
 
-    The arguments and errors are those of `read_path`; too few images are refused, too.
+    Raises:
+        HandcnnError: there are too few images.
     """
-    dataset = read_path(path, say, invert=invert, transpose=transpose, prepare=prepare, skip=skip)
     _check_classes(path, dataset)
     return dataset if "test" in dataset.indices else _with_test(path, dataset, say)
 

@@ -25,7 +25,7 @@ from data import Dataset, load_dataset
 from data.dataset import per_class
 from data.idx import read_idx
 from data.npz_file import arrays_in_npz
-from data.users_images import FORMS, load_path
+from data.users_images import FORMS, read_path
 from handcnn import HandcnnError
 from handcnn.pictures import load_picture, prepare_picture
 
@@ -1128,6 +1128,6 @@ def test_bytes_from_anywhere_are_refused(
     path = tmp_path_factory.getbasetemp() / "anything.npz"
     path.write_bytes(content)
     with pytest.raises(HandcnnError):
-        load_path(path, print)
+        read_path(path, print)
     with pytest.raises(HandcnnError):
         read_idx(path)

@@ -28,7 +28,7 @@ from handcnn.models import Recipe, lenet
 from handcnn.page import server
 from handcnn.page.training_view import MAX_POINTS, Scene
 from handcnn.page.watching import Watch
-from handcnn.pictures import load_picture, read_digits
+from handcnn.pictures import load_picture, prepare, read_digits
 from handcnn.preparation import Preparation
 from handcnn.storage.checkpoints import load_checkpoint, no_steps
 from handcnn.training import Metrics, Step, train
@@ -354,6 +354,18 @@ def test_drawings_are_read_and_too_many_are_refused() -> None:
         pass
     message = refused(lambda: listener.read(SEVEN), HandcnnError)
     assert message == "the network is busy with other drawings; try again"
+
+
+def test_clothes_named_by_digits_are_read_whole() -> None:
+    """Regression: they were read as handwritten digits."""
+    net, preparation = lenet(rng=np.random.default_rng(0)), Preparation("whole", "dark")
+    listener = watch(net, preparation=preparation)
+    listener.see_end(net, {})
+    image = prepare(load_picture(io.BytesIO(SEVEN)), preparation).image
+    expected = net.predict_proba(image[None, None] / np.float32(255))[0]
+    answer = listener.read(SEVEN)
+    assert answer["text"] == DIGITS[expected.argmax()]
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -88,18 +88,18 @@ def read(
     grey = load_picture(io.BytesIO(content), "the picture")
     with np.errstate(all="ignore"):  # overflow is refused
         reading = read_picture(net, grey, class_names, preparation, _most_digits(net))
-    digits = [_digit(digit) for digit in reading.digits]
+    digits = [show_digit(digit) for digit in reading.digits]
     digits[-1] |= explain(net, reading.digits[-1].image)
     return {
         "text": reading.text,
         "percent": percent(reading.probability),
-        "remark": _remark(reading),
+        "remark": remark_about(reading),
         "size": grey.shape[::-1],
         "digits": digits,
     }
 
 
-def _digit(digit: Digit) -> dict[str, Any]:
+def show_digit(digit: Digit) -> dict[str, Any]:
     """Return what the page shows of a digit before it explains it; boxes count in `size`."""
     return {
         "text": digit.text,
@@ -113,7 +113,7 @@ def _digit(digit: Digit) -> dict[str, Any]:
     }
 
 
-def _remark(reading: Reading) -> str:
+def remark_about(reading: Reading) -> str:
     """Return what predict.py says beside an answer, as sentences without a full stop at the end."""
     doubts = reading.doubts
     more = len(doubts) - NAMED_DOUBTS

@@ -1,4 +1,4 @@
-"""A training as the page shows it: the listener between the training loop and the server.
+"""The link between the training loop and the server of the page that shows the training.
 
 `Watch.see_step` is called after every step, in the thread that trains. It keeps the loss, and
 seldom takes a snapshot: copies of the few things that the page shows of the network. The server's
@@ -38,8 +38,8 @@ from handcnn.page.training_view import (
     sizes_of,
     snapshot,
 )
-from handcnn.pictures import load_picture, prepare, probabilities, read_digits, to_batch
-from handcnn.text import are_digits, percent
+from handcnn.page.view import remark_about, show_digit
+from handcnn.pictures import load_picture, read_picture, to_batch
 from handcnn.training import Step, copies
 from handcnn.types import Array
 
@@ -112,7 +112,7 @@ class Watch:
         self.look_at_next(single=True)
 
     def look_at_next(self, *, single: bool = False) -> None:
-        """Copy what is needed to show the next step; for a single one, all parameters."""
+        """Copy some weights, to show what the next step changes; for a single step, all of them."""
         self.weights = sampled(self.net)
         if single:
             self.before = copies(self.net.parameters())
@@ -141,7 +141,7 @@ class Watch:
         self.resumed_at = time.perf_counter()
 
     def _count(self, step: Step) -> None:
-        """Count a step. What the page shows of it is ready."""
+        """Count a step, after all that the page shows of it has been made."""
         self.step = step
         self.accuracies.append(step.correct / len(step.x))
         self.losses.append(step.loss)
@@ -271,19 +271,13 @@ class Watch:
         try:
             number, net = self.number, self._copy_of_network()
             with np.errstate(all="ignore"):  # a training may diverge
-                text, row, doubt = self._reading(net, picture)
+                reading = read_picture(net, picture, self.scene.class_names, self.scene.preparation)
         except NoAnswer:
             raise HandcnnError("the network is busy; try again") from None
         finally:
             self.room.release()
-        return {
-            "text": text,
-            "answer": int(row.argmax()),
-            "probabilities": [round(float(p), 6) for p in row],
-            "percents": [percent(p) for p in row],
-            "remark": doubt,
-            "number": number,
-        }
+        shown = {"text": reading.text, "remark": remark_about(reading), "number": number}
+        return show_digit(reading.digits[-1]) | shown
 
     def _copy_of_network(self) -> Network:
         if self.final is not None:
@@ -291,16 +285,6 @@ class Watch:
         future: Future[Network] = Future()
         self.drawings.put(future)
         return future.result(COPY_SECONDS)
-
-    def _reading(self, net: Network, picture: Array) -> tuple[str, Array, str]:
-        """Return the text, the probabilities of its last digit, and a doubt or an empty text."""
-        names = self.scene.class_names
-        if are_digits(names):
-            reading = read_digits(net, picture)
-            return reading.text, reading.digits[-1].probabilities, reading.doubt
-        image, _, doubt = prepare(picture, self.scene.preparation)
-        row = probabilities(net, [image])[0]
-        return names[row.argmax()], row, doubt
 
     def _pause(self, wants_pause: bool) -> None:
         self.wants_pause, self.allowed_steps = wants_pause, 0
@@ -315,6 +299,6 @@ class Watch:
 
 
 def _whole(query: bytes, name: str, default: int) -> int:
-    """Return a whole number from a query, or a default if it is not one of at most nine digits."""
+    """Return a number of at most nine digits from a query, or the default without one."""
     text = parse_qs(query.decode("latin-1")).get(name, [""])[0]
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
