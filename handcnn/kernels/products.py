@@ -45,10 +45,7 @@ def _side_by_side(left: Array, right: Array) -> Array:
     out = np.empty((columns, len(left)), np.result_type(left, right)).T
 
     def multiply(part: slice) -> None:
-        if left.size * MIN_PIECE > SMALL_PRODUCT_COST:
-            np.matmul(left, right[:, part], out=out[:, part])
-        else:
-            multiply_pieces(left, right[:, part], out[:, part])
+        multiply_pieces(left, right[:, part], out[:, part], MIN_PIECE)
 
     share(multiply, columns, left.size * columns)
     return out
@@ -59,37 +56,38 @@ def _sum_of_pieces(left: Array, right: Array) -> Array:
     of_one = len(left) * right.shape[1]  # multiplications
 
     def multiply(part: slice) -> Array:
-        if of_one * MIN_PIECE > SMALL_PRODUCT_COST:
-            return left[:, part] @ right[part]
-        pieces = zip(*(cut(side[:, part], of_one) for side in (left, right.T)), strict=True)
+        sides = (cut(side[:, part], of_one, MIN_PIECE) for side in (left, right.T))
+        pieces = zip(*sides, strict=True)
         return added((a @ b.swapaxes(1, 2)).sum(axis=0) for a, b in pieces)
 
     return added(share(multiply, len(right), len(right) * of_one))
 
 
-def multiply_pieces(left: Array, right: Array, out: Array) -> None:
+def multiply_pieces(left: Array, right: Array, out: Array, shortest: int = 1) -> None:
     """Do out = left times right in small products, for matrices or for stacks of them.
 
     Args:
         left: (..., rows, inner).
         right: (..., inner, columns), cut into pieces of some columns each.
         out: (..., rows, columns).
+        shortest: as in `cut`.
     """
     of_one = left.shape[-2] * left.shape[-1]  # multiplications for one column
     if of_one * right.shape[-1] <= SMALL_PRODUCT_COST:
         np.matmul(left, right, out=out)
         return
-    pieces = zip(cut(right, of_one), cut(out, of_one), strict=True)
+    pieces = zip(cut(right, of_one, shortest), cut(out, of_one, shortest), strict=True)
     for right_pieces, out_pieces in pieces:
         np.matmul(left[..., None, :, :], right_pieces, out=out_pieces)
 
 
-def cut(matrix: Array, of_one: int) -> Iterator[Array]:
+def cut(matrix: Array, of_one: int, shortest: int = 1) -> Iterator[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
         of_one: how many multiplications one column takes.
+        shortest: if small products have fewer columns than this, one piece has all columns.
 
     Yields:
         Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the
@@ -97,7 +95,7 @@ def cut(matrix: Array, of_one: int) -> Iterator[Array]:
     """
     columns = matrix.shape[-1]
     longest, piece = SMALL_PRODUCT_COST // max(1, of_one), max(1, columns)
-    if 0 < longest < columns:
+    if shortest <= longest < columns:
         piece = even(columns, longest)
         fewest = -(-columns // piece)
         exact = (columns // n for n in range(fewest, 2 * fewest) if columns % n == 0)
