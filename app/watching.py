@@ -77,11 +77,8 @@ class Watched(NotWatched):
             derivation = DERIVATION.read_bytes()
             routes["/backprop.md"] = server.Route("GET", lambda query: derivation)
         self.stack.enter_context(server.serving(self.listener, "watch.html", routes))
-        port = self.listener.getsockname()[1]
-        self.address = f"http://{server.HOST}:{port}/"
-        print(f"watch    {self.address}   (Ctrl-C stops the training)", flush=True)
-        if not self.request.no_browser and not browser.open_page(self.address):
-            print(browser.how_to_reach(port), flush=True)
+        line, opens = "watch    {}   (Ctrl-C stops the training)", not self.request.no_browser
+        self.address = browser.present(self.listener, line, opens=opens)
         listen: Callable[[Step], None] = self.watch.see_step
         return listen
 

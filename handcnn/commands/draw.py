@@ -73,12 +73,9 @@ def draw(options: argparse.Namespace) -> NoReturn:
             routes[f"/keep/{k}"] = server.Route("POST", partial(collection.keep, k))
     # One BLAS thread: several clients share the cores, and BLAS threads spin while they wait.
     with server.listen(options.port) as listener, use_threads(1):
-        port = listener.getsockname()[1]
-        address = f"http://{server.HOST}:{port}/"
         print(f"weights: {saved}")
-        print(f"draw on: {address}   (Ctrl-C ends it)", flush=True)
-        if not options.no_browser and not browser.open_page(address):
-            print(browser.how_to_reach(port), flush=True)
+        opens = not options.no_browser
+        browser.present(listener, "draw on: {}   (Ctrl-C ends it)", opens=opens)
         server.serve(listener, "draw.html", routes)
     raise KeyboardInterrupt  # with which the server ends, but which it catches
 

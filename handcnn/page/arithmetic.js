@@ -1,7 +1,7 @@
 // One step by hand: the batch, and w - rate * dw = w' for a kernel or some weights of a unit.
 
 import { $, element } from "./dom.js";
-import { colourOf } from "./maps.js";
+import { colourOf, decodeGreys } from "./maps.js";
 import { cutImages, greyCanvas } from "./samples.js";
 
 const IMAGES = 20; // of the batch that are shown
@@ -36,7 +36,7 @@ export function showArithmetic(single) {
 }
 
 function batchPart({ number, count, correct, images, labels, answers, loss, lossAfter }) {
-  const bytes = Uint8Array.from(atob(images), (letter) => letter.charCodeAt(0));
+  const bytes = decodeGreys(images);
   const shown = cutImages(bytes, labels.length).slice(0, IMAGES);
   const list = element("ol", { className: "batch" }, ...shown.map((image, i) => {
     const isRight = labels[i] === answers[i];

@@ -7,7 +7,7 @@
 import { buildBars, showBars } from "./bars.js";
 import { showBoxes } from "./boxes.js";
 import { $, element, onColourScheme } from "./dom.js";
-import { decode, paintLayer, paintNumbers, paintRamp } from "./maps.js";
+import { decode, decodeGreys, paintGreys, paintLayer, paintNumbers, paintRamp } from "./maps.js";
 import { buildMistakes } from "./mistakes.js";
 import { pad } from "./pad.js";
 import { buildTeaching } from "./teach.js";
@@ -182,10 +182,7 @@ function onKept() {
 }
 
 function showSeen() {
-  const image = new ImageData(28, 28);
-  const greys = digit ? new Uint8Array(decode(digit.seen).buffer) : new Uint8Array(28 * 28);
-  greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
-  $("seen").getContext("2d").putImageData(image, 0, 0);
+  paintGreys($("seen"), digit ? decodeGreys(digit.seen) : new Uint8Array(28 * 28));
 }
 
 function showWhy() {

@@ -39,6 +39,18 @@ export function decode(text) {
   return numbers;
 }
 
+// Return the bytes in a base64 text from the server.
+export function decodeGreys(text) {
+  return new Uint8Array(decode(text).buffer);
+}
+
+// Paint a canvas with greys from 0 to 255.
+export function paintGreys(canvas, greys) {
+  const image = new ImageData(canvas.width, canvas.height);
+  greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
 function coloured(numbers, width, height) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);

@@ -1,7 +1,7 @@
 // What a run got wrong: its worst test images. A click puts one on the pad, and asks why.
 
 import { $, element } from "./dom.js";
-import { decode } from "./maps.js";
+import { decodeGreys, paintGreys } from "./maps.js";
 import { pad } from "./pad.js";
 
 // Show the mistakes that the server has, if any; onChoose(k) explains class k of the next answer.
@@ -16,9 +16,7 @@ export async function buildMistakes({ classes, hasMistakes }, onChoose) {
 
 function card({ image, number, label, answer, percent }, side, classes, onChoose) {
   const canvas = element("canvas", { width: side, height: side });
-  const pixels = canvas.getContext("2d").createImageData(side, side);
-  new Uint8Array(decode(image).buffer).forEach((grey, i) => pixels.data.set([grey, grey, grey, 255], 4 * i));
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  paintGreys(canvas, decodeGreys(image));
   const sentence = `Test image ${number}: a ${classes[label]}, read as ${classes[answer]} with ${percent}`;
   const button = element("button", { type: "button", ariaLabel: sentence, title: sentence }, canvas,
     element("span", { textContent: `${classes[label]} → ${classes[answer]}` }));

@@ -1,23 +1,18 @@
 // The fixed validation images, with what the network answers at the moment.
 
 import { $, element } from "./dom.js";
+import { paintGreys } from "./maps.js";
 
 const HARDEST = 5;
 let images = []; // Uint8Array of each
 let labels = [];
 let classes = [];
 
-export function paintGrey(canvas, greys) {
-  const image = canvas.getContext("2d").createImageData(canvas.width, canvas.height);
-  greys.forEach((grey, i) => image.data.set([grey, grey, grey, 255], 4 * i));
-  canvas.getContext("2d").putImageData(image, 0, 0);
-}
-
 export function greyCanvas(greys) {
   const side = Math.sqrt(greys.length);
   const canvas = element("canvas", { width: side, height: side });
   canvas.ariaHidden = "true";
-  paintGrey(canvas, greys);
+  paintGreys(canvas, greys);
   return canvas;
 }
 
@@ -61,7 +56,7 @@ export function showSamples({ answers, right }) {
   const hardest = right.map((_, i) => i).sort((i, j) => right[i] - right[j]).slice(0, HARDEST);
   hardest.forEach((i, place) => {
     const [canvas, text] = $("hardest").children[place].children;
-    paintGrey(canvas, images[i]);
+    paintGreys(canvas, images[i]);
     text.textContent = `${(100 * right[i]).toFixed(right[i] < 0.1 ? 1 : 0)} % for ${classes[labels[i]]}`;
   });
 }

@@ -5,7 +5,7 @@ import { buildBars, showBars } from "./bars.js";
 import { paintConfusion } from "./confusion.js";
 import { paintCurves, runningMean } from "./curves.js";
 import { $, element, isTyping, onColourScheme } from "./dom.js";
-import { decode, paintLayer, paintRamp } from "./maps.js";
+import { decode, decodeGreys, paintLayer, paintRamp } from "./maps.js";
 import { pad } from "./pad.js";
 import { buildSamples, showChosen, showSamples } from "./samples.js";
 
@@ -67,8 +67,7 @@ async function begin() {
   const next = await fetchJson("training");
   about = next;
   $("origin").textContent = `${about.network}. ${about.data}.`;
-  const bytes = Uint8Array.from(atob(about.images), (letter) => letter.charCodeAt(0));
-  buildSamples(bytes, about.labels, about.classes, choose);
+  buildSamples(decodeGreys(about.images), about.labels, about.classes, choose);
   showChosen(chosen);
   buildBars(about.classes, () => {});
   prepareArithmetic(about, showSingle);
@@ -148,7 +147,7 @@ function points(values) { // [step, value] of each point of the curves
 }
 
 function floats(text) {
-  return [...new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer)];
+  return [...new Float32Array(decode(text).buffer)];
 }
 
 function paintAll() {
