@@ -177,15 +177,20 @@ class Options:
         """The options that a training needs."""
         return Recipe(**{entry.name: getattr(self, entry.name) for entry in fields(Recipe)})
 
+    def usual_recipe(self, prepared: str) -> tuple[Recipe, int]:
+        """Return the recipe for images prepared in this way, and how many steps few images need."""
+        recipe = recipe_for(self.network, prepared)
+        if self.start_from is None:
+            return recipe, MIN_STEPS
+        return recipe.fine_tuning(), FINE_TUNING_STEPS
+
     def changes(self, images: int) -> dict[str, object]:
         """Return the options that differ from the recipe for so many images, or their default.
 
         What the data are is left out, which every run names, and threads, which change no result.
         Of a path, the last two parts stay: the run and the file.
         """
-        recipe, least = recipe_for(self.network, self.prepare or "digits"), MIN_STEPS
-        if self.start_from is not None:
-            recipe, least = recipe.fine_tuning(), FINE_TUNING_STEPS
+        recipe, least = self.usual_recipe(self.prepare or "digits")
         epochs = replace(recipe, batch_size=self.batch_size).for_images(images, least).epochs
         usual = asdict(Options()) | asdict(recipe) | {"epochs": epochs}
         named = {"network", "dataset", "prepare", "threads"}

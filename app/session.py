@@ -25,7 +25,7 @@ from handcnn.commands.command_line import describe
 from handcnn.commands.hints import resume_command
 from handcnn.errors import HandcnnError
 from handcnn.kernels.threads import use_threads
-from handcnn.models import FINE_TUNING_STEPS, MIN_STEPS, NETWORKS, Recipe, recipe_for
+from handcnn.models import NETWORKS, Recipe
 from handcnn.storage import runs
 from handcnn.storage.checkpoints import Checkpoint, save_checkpoint
 from handcnn.text import one_line
@@ -251,9 +251,7 @@ def new_session(request: Request) -> Iterator[Session]:
 
 def recipe_of(request: Request, dataset: Dataset) -> Recipe:
     """Return the recipe of a new run: that of its network for these images, with what was given."""
-    recipe, least = recipe_for(request.options.network, dataset.prepared), MIN_STEPS
-    if request.options.start_from is not None:
-        recipe, least = recipe.fine_tuning(), FINE_TUNING_STEPS
+    recipe, least = request.options.usual_recipe(dataset.prepared)
     names = {entry.name for entry in fields(Recipe)} & request.given.keys()
     recipe = replace(recipe, **{name: request.given[name] for name in names})
     if "epochs" in names:
