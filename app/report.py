@@ -37,7 +37,6 @@ for library in ("matplotlib", "sklearn", "tqdm"):
         raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 FAR_TOO_FEW_STEPS = MIN_STEPS // 10  # the documented network hardly changes in the first 120
-MISTAKES = 24  # those of mistakes.png
 PLOTS = ("accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png", "filters.png")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "threadpoolctl", "tqdm")
 
@@ -151,7 +150,7 @@ def write_results(session: Session, interrupts: Interrupts, console: Console) ->
 def _save_mistakes(session: Session, probabilities: Array) -> None:
     """Save the images of mistakes.png, which the drawing page offers."""
     images, labels = session.dataset.test
-    worst = worst_mistakes(labels, probabilities, MISTAKES)
+    worst = worst_mistakes(labels, probabilities)
     of_answers = probabilities[worst]
     answers = of_answers.argmax(axis=1)
     mistakes = Mistakes(images[worst], labels[worst], answers, of_answers.max(axis=1), worst)

@@ -21,6 +21,8 @@ from handcnn.types import Array
 
 Batch = tuple[Array, Array]
 
+SHOWN_MISTAKES = 24  # in mistakes.png and on the drawing page
+
 
 class Batches(Protocol):
     """The training images: each iteration yields all of them in batches, in a new order."""
@@ -172,7 +174,9 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     return max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
-def worst_mistakes(labels: Array, probabilities: Array, count: int) -> npt.NDArray[np.intp]:
+def worst_mistakes(
+    labels: Array, probabilities: Array, count: int = SHOWN_MISTAKES
+) -> npt.NDArray[np.intp]:
     """Return the indices of the wrong answers with the highest probability, the worst first.
 
     Args:

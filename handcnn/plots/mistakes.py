@@ -21,10 +21,10 @@ from handcnn.plots.figure import (
     text_width,
 )
 from handcnn.text import percent
-from handcnn.training import worst_mistakes
+from handcnn.training import SHOWN_MISTAKES, worst_mistakes
 from handcnn.types import Array
 
-SHOWN, COLUMNS = 24, 8
+COLUMNS = 8
 TILE, PITCH, ROW_HEIGHT = 140, 170, 216  # pixels
 
 
@@ -36,7 +36,7 @@ def plot_mistakes(
     title: str,
     names: Sequence[str] | None = None,
     *,
-    count: int = SHOWN,
+    count: int = SHOWN_MISTAKES,
     run: str = "",
 ) -> Figure:
     """Return a plot of the images that were assigned to a wrong class with the highest probability.
