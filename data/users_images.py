@@ -19,9 +19,14 @@ from data.picture_folder import read_pictures, subfolders, visible
 from data.progress import Say
 from data.stored_arrays import PARTS, kind_in, read_arrays
 from handcnn.errors import HandcnnError
-from handcnn.preparation import BRIGHT, background_levels, usual_preparation
+from handcnn.preparation import (
+    BRIGHT,
+    MAX_EXAMINED,
+    background_levels,
+    some_of,
+    usual_preparation,
+)
 from handcnn.text import one_line
-from handcnn.types import UInt8
 
 FORMS = (
     "give an .npz file (x_train, y_train, x_test, y_test), a folder of IDX files "
@@ -32,7 +37,6 @@ PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 ONE_IN = 6  # one image in six is split off for the test, then one in six for validation
 MAX_TEST_IMAGES, MAX_VALIDATION_IMAGES = 10_000, 5_000
 MIN_TRAINING_IMAGES = 10
-MAX_COMPARED = 500  # images, with those of MNIST
 
 
 def for_training(path: Path, dataset: Dataset, say: Say) -> Dataset:
@@ -182,11 +186,15 @@ def _arrays(
     EMNIST's files, known by their names, are transposed without being asked, and their letters are
     drawn as MNIST's digits.
     """
+    from handcnn.pictures import preparation_of_arrays  # loads Pillow and SciPy
+
     is_emnist = bool(re.search("emnist", names, re.IGNORECASE))
     if is_emnist:
         say(f"{one_line(path)}: EMNIST's files hold transposed images; they are turned upright")
     dataset = _turned(dataset, invert=invert, transpose=transpose or is_emnist)
-    prepared = prepare or ("digits" if is_emnist else _preparation(dataset))
+    prepared = prepare or (
+        "digits" if is_emnist else preparation_of_arrays(dataset.images, dataset.class_names)
+    )
     dataset = replace(dataset, prepared=prepared)
     _warn_of_bright_borders(path, dataset, say, invert=invert)
     return dataset
@@ -203,25 +211,9 @@ def _turned(dataset: Dataset, *, invert: bool, transpose: bool) -> Dataset:
     return replace(dataset, images=images, notes={**dataset.notes, **given})
 
 
-def _preparation(dataset: Dataset) -> str:
-    """Return "digits" if these arrays are digits drawn as MNIST's, else "whole".
-
-    Clothes often have the labels 0 to 9, too, so the images decide.
-    """
-    from handcnn.pictures import are_like_mnist  # loads Pillow and SciPy
-
-    is_drawn = are_like_mnist(_some(dataset.images))
-    return usual_preparation(dataset.class_names) if is_drawn else "whole"
-
-
-def _some(images: UInt8) -> UInt8:
-    """Return at most MAX_COMPARED of the images, from all over the set."""
-    return images[:: -(-len(images) // MAX_COMPARED)]
-
-
 def _warn_of_bright_borders(path: Path, dataset: Dataset, say: Say, *, invert: bool) -> None:
     """Warn of digits that are dark on bright: prepared digits are bright on black."""
-    share = np.mean(background_levels(_some(dataset.images)) >= BRIGHT)
+    share = np.mean(background_levels(some_of(dataset.images, MAX_EXAMINED)) >= BRIGHT)
     are_digits = "digits" in (dataset.prepared, usual_preparation(dataset.class_names))
     if share > 0.5 and are_digits:
         advice = "omit --invert" if invert else "add --invert"

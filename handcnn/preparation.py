@@ -42,9 +42,13 @@ def usual_preparation(class_names: Sequence[str]) -> str:
 
 def background_of(images: Array) -> str:
     """Return the background that nearly all of the images (N, H, W) have: one in BACKGROUNDS."""
-    examined = images[:: -(-len(images) // MAX_EXAMINED)]
-    bright = np.mean(background_levels(examined) >= BRIGHT)
+    bright = np.mean(background_levels(some_of(images, MAX_EXAMINED)) >= BRIGHT)
     return "bright" if bright >= CLEAR else "dark" if bright <= 1 - CLEAR else "any"
+
+
+def some_of(images: Array, count: int) -> Array:
+    """Return at most `count` of the images (N, ...), from all over the set."""
+    return images[:: -(-len(images) // count)]
 
 
 def background_levels(images: Array) -> Array:

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from handcnn.loss import loss_gradient
 from handcnn.network import Network
-from handcnn.pictures import are_like_mnist
-from handcnn.preparation import Preparation, background_of, usual_preparation
+from handcnn.pictures import preparation_of_arrays
+from handcnn.pictures.whole import MAX_COMPARED
+from handcnn.preparation import Preparation, background_of, some_of, usual_preparation
 from handcnn.storage.classifiers import BYTE_SCALE
 from handcnn.training import Batch
 from handcnn.types import Array, Shape
 
 PREDICTION_BATCH = 1000  # images that become floats together
-MAX_EXAMINED = 500  # images
 FACTOR = 10  # between two scales that plainly differ
 
 
@@ -150,16 +150,15 @@ def divisor(X: Array) -> float:
 
 
 def guessed_preparation(X: Array, scale: Scale, classes: Array) -> Preparation:
-    """Return how pictures are prepared like the images X (n, features) of these classes.
+    """Return how pictures must be prepared to be like the images X (n, features).
 
-    Clothes often have the labels 0 to 9, too, so images of MNIST's size must also look like MNIST's
-    to be digits.
+    Those of MNIST's size must also look like MNIST's to be digits.
     """
-    name = usual_preparation([str(label) for label in classes])
-    examined = X[:: -(-len(X) // MAX_EXAMINED)]
-    images = np.clip(np.rint(255 * scale.images(examined)), 0, 255)[:, 0]
-    if scale.shape == (1, 28, 28) and not are_like_mnist(images):
-        name = "whole"
+    names = [str(label) for label in classes]
+    pixels = 255 * scale.images(some_of(X, MAX_COMPARED))
+    images = np.clip(np.rint(pixels), 0, 255)[:, 0]
+    is_of_its_size = scale.shape == (1, 28, 28)
+    name = preparation_of_arrays(images, names) if is_of_its_size else usual_preparation(names)
     return Preparation(name, "dark" if name == "digits" else background_of(images))
 
 

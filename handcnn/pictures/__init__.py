@@ -18,7 +18,7 @@ from handcnn.pictures.preparing import (
 )
 from handcnn.pictures.reading import load_picture, picture_size
 from handcnn.pictures.steps import save_steps
-from handcnn.pictures.whole import are_like_mnist, prepare, prepare_whole
+from handcnn.pictures.whole import preparation_of_arrays, prepare, prepare_whole
 
 __all__ = [
     "Digit",
@@ -26,11 +26,11 @@ __all__ = [
     "Reading",
     "Strokes",
     "Tile",
-    "are_like_mnist",
     "examine_picture",
     "find_strokes",
     "load_picture",
     "picture_size",
+    "preparation_of_arrays",
     "prepare",
     "prepare_picture",
     "prepare_whole",

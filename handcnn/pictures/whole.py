@@ -4,14 +4,24 @@ A whole picture keeps its grey values. It is padded to a square with its backgro
 28x28, and inverted if its background is dark and that of the training images bright, or vice versa.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
 from handcnn.pictures.drawing import FIELD, is_like_mnist
 from handcnn.pictures.operations import resized
 from handcnn.pictures.preparing import Prepared, examine_picture
-from handcnn.preparation import BRIGHT, Preparation, background_levels
+from handcnn.preparation import (
+    BRIGHT,
+    Preparation,
+    background_levels,
+    some_of,
+    usual_preparation,
+)
 from handcnn.types import Array
+
+MAX_COMPARED = 500  # images, with those of MNIST
 
 
 def prepare(grey: Array, preparation: Preparation) -> Prepared:
@@ -47,6 +57,11 @@ def prepare_whole(grey: Array, background: str = "any") -> Array:
     return whole
 
 
-def are_like_mnist(images: Array) -> bool:
-    """Return whether most of some images (N, 28, 28) in [0, 255] have the form of MNIST's."""
-    return bool(np.mean([is_like_mnist(image) for image in images]) > 0.5)
+def preparation_of_arrays(images: Array, class_names: Sequence[str]) -> str:
+    """Return "digits" if images (N, 28, 28) in [0, 255] are digits drawn as MNIST's, else "whole".
+
+    Clothes often have the labels 0 to 9, too, so the images decide.
+    """
+    examined = some_of(images, MAX_COMPARED)
+    is_drawn = np.mean([is_like_mnist(image) for image in examined]) > 0.5
+    return usual_preparation(class_names) if is_drawn else "whole"
