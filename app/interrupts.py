@@ -74,7 +74,7 @@ class Interrupts:
             _write(STOPPING)
 
     def finish(self) -> None:
-        """Let the first signal from now on do no more than end `wait`: nothing can be lost."""
+        """Nothing can be lost any more: from now on, the first signal only ends `wait`."""
         self.is_finished = True
 
     def wait(self) -> None:

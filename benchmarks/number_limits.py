@@ -1,4 +1,4 @@
-"""What reading numbers must not break: single digits stay single, and large pictures stay fast.
+"""Check that single digits are read as one digit, and that large pictures are read fast.
 
     python -m benchmarks.number_limits --weights outputs/RUN/weights.npz
 

@@ -221,7 +221,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def exchange_example(number: int) -> str:
-    """Return the Python of docs/exchange.md for PyTorch, 0, or for scikit-learn, 1."""
+    """Return an example of docs/exchange.md: 0 is for PyTorch, 1 for scikit-learn."""
     blocks: list[str] = re.findall(r"```python\n(.*?)```", EXCHANGE.read_text("utf-8"), re.S)
     assert len(blocks) == 2
     return blocks[number]

@@ -37,7 +37,7 @@ def test_a_class_is_written_by_twenty_people_and_most_of_it_is_held_back(
 
 
 def test_a_photograph_is_dark_on_grey_and_slanted_by_the_hand() -> None:
-    """The top of an upright stroke leans to the left if pixels are read further right there."""
+    """A slant reads upper rows further to the right, so the top of a stroke moves to the left."""
     digit = np.zeros((28, 28), np.uint8)
     digit[4:24, 13:15] = 255
 

@@ -156,7 +156,7 @@ def test_a_kit_that_cannot_be_made_leaves_nothing(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="start.sh is for macOS and Linux")
 def test_the_start_script_chooses_a_python_and_sets_up_once(tmp_path: Path) -> None:
-    """The one of 3.12 counts as such and makes an environment whose Python tells its arguments."""
+    """A stand-in for Python 3.12 makes an environment whose Python prints its arguments."""
     (tmp_path / "bin").mkdir()
     for name, code in (("python3.13", 1), ("python3.12", 0)):
         script = tmp_path / "bin" / name

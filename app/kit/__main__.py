@@ -210,7 +210,7 @@ def missing(
 
 
 def wheel_requirements(wheel: Path) -> list[Requirement]:
-    """Return what a wheel says that it needs."""
+    """Return the requirements that a wheel declares."""
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = BytesParser().parsebytes(archive.read(entry))

@@ -131,7 +131,7 @@ def serving(listener: socket.socket, page: str, routes: Mapping[str, Route]) -> 
     finally:
         server.task_dispatcher.shutdown(timeout=CLOSING_SECONDS)
         logging.getLogger("waitress").setLevel(logging.CRITICAL)  # requests may be cut off now
-        # The server's own thread closes everything, after which it has nothing left to do.
+        # The server's own thread closes its sockets; without any, it ends.
         server.trigger.pull_trigger(lambda: close_all(connections))
         thread.join(CLOSING_SECONDS)
 

@@ -166,7 +166,7 @@ def _plot(
 
 
 def inside_epochs(values: Array, epochs: int) -> tuple[Array, Array]:
-    """Return where in the epochs each part of one ends, and the mean of its steps' values."""
+    """Return where each part of an epoch ends, in epochs, and the mean of the values in it."""
     per_epoch = len(values) // epochs
     ends = np.unique(np.linspace(0, per_epoch, PARTS + 1).round().astype(int))[1:]
     starts = np.concatenate([[0], ends[:-1]])
