@@ -1,4 +1,4 @@
-"""A convolution, its weight gradient and its input gradient, each as a few large matrix products.
+"""A convolution, its weight gradient and its input gradient, each as many small matrix products.
 
 xpad is x with p rows and columns of zeros on every side:
 
@@ -9,56 +9,53 @@ xpad is x with p rows and columns of zeros on every side:
                          weights[f,c,u,v] * dz[n,f,i,j]
 
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
-of (C, H, W, N), the layout drawn in `handcnn.kernels.im2col`. If the next layer is a convolution,
-it need not rearrange them.
-
-The output is computed in blocks: the windows of a block are copied, then multiplied. A block is so
-small that its windows stay in the cache:
-
-    output          block       the image below it, with k = 3 and p = 1
-    . . . . . .                 . # # # # .
-    . . # # . .     # #         . # # # # .     copied k times, each time shifted by one column;
-    . . # # . .     # #         . # # # # .     the k - 1 rows that two blocks share are copied
-    . . . . . .                 . # # # # .     for both
-    . . . . . .                 . . . . . .
+of (C, H, W, N), the layout of `handcnn.kernels.im2col`. If the next layer is a convolution, it need
+not rearrange them. Some rows of output are computed at a time, so few that what is copied for them
+stays in the cache.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 
-from handcnn.kernels.im2col import im2col, kernel_matrix, kernels_of, overlap, positions
-from handcnn.kernels.products import added, cut, even, multiply_pieces, slices
+from handcnn.kernels.im2col import (
+    column_pixels,
+    im2col,
+    kernel_matrix,
+    overlap,
+    padded,
+    positions,
+    row_windows,
+)
+from handcnn.kernels.memory import aligned
+from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
 from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array, Shape
 
-BLOCK_BYTES = 1_000_000  # of windows, few enough to stay in the L2 cache
-MIN_BLOCK_COLUMNS = 2  # of a block; narrower products are slower
-LARGE_KERNEL_ENTRIES = 100  # entries; from here on, the weight gradient is faster with a copy of dz
+BLOCK_BYTES = 1_000_000  # copied at a time, few enough to stay in the L2 cache
+SMALL_GRADIENT = 1_000  # numbers in a weight gradient; larger ones are worth more preparation
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 MAX_PADDED_RATIO = 4 / 3
-PRODUCT_SIZE = 1 << 22  # numbers in the products that are added up in one call
 
 
 def correlate(
     x: Array, weights: Array, bias: Array | None = None, stride: int = 1, padding: int = 0
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
-    A, images, k = kernel_matrix(weights), batch_last(x), weights.shape[-1]
-    C, H, W, N = images.shape
-    OH, OW = (positions(side, k, stride, padding) for side in (H, W))
-    z = np.empty((len(A), OH, OW * N), A.dtype)
+    A, xpad, k = kernel_matrix(weights), padded(batch_last(x), padding), weights.shape[-1]
+    H, C, W, N = xpad.shape
+    OH, OW = positions(H, k, stride), positions(W, k, stride)
+    z = np.empty((len(A), OH, OW, N), A.dtype)
+    by_position = z.transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
+    count = rows_of(k * C * W * N * z.itemsize)
 
     def multiply(rows: slice) -> None:
-        for few, columns in blocks(rows, OW, k * C * N * images.itemsize, k, stride):
-            windows = im2col(images, k, stride, padding, few, columns)  # (OH, k*k*C, OW*N)
-            block = z[:, few, columns.start * N : columns.stop * N]
-            multiply_pieces(A, windows, block.swapaxes(0, 1))
+        for few in slices(rows, count):
+            windows = im2col(xpad, k, stride, few)  # (OH, OW, k*k*C, N)
+            matmul_each(A, windows, by_position[few])
         if bias is not None:
-            z[:, rows] += bias[:, :, None]
+            z.reshape(len(A), OH, -1)[:, rows] += bias[:, :, None]
 
     share(multiply, OH, _cost(A.shape, OH * OW * N, k))
-    return batch_first(z.reshape(len(A), OH, OW, N))
+    return batch_first(z)
 
 
 def weight_gradient(
@@ -68,20 +65,56 @@ def weight_gradient(
 
     dweights is x correlated with dz; dbias is the sum of dz over n, i and j.
     """
-    images, dz = batch_last(x), batch_last(dz)
-    F, OH, OW, N = dz.shape
-    C = len(images)
-    entries = k * k * C
+    xpad, dz = padded(batch_last(x), padding), batch_last(dz)
+    C, (F, OH, OW, N) = xpad.shape[1], dz.shape
+    dz_rows = dz.reshape(F, OH, OW * N).swapaxes(0, 1)  # (OH, F, OW*N), a view
+    gradient = gradient_at_once if k * k * C * F <= SMALL_GRADIENT else gradient_by_column
 
     def multiply(rows: slice) -> Array:
-        return added(
-            windows_times_dz(im2col(images, k, stride, padding, few, columns), dz[:, few, columns])
-            for few, columns in blocks(rows, OW, k * C * N * images.itemsize, k, stride)
-        )
+        return gradient(xpad, dz_rows, k, stride, rows)
 
-    dA = added(share(multiply, OH, _cost((F, entries), OH * OW * N, k)))
-    dbias = dz.reshape(F, -1).sum(axis=1, keepdims=True)
-    return kernels_of(dA, (F, C, k, k)), dbias
+    dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))  # (k, k, C, F)
+    dbias = dz.reshape(F, -1) @ np.ones((OH * OW * N, 1), dz.dtype)
+    return np.ascontiguousarray(dA.transpose(3, 2, 0, 1)), dbias
+
+
+def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
+    """Return the part of dweights of these rows of output, as (k, k, C, F): windows times dz.
+
+    Args:
+        xpad: images (H, C, W, N), from `padded`.
+        dz_rows: (OH, F, OW*N).
+        k: height and width of the kernels.
+        s: the stride between windows.
+        rows: rows of the output.
+    """
+    windows = row_windows(xpad[s * rows.start : s * (rows.stop - 1) + k], k, s)
+    dA = sum_of_products(windows, dz_rows[rows].swapaxes(1, 2))  # (k*k*C, F)
+    return dA.reshape(k, k, -1, dA.shape[1])
+
+
+def gradient_by_column(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
+    """Do the same for one kernel column at a time, whose pixels need not be copied."""
+    (_, C, _, N), (_, F, length) = xpad.shape, dz_rows.shape
+    dA = np.zeros((k, k * C, F), dz_rows.dtype)
+    for few in slices(rows, rows_of((xpad[0].size + F * length) * xpad.itemsize)):
+        some = dz_rows[few] if k * C * F <= SMALL_GRADIENT else kernels_last(dz_rows[few], N)
+        for v in range(k):
+            pixels = column_pixels(xpad, k, s, v, few)  # (OH, k*C, OW*N)
+            dA[v] += sum_of_products(pixels, some.swapaxes(1, 2))
+    return dA.reshape(k, k, C, F).swapaxes(0, 1)
+
+
+def kernels_last(dz_rows: Array, N: int) -> Array:
+    """Return dz_rows (OH, F, OW*N) as a copy with F last in memory, which BLAS multiplies faster.
+
+    In one step, the copy would read F distant places at once. So first F moves next to N.
+    """
+    OH, F, length = dz_rows.shape
+    by_position = np.ascontiguousarray(dz_rows.reshape(OH, F, length // N, N).swapaxes(1, 2))
+    copy = aligned((OH, length // N, N, F), dz_rows.dtype)
+    copy[...] = by_position.swapaxes(2, 3)
+    return copy.reshape(OH, length, F).swapaxes(1, 2)
 
 
 def input_gradient(
@@ -110,8 +143,8 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     """Return dx (N, C, H, W), computed row by row, for dz (N, F, OH, OW).
 
     Row h of the image lies under kernel row u at each output row i with i*s + u - p = h. These rows
-    i are neighbours, so their part of dz is one matrix. Its product with the kernels has a row for
-    each kernel column v, which is added at its place. With s = 1, p = 0, k = 3:
+    i are neighbours, so at each column their part of dz is one matrix. Its product with the kernels
+    has a row for each kernel column v, which is added at its place. With s = 1, p = 0, k = 3:
 
         v = 0    1 2 3 4
         v = 1      1 2 3 4
@@ -121,20 +154,23 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     (C, H, W), (N, F, OH, OW), k = image_shape, dz.shape, weights.shape[-1]
     # (k, C, k, F), with the kernel rows in reverse order, since u falls as i rises.
     A = np.ascontiguousarray(weights.transpose(3, 1, 2, 0)[:, :, ::-1])
-    dz_rows = np.ascontiguousarray(dz.transpose(2, 1, 3, 0)).reshape(OH * F, OW * N)
+    dz_columns = aligned((OW, OH, F, N), dz.dtype)
+    dz_columns[...] = dz.transpose(3, 2, 1, 0)
+    dz_columns = dz_columns.reshape(OW, OH * F, N)
     dx = np.zeros((C, H, W, N), dz.dtype)
-    dz_pieces = list(cut(dz_rows, A.size))
+    count = rows_of(k * C * OW * N * dz.itemsize)
 
     def multiply(rows: slice) -> None:
-        for few in slices(rows, max(1, PRODUCT_SIZE // max(1, k * C * OW * N))):
-            products = np.empty((few.stop - few.start, k * C, OW * N), dz.dtype)
-            pieces = list(zip(dz_pieces, cut(products, A.size), strict=True))
+        for few in slices(rows, count):
+            products = np.empty((few.stop - few.start, OW, k * C, N), dz.dtype)
             for row, h in enumerate(range(few.start, few.stop)):
                 i, u = overlap(k - 1 - p - h, s, OH, k)
-                kernel_rows = A[:, :, u].reshape(k * C, -1)
-                for dz_piece, out in pieces:
-                    np.matmul(kernel_rows, dz_piece[:, i.start * F : i.stop * F], out=out[row])
-            by_column = products.reshape(len(products), k, C, OW, N).transpose(1, 2, 0, 3, 4)
+                matmul_each(
+                    A[:, :, u].reshape(k * C, -1),
+                    dz_columns[:, i.start * F : i.stop * F],
+                    products[row],
+                )
+            by_column = products.reshape(len(products), OW, k, C, N).transpose(2, 3, 0, 1, 4)
             for v in range(k):
                 j, w = overlap(v - p, s, OW, W)
                 dx[:, few, w] += by_column[v, :, :, j]
@@ -143,54 +179,9 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     return batch_first(dx)
 
 
-def windows_times_dz(windows: Array, dz: Array) -> Array:
-    """Multiply dz by the windows of each output row; return the sum over the rows.
-
-    Args:
-        windows: (OH, entries, OW*N), from `im2col`.
-        dz: (F, OH, OW, N).
-
-    Returns:
-        (F, entries).
-    """
-    F, (OH, entries, length) = len(dz), windows.shape
-    if entries < LARGE_KERNEL_ENTRIES:
-        by_row = dz.reshape(F, OH, length).swapaxes(0, 1)  # (OH, F, OW*N), a view
-    else:  # a copy with F last, made in two steps: one would read F distant places at once
-        by_row = np.ascontiguousarray(dz.swapaxes(0, 1).swapaxes(1, 2))  # (OH, OW, F, N)
-        by_row = np.ascontiguousarray(by_row.swapaxes(2, 3)).reshape(OH, length, F).swapaxes(1, 2)
-
-    def multiply(rows: slice) -> Array:
-        products = np.empty((rows.stop - rows.start, entries, F), dz.dtype).swapaxes(1, 2)
-        multiply_pieces(by_row[rows], windows[rows].swapaxes(1, 2), products)
-        summed: Array = products.sum(axis=0)
-        return summed
-
-    count = max(1, PRODUCT_SIZE // (entries * F))
-    return added(multiply(rows) for rows in slices(slice(0, OH), count))
-
-
-def blocks(rows: slice, OW: int, bytes_each: int, k: int, s: int) -> Iterator[tuple[slice, slice]]:
-    """Cut these rows of output into blocks whose windows stay in the cache.
-
-    A block is as high as possible, because two blocks, one above the other, share image rows.
-
-    Args:
-        rows: rows of the output.
-        OW: the number of its columns.
-        bytes_each: bytes of the windows for one output column and one image row.
-        k: height and width of the kernels.
-        s: the stride between windows.
-
-    Yields:
-        The rows and the columns of a block.
-    """
-    count, most = rows.stop - rows.start, BLOCK_BYTES // max(1, bytes_each)
-    width = even(OW, max(MIN_BLOCK_COLUMNS, most // (s * (count - 1) + k)))
-    height = even(count, max(1, (most // width - k) // s + 1))
-    for columns in slices(slice(0, OW), width):
-        for few in slices(rows, height):
-            yield few, columns
+def rows_of(bytes_each: int) -> int:
+    """Return how many rows of so many bytes fit into a block, at least 1."""
+    return max(1, BLOCK_BYTES // max(1, bytes_each))
 
 
 def batch_last(x: Array) -> Array:

@@ -27,9 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handcnn.kernels.convolution import windows_times_dz
-from handcnn.kernels.im2col import col2im, im2col, kernel_matrix, kernels_of
-from handcnn.kernels.products import added, slices
+from handcnn.kernels.im2col import col2im, padded, row_windows
+from handcnn.kernels.products import added, slices, sum_of_products
 from handcnn.kernels.threads import share
 from handcnn.types import Array, Shape
 
@@ -87,7 +86,7 @@ def with_bias(kernels: Array, bias: Array) -> Array:
     """
     F, C, k, _ = kernels.shape
     A = np.zeros((F, k, k * C + 1), kernels.dtype)
-    A[:, :, :-1] = kernel_matrix(kernels).reshape(F, k, k * C)
+    A[:, :, :-1] = kernels.transpose(0, 2, 3, 1).reshape(F, k, k * C)
     A[:, 0, -1:] = bias
     return A.reshape(F, -1)
 
@@ -116,21 +115,23 @@ def update_fused(
     """
     (F, OH, OW), k, M = geometry.output_shape, kernels.shape[-1], len(dg)
     units_as_images = dG.reshape(*geometry.image_shape, M)  # (C, H, W, M)
-    windows = im2col(units_as_images, k, geometry.stride, geometry.padding, constant=dg)
-    weights_as_dz = weights.reshape(F, OH, OW, M)  # a view
+    windows = row_windows(
+        padded(units_as_images, geometry.padding), k, geometry.stride, constant=dg
+    )
     by_row = weights.reshape(F, OH, OW * M)  # a view
     A = with_bias(kernels, bias)
     conv_rate, dense_rate = learning_rates
     step = A * A.dtype.type(dense_rate)
 
     def gradient(rows: slice) -> Array:
-        return windows_times_dz(windows[rows], weights_as_dz[:, rows])
+        return sum_of_products(windows[rows], by_row[:, rows].transpose(1, 2, 0))
 
     def update(rows: slice) -> None:
         for few in slices(rows, UPDATE_ROWS):
             by_row[:, few] -= np.matmul(step, windows[few]).swapaxes(0, 1)
 
-    dA = added(share(gradient, OH, A.shape[1] * weights.size)).reshape(F, k, -1)
+    dA = added(share(gradient, OH, A.shape[1] * weights.size)).reshape(k, -1, F)
     share(update, OH, A.shape[1] * weights.size)
-    kernels -= conv_rate * kernels_of(dA[:, :, :-1], kernels.shape)
-    bias -= conv_rate * dA[:, 0, -1:]
+    dkernels = dA[:, :-1].reshape(k, k, -1, F).transpose(3, 2, 0, 1)
+    kernels -= conv_rate * dkernels
+    bias -= conv_rate * dA[0, -1:].T

@@ -2,31 +2,31 @@ r"""The matrices behind a convolution: each window of the image becomes a column
 
     image     kernel                    windows
     1 2 3     a b                       1 2 4 5
-    4 5 6     c d     [a b c d]  times  2 3 5 6  =  the four outputs, row by row
-    7 8 9                               4 5 7 8
+    4 5 6     c d     [a c b d]  times  4 5 7 8  =  the four outputs, row by row
+    7 8 9                               2 3 5 6
                                         5 6 8 9
 
-This is called im2col (Chellapilla, Puri and Simard, 2006). It stores every pixel k*k times. Here
-only the shifts to the right are copied, once for each kernel column. A shift down is just another
-row of the image, and the rows follow one another in memory. So the windows of one row of output are
-neighbours in memory, and those of the next row overlap them: a view, not a copy.
+This is called im2col (Chellapilla, Puri and Simard, 2006). It stores every pixel k*k times. Here a
+pixel is stored only k times: the k image rows under a row of output are stacked, column by column.
+So a window is one piece of memory. The next window, one column to the right, overlaps it: a view,
+not a copy.
 
-    1 2  \
-    2 3   |  the first row of output:  [a b c d] times these four rows
-    4 5   |  \
-    5 6  /    |  the second row of output:  [a b c d] times these four
-    7 8       |
-    8 9      /
+    1  \
+    4   |  the first window:  [a c b d] times these four
+    2   |  \
+    5  /    |  the second window:  [a c b d] times these four
+    3       |
+    6      /
 
-All arrays here have the batch last: images (C, H, W, N), outputs (F, OH, OW, N). Each number above
-is then N numbers side by side, for N images, and a row of output is one large matrix product. The
-entries of a kernel are ordered by kernel row u, then column v, then channel c, so the kernel matrix
-is (F, k*k*C).
+All arrays here have the batch last, so each number above is N numbers side by side, for N images:
+images are (C, H, W, N), outputs (F, OH, OW, N). Each window is a matrix without gaps, (k*k*C, N),
+which BLAS multiplies without copying it. The entries of a kernel are ordered by kernel column v,
+then row u, then channel c, so the kernel matrix is (F, k*k*C).
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from handcnn.kernels.memory import aligned
 from handcnn.types import Array, Shape
 
 
@@ -37,58 +37,82 @@ def positions(size: int, k: int, s: int, p: int = 0) -> int:
 
 def kernel_matrix(weights: Array) -> Array:
     """Return kernels (F, C, k, k) as a matrix (F, k*k*C)."""
-    return weights.transpose(0, 2, 3, 1).reshape(len(weights), -1)
+    return weights.transpose(0, 3, 2, 1).reshape(len(weights), -1)
 
 
-def kernels_of(A: Array, shape: Shape) -> Array:
-    """Undo `kernel_matrix`: return kernels of `shape` (F, C, k, k)."""
-    F, C, k, _ = shape
-    return np.ascontiguousarray(A.reshape(F, k, k, C).transpose(0, 3, 1, 2))
+def padded(images: Array, p: int) -> Array:
+    """Return images (C, H, W, N) with p zeros on each side and the rows first.
+
+    Returns:
+        (H + 2*p, C, W + 2*p, N), C-contiguous.
+    """
+    C, H, W, N = images.shape
+    xpad = aligned((H + 2 * p, C, W + 2 * p, N), images.dtype)
+    if p:
+        xpad[...] = 0
+    xpad[p : p + H, :, p : p + W] = images.swapaxes(0, 1)
+    return xpad
 
 
-def im2col(
-    x: Array,
-    k: int,
-    s: int,
-    p: int,
-    rows: slice | None = None,
-    columns: slice | None = None,
-    constant: Array | None = None,
-) -> Array:
-    """Return the windows of each row of output as columns: (OH, k*k*C, OW*N), a view.
+def im2col(xpad: Array, k: int, s: int, rows: slice) -> Array:
+    """Return the window of each position as a matrix: (OH, OW, k*k*C, N), a view.
 
     Args:
-        x: images (C, H, W, N).
+        xpad: images (H, C, W, N), from `padded`.
         k: height and width of the kernels.
         s: the stride between windows.
-        p: the padding, rows and columns of zeros around the images.
-        rows: rows of the output, by default all. OH is their number.
-        columns: columns of the output, by default all. OW is their number.
+        rows: rows of the output. OH is their number.
+    """
+    _, C, W, N = xpad.shape
+    OH, OW = rows.stop - rows.start, positions(W, k, s)
+    of_row, of_channel, of_column, of_number = xpad.strides
+    strides = s * of_row, of_column, of_row, of_channel, of_number
+    stacked = aligned((OH, W, k, C, N), xpad.dtype)
+    stacked[...] = view(xpad, stacked.shape, strides, s * rows.start * of_row)
+    of_row, of_column, _, of_entry, _ = stacked.strides
+    return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
+
+
+def row_windows(xpad: Array, k: int, s: int, constant: Array | None = None) -> Array:
+    """Return the windows of each row of output as one matrix: (OH, k*k*C, OW*N), a view.
+
+    Such wide matrices suit few entries. Their order differs: kernel row u, column v, channel c.
+    The images are stored k times, each time one column further; one row down is a view.
+
+    Args:
+        xpad: images (H, C, W, N), from `padded`.
+        k: height and width of the kernels.
+        s: the stride between windows.
         constant: (N,), one more entry at the end of each kernel row: (OH, k*(k*C + 1), OW*N).
     """
-    C, H, W, N = x.shape
-    rows = rows or slice(0, positions(H, k, s, p))
-    columns = columns or slice(0, positions(W, k, s, p))
-    OH, OW = rows.stop - rows.start, columns.stop - columns.start
-    image_rows, entries = s * (OH - 1) + k, k * C + (constant is not None)
-    make = np.zeros if p else np.empty
-    shifted = make((image_rows, entries, OW, N), x.dtype)
-    by_shift = shifted[:, : k * C].reshape(image_rows, k, C, OW, N)
-    if p == 0:  # all shifts are inside the images, so one call copies them
-        of_channel, of_row, of_column, of_image = x.strides
-        shifts = of_row, of_column, of_channel, s * of_column, of_image
-        corner = x[:, s * rows.start :, s * columns.start :]
-        by_shift[...] = as_strided(corner, by_shift.shape, shifts)
-    else:
-        i, h = overlap(s * rows.start - p, 1, image_rows, H)
-        for v in range(k):
-            j, w = overlap(s * columns.start + v - p, s, OW, W)
-            by_shift[i, v, :, j] = x[:, h, w].swapaxes(0, 1)
+    H, C, W, N = xpad.shape
+    OH, OW, entries = positions(H, k, s), positions(W, k, s), k * C + (constant is not None)
+    of_row, of_channel, of_column, of_number = xpad.strides
+    strides = of_row, of_column, of_channel, s * of_column, of_number
+    columns = aligned((H, entries, OW, N), xpad.dtype)
+    columns[:, : k * C].reshape(H, k, C, OW, N)[...] = view(xpad, (H, k, C, OW, N), strides)
     if constant is not None:
-        shifted[:, -1] = constant
-    of_row, of_entry, _, of_number = shifted.strides
-    shape, strides = (OH, k * entries, OW * N), (s * of_row, of_entry, of_number)
-    return as_strided(shifted, shape, strides)
+        columns[:, -1] = constant
+    of_row, of_entry, _, _ = columns.strides
+    return view(columns, (OH, k * entries, OW * N), (s * of_row, of_entry, of_number))
+
+
+def column_pixels(xpad: Array, k: int, s: int, v: int, rows: slice) -> Array:
+    """Return what kernel column v meets in each row of output: (OH, k*C, OW*N), a view if s = 1.
+
+    Args: as in `im2col`, and v.
+    """
+    _, C, W, N = xpad.shape
+    OH, OW = rows.stop - rows.start, positions(W, k, s)
+    of_row, of_channel, of_column, of_number = xpad.strides
+    strides = s * of_row, of_channel, s * of_column, of_number
+    pixels = view(xpad, (OH, k * C, OW, N), strides, s * rows.start * of_row + v * of_column)
+    return pixels.reshape(OH, k * C, OW * N)
+
+
+def view(array: Array, shape: Shape, strides: Shape, offset: int = 0) -> Array:
+    """Return a view of a contiguous array, from `offset` on; it and the strides are in bytes."""
+    return np.ndarray(shape, array.dtype, array, offset, strides)
 
 
 def col2im(products: list[Array], size: int, s: int, p: int) -> Array:

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process for the next step.
+"""Memory for arrays: keep what was freed for the next step, and start where a cache line starts.
 
 A step allocates many megabytes and frees them all. glibc, the C library of most Linux systems,
 returns such amounts to the system. Allocating them again costs a page fault for every 4 KB, which
@@ -6,7 +6,14 @@ can take half of the step's time.
 """
 
 import ctypes
+from math import prod
 
+import numpy as np
+import numpy.typing as npt
+
+from handcnn.types import Array, Shape
+
+CACHE_LINE = 64  # bytes
 MAX_KEPT_BYTES = 30_000_000
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the names are those of glibc's malloc.h, after M_
 
@@ -24,3 +31,15 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(MMAP_THRESHOLD, MAX_KEPT_BYTES)
         libc.mallopt(TRIM_THRESHOLD, 2 * MAX_KEPT_BYTES)
+
+
+def aligned(shape: Shape, dtype: npt.DTypeLike) -> Array:
+    """Return an uninitialised array that starts at a cache line.
+
+    BLAS multiplies small matrices without copying them. It reads up to a third faster if no vector
+    lies across two cache lines; NumPy aligns arrays only to 16 bytes.
+    """
+    length = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(length + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + length].view(dtype).reshape(shape)

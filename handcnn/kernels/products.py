@@ -10,6 +10,7 @@ nothing. So long matrices are cut into pieces here:
 
 from collections.abc import Iterable, Iterator
 from functools import reduce
+from math import prod
 from operator import iadd
 
 import numpy as np
@@ -18,7 +19,8 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array
 
 SMALL_PRODUCT_COST = 1_000_000  # multiplications; up to here OpenBLAS copies nothing
-MIN_PIECE = 64  # rows or columns in a piece of a matrix; shorter pieces are not faster
+MIN_PIECE = 64  # along the cut side of a matrix; shorter pieces are not faster
+MIN_ROWS = 8  # of `left` in `matmul_each`; fewer do not fill the registers
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -45,7 +47,9 @@ def _side_by_side(left: Array, right: Array) -> Array:
     out = np.empty((columns, len(left)), np.result_type(left, right)).T
 
     def multiply(part: slice) -> None:
-        multiply_pieces(left, right[:, part], out[:, part], MIN_PIECE)
+        sides = (cut(side[:, part], left.size) for side in (right, out))
+        for right_pieces, out_pieces in zip(*sides, strict=True):
+            np.matmul(left, right_pieces, out=out_pieces)
 
     share(multiply, columns, left.size * columns)
     return out
@@ -53,67 +57,68 @@ def _side_by_side(left: Array, right: Array) -> Array:
 
 def _sum_of_pieces(left: Array, right: Array) -> Array:
     """Return left times right, where the inner side is long."""
-    of_one = len(left) * right.shape[1]  # multiplications
 
     def multiply(part: slice) -> Array:
-        sides = (cut(side[:, part], of_one, MIN_PIECE) for side in (left, right.T))
-        pieces = zip(*sides, strict=True)
-        return added((a @ b.swapaxes(1, 2)).sum(axis=0) for a, b in pieces)
+        return sum_of_products(left[:, part], right[part])
 
-    return added(share(multiply, len(right), len(right) * of_one))
+    return added(share(multiply, len(right), left.size * right.shape[1]))
 
 
-def multiply_pieces(left: Array, right: Array, out: Array, shortest: int = 1) -> None:
-    """Do out = left times right in small products, for matrices or for stacks of them.
+def sum_of_products(left: Array, right: Array) -> Array:
+    """Return the sum of the products of two stacks of matrices, where the inner side is long.
 
     Args:
         left: (..., rows, inner).
-        right: (..., inner, columns), cut into pieces of some columns each.
-        out: (..., rows, columns).
-        shortest: as in `cut`.
+        right: (..., inner, columns).
+
+    Returns:
+        (rows, columns).
     """
-    of_one = left.shape[-2] * left.shape[-1]  # multiplications for one column
-    if of_one * right.shape[-1] <= SMALL_PRODUCT_COST:
-        np.matmul(left, right, out=out)
-        return
-    pieces = zip(cut(right, of_one, shortest), cut(out, of_one, shortest), strict=True)
-    for right_pieces, out_pieces in pieces:
-        np.matmul(left[..., None, :, :], right_pieces, out=out_pieces)
+    shape = left.shape[-2], right.shape[-1]
+    sides = (cut(side, prod(shape)) for side in (left, right.swapaxes(-2, -1)))
+    pieces = zip(*sides, strict=True)
+    return added((a @ b.swapaxes(-2, -1)).reshape(-1, *shape).sum(axis=0) for a, b in pieces)
 
 
-def cut(matrix: Array, of_one: int, shortest: int = 1) -> Iterator[Array]:
+def matmul_each(left: Array, right: Array, out: Array) -> None:
+    """Do out = left times right for a stack of small matrices, some rows of left at a time.
+
+    Args:
+        left: (rows, inner).
+        right: (..., inner, columns).
+        out: (..., rows, columns).
+    """
+    rows, inner = left.shape
+    most = SMALL_PRODUCT_COST // max(1, inner * right.shape[-1])
+    piece = next((n for n in range(min(rows, most), MIN_ROWS - 1, -1) if rows % n == 0), rows)
+    left = left.reshape(rows // piece, piece, inner)
+    out = out.reshape(*out.shape[:-2], *left.shape[:2], out.shape[-1])  # a view
+    np.matmul(left, right[..., None, :, :], out=out)
+
+
+def cut(matrix: Array, of_one: int) -> Iterator[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
         of_one: how many multiplications one column takes.
-        shortest: if small products have fewer columns than this, one piece has all columns.
 
     Yields:
         Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the
-        rest, if any.
+        rest, if any. If small products have too few columns, one piece has all columns.
     """
-    columns = matrix.shape[-1]
-    longest, piece = SMALL_PRODUCT_COST // max(1, of_one), max(1, columns)
-    if shortest <= longest < columns:
-        piece = even(columns, longest)
-        fewest = -(-columns // piece)
-        exact = (columns // n for n in range(fewest, 2 * fewest) if columns % n == 0)
-        piece = next(exact, piece)  # without a rest if possible
+    columns, most = matrix.shape[-1], SMALL_PRODUCT_COST // max(1, of_one)
+    if not MIN_PIECE <= most < columns:
+        yield matrix[..., None, :, :]
+        return
+    fewest = -(-columns // most)
+    exact = (columns // n for n in range(fewest, 2 * fewest) if columns % n == 0)
+    piece = next(exact, -(-columns // fewest))  # without a rest if possible
     end = columns // piece * piece
     whole = matrix[..., :end]
     yield whole.reshape(*whole.shape[:-1], end // piece, piece).swapaxes(-3, -2)
     if end < columns:
         yield matrix[..., None, :, end:]
-
-
-def even(length: int, longest: int) -> int:
-    """Return the length of the fewest parts of about equal length, none longer than `longest`.
-
-    All parts but the last have this length, and the last one is not much shorter.
-    """
-    parts = -(-length // longest)
-    return -(-length // parts)
 
 
 def slices(whole: slice, count: int) -> Iterator[slice]:
