@@ -25,7 +25,7 @@ from handcnn.kernels.im2col import (
     positions,
     row_windows,
 )
-from handcnn.kernels.memory import aligned
+from handcnn.kernels.memory import aligned_copy
 from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
 from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array, Shape
@@ -112,9 +112,7 @@ def kernels_last(dz_rows: Array, N: int) -> Array:
     """
     OH, F, length = dz_rows.shape
     by_position = np.ascontiguousarray(dz_rows.reshape(OH, F, length // N, N).swapaxes(1, 2))
-    copy = aligned((OH, length // N, N, F), dz_rows.dtype)
-    copy[...] = by_position.swapaxes(2, 3)
-    return copy.reshape(OH, length, F).swapaxes(1, 2)
+    return aligned_copy(by_position.swapaxes(2, 3)).reshape(OH, length, F).swapaxes(1, 2)
 
 
 def input_gradient(
@@ -154,9 +152,7 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     (C, H, W), (N, F, OH, OW), k = image_shape, dz.shape, weights.shape[-1]
     # (k, C, k, F), with the kernel rows in reverse order, since u falls as i rises.
     A = np.ascontiguousarray(weights.transpose(3, 1, 2, 0)[:, :, ::-1])
-    dz_columns = aligned((OW, OH, F, N), dz.dtype)
-    dz_columns[...] = dz.transpose(3, 2, 1, 0)
-    dz_columns = dz_columns.reshape(OW, OH * F, N)
+    dz_columns = aligned_copy(dz.transpose(3, 2, 1, 0)).reshape(OW, OH * F, N)
     dx = np.zeros((C, H, W, N), dz.dtype)
     count = rows_of(k * C * OW * N * dz.itemsize)
 

@@ -26,7 +26,7 @@ then row u, then channel c, so the kernel matrix is (F, k*k*C).
 
 import numpy as np
 
-from handcnn.kernels.memory import aligned
+from handcnn.kernels.memory import aligned, aligned_copy
 from handcnn.types import Array, Shape
 
 
@@ -67,8 +67,7 @@ def im2col(xpad: Array, k: int, s: int, rows: slice) -> Array:
     OH, OW = rows.stop - rows.start, positions(W, k, s)
     of_row, of_channel, of_column, of_number = xpad.strides
     strides = s * of_row, of_column, of_row, of_channel, of_number
-    stacked = aligned((OH, W, k, C, N), xpad.dtype)
-    stacked[...] = view(xpad, stacked.shape, strides, s * rows.start * of_row)
+    stacked = aligned_copy(view(xpad, (OH, W, k, C, N), strides, s * rows.start * of_row))
     of_row, of_column, _, of_entry, _ = stacked.strides
     return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
 

@@ -43,3 +43,10 @@ def aligned(shape: Shape, dtype: npt.DTypeLike) -> Array:
     memory = np.empty(length + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + length].view(dtype).reshape(shape)
+
+
+def aligned_copy(array: Array) -> Array:
+    """Return a C-contiguous copy that starts at a cache line."""
+    copy = aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy

@@ -75,6 +75,9 @@ def sum_of_products(left: Array, right: Array) -> Array:
         (rows, columns).
     """
     shape = left.shape[-2], right.shape[-1]
+    if left.shape[-1] * prod(shape) <= SMALL_PRODUCT_COST:
+        product: Array = (left @ right).reshape(-1, *shape).sum(axis=0)
+        return product
     sides = (cut(side, prod(shape)) for side in (left, right.swapaxes(-2, -1)))
     pieces = zip(*sides, strict=True)
     return added((a @ b.swapaxes(-2, -1)).reshape(-1, *shape).sum(axis=0) for a, b in pieces)
@@ -90,6 +93,9 @@ def matmul_each(left: Array, right: Array, out: Array) -> None:
     """
     rows, inner = left.shape
     most = SMALL_PRODUCT_COST // max(1, inner * right.shape[-1])
+    if rows <= most:
+        np.matmul(left, right, out=out)
+        return
     piece = next((n for n in range(min(rows, most), MIN_ROWS - 1, -1) if rows % n == 0), rows)
     left = left.reshape(rows // piece, piece, inner)
     out = out.reshape(*out.shape[:-2], *left.shape[:2], out.shape[-1])  # a view
