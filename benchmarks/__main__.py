@@ -20,7 +20,7 @@ from benchmarks.timing import take_turns, thread_count
 from handcnn.commands import command_line as cli
 from handcnn.kernels.threads import cores
 
-SECONDS, ROUNDS = 12, 3  # the minimum of each for a case
+SECONDS, ROUNDS = 9, 3  # the minimum of each for a case and a thread count
 COLUMNS = "{:20}{:24}{:>8}{:>11}{:>11}{:>9}"
 EXACT, ROUNDED = TOLERANCES.values()
 LEGEND = f"""

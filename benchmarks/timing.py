@@ -4,13 +4,15 @@ Threads make it hard to compare two libraries in one process. After their last w
 threads spin for about 5 ms and those of OpenBLAS for about 70 ms, and on few cores this slows down
 the next entry. So a turn starts when the whole process is idle, and its first calls, which wake the
 threads, are not counted. Except for the thread count, the libraries keep their settings.
+
+As in a training, handcnn keeps its threads and processes from turn to turn. The processes start
+during the first turns, which are not counted either.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 
 from handcnn.kernels.threads import use_threads
 
@@ -19,24 +21,28 @@ Entry = tuple[str, int]  # a form and its number of threads
 
 WARM_UP, TURN = 0.005, 0.02  # seconds of calls
 SLOW = 0.3  # seconds; longer calls need no warm-up
+STARTING = 3.0  # seconds, more than processes need to start
 
 
 def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[Entry, list[float]]:
-    """Time all entries in turns, A B C A B C ...; return the seconds of every call, by entry.
+    """Time the entries in turns, A B C A B C ...; return the seconds of every call, by entry.
 
-    The first round is a warm-up. At least `rounds` more follow, until `seconds` have passed.
+    Each thread count has turns of its own, with the entries that use so many. They last for at
+    least `seconds`, of which the first `STARTING` are a warm-up, and as many `rounds` follow.
     """
     times: dict[Entry, list[float]] = {entry: [] for entry in runs}
-    start = time.perf_counter()
-    for number in count():
-        if number > rounds and time.perf_counter() - start > seconds:
-            break
-        for (name, threads), run in runs.items():
-            with thread_count(threads):
-                wait_for_silence()
-                calls = take_turn(run)
-            if number > 0:
-                times[name, threads] += calls
+    for threads in sorted({threads for _, threads in runs}):
+        of_count = {entry: run for entry, run in runs.items() if entry[1] == threads}
+        with thread_count(threads):
+            start, counted = time.perf_counter(), -1  # at least one round is a warm-up
+            while counted < rounds or time.perf_counter() - start < seconds:
+                if time.perf_counter() - start >= min(STARTING, seconds):
+                    counted += 1
+                for entry, run in of_count.items():
+                    wait_for_silence()
+                    calls = take_turn(run)
+                    if counted > 0:
+                        times[entry] += calls
     return times
 
 

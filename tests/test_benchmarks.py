@@ -68,11 +68,14 @@ def written() -> dict[str, Any]:
 
 
 def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each count is set once: handcnn keeps its processes from turn to turn."""
     threads = [0]
+    blocks = []
 
     @contextmanager
     def fake(count: int) -> Iterator[None]:
         threads.append(count)
+        blocks.append(count)
         yield
         threads.pop()
 
@@ -81,11 +84,14 @@ def test_entries_take_turns_with_their_own_threads(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timing, "TURN", 0.0)  # then one timed call
     calls: list[tuple[str, int]] = []
     runs = {
+        ("a", 2): lambda: calls.append(("a", threads[-1])),
         ("a", 1): lambda: calls.append(("a", threads[-1])),
         ("b", 2): lambda: calls.append(("b", threads[-1])),
     }
     times = timing.take_turns(runs, seconds=0, rounds=2)
-    assert calls == [("a", 1), ("a", 1), ("b", 2), ("b", 2)] * 3  # the first round is a warm-up
+    a1, a2, b2 = ("a", 1), ("a", 2), ("b", 2)
+    assert calls == [a1, a1] * 3 + [a2, a2, b2, b2] * 3  # the first round is a warm-up
+    assert blocks == [1, 2]
     assert {entry: len(seconds) for entry, seconds in times.items()} == dict.fromkeys(runs, 2)
 
 
