@@ -2,18 +2,20 @@
 
 Fused: a convolution and the hidden layer behind it are one linear map, so the batch is multiplied
 by one small matrix instead of passing through two layers (`handcnn.kernels.fused`). Shared: each
-thread runs copies of the layers on its part of the images. Without this file, training would be
-slower and `layers/` would be the same.
+thread or process runs copies of the layers on its part of the images. Without this file, training
+would be slower and `layers/` would be the same.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
+from handcnn.kernels.processes import Plan, ready_processes
 from handcnn.kernels.products import matmul, slices
-from handcnn.kernels.threads import share
-from handcnn.layers import Conv2D, HiddenLayer, InputLayer, Layer, is_registered
+from handcnn.kernels.threads import cut, share, unshared
+from handcnn.layers import LAYERS, Conv2D, HiddenLayer, InputLayer, Layer, is_registered
 from handcnn.layers.dense import flatten
 from handcnn.layers.sequence import backward, backward_parameters, copied, forward, outputs
 from handcnn.loss import loss_gradient
@@ -23,6 +25,7 @@ from handcnn.types import Array
 FUSED_BATCH, LITERAL_BATCH = 1000, 64
 
 Fusable = tuple[Conv2D, HiddenLayer, list[Layer]]  # the two to fuse, and the rest
+Part = tuple[Array, list[Layer]]  # y_pred of some images, and layers with their gradients
 
 
 def train_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
@@ -65,9 +68,9 @@ def in_batches(forward: Callable[[Array], Array], x: Array, images: slice, size:
 
 
 def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
-    """Take an SGD step with the images split between threads; return y_pred (N, K).
+    """Take an SGD step with the images split between threads or processes; return y_pred (N, K).
 
-    Gradients are sums over the images, so the threads' gradients are added up.
+    Gradients are sums over the images, so the gradients of the parts are added up.
     """
     if len(x) != len(y):
         raise ValueError(
@@ -75,13 +78,10 @@ def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
             f"{len(y)} rows"
         )
 
-    def compute(images: slice) -> tuple[Array, list[Layer]]:
-        copies = copied(layers)
-        y_pred = forward(copies, x[images])
-        backward_parameters(copies, loss_gradient(y_pred, y[images]))
-        return y_pred, copies
-
-    parts = share(compute, len(x), 3 * multiplications(layers, x))  # z, dweights and dx
+    work = 3 * multiplications(layers, x)  # z, dweights and dx
+    parts = parts_from_processes(layers, x, y, work)
+    if parts is None:
+        parts = share(lambda images: part_of_step(layers, x[images], y[images]), len(x), work)
     _, first = parts[0]
     for _, others in parts[1:]:
         for layer, other in zip(first, others, strict=True):
@@ -91,6 +91,14 @@ def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
     for layer in first:
         layer.update_params()
     return np.concatenate([y_pred for y_pred, _ in parts])
+
+
+def part_of_step(layers: Sequence[Layer], x: Array, y: Array) -> Part:
+    """Return y_pred of these images, and copies of the layers with their gradients."""
+    copies = copied(layers)
+    y_pred = forward(copies, x)
+    backward_parameters(copies, loss_gradient(y_pred, y))
+    return y_pred, copies
 
 
 def multiplications(layers: Sequence[Layer], x: Array) -> int:
@@ -103,6 +111,105 @@ def multiplications(layers: Sequence[Layer], x: Array) -> int:
     except ValueError:
         return 0  # the batch does not fit: the forward pass raises the error, with the whole shape
     return len(x) * of_one_image
+
+
+# Shared between processes ------------------------------------------------------------------------
+
+
+def parts_from_processes(
+    layers: Sequence[Layer], x: Array, y: Array, work: int
+) -> list[Part] | None:
+    """Return what `share` would return, computed in processes; None if threads must do it."""
+    images = cut(len(x), work)
+    parameters = [getattr(layer, name) for layer, name in parameter_names(layers)]
+    if len(images) == 1 or not can_be_sent(layers, [x, y, *parameters]):
+        return None
+    if (processes := ready_processes(build_part)) is None:
+        return None
+    others = [(number, part, part.stop - part.start) for number, part in enumerate(images[1:])]
+    most = max(count for _, _, count in others)
+    try:
+        processes.begin(plan_of(layers, parameters, x[:most], y[:most], processes.count))
+        for array, parameter in zip(processes.common, parameters, strict=True):
+            array[...] = parameter
+        for number, part, count in others:
+            own_x, own_y, *_ = processes.own[number]
+            own_x[:count], own_y[:count] = x[part], y[part]
+            processes.wake(number, count)
+        with unshared():
+            parts = [part_of_step(layers, x[images[0]], y[images[0]])]
+        for number, _, count in others:
+            processes.wait_for(number)
+            _, _, y_pred, *gradients = processes.own[number]
+            parts.append((y_pred[:count], with_gradients(layers, gradients)))
+    except OSError:  # one of them has ended
+        processes.give_up()
+        return None
+    return parts
+
+
+def can_be_sent(layers: Sequence[Layer], arrays: Sequence[Array]) -> bool:
+    """Return whether processes would compute the same, to the last bit.
+
+    How products are rounded can depend on the order of an array in memory. A process does not have
+    the methods that were replaced on a layer, and it cannot raise what `numpy.errstate` asks for.
+    It gives no warnings; this process does, for its own part.
+    """
+    return (
+        all(type(array) is np.ndarray and array.flags.c_contiguous for array in arrays)
+        and all(array.dtype.kind in "biuf" for array in arrays)
+        and not any(callable(value) for layer in layers for value in vars(layer).values())
+        and set(np.geterr().values()) <= {"ignore", "warn"}
+    )
+
+
+def plan_of(
+    layers: Sequence[Layer], parameters: Sequence[Array], x: Array, y: Array, processes: int
+) -> Plan:
+    """Return the plan for parts like this one, with about as many images or fewer."""
+    task = [
+        [type(layer).__name__, {k: v for k, v in layer.config().items() if k != "learning_rate"}]
+        for layer in layers
+    ]
+    images = 1 << (len(x) - 1).bit_length()  # few different plans for batches of different sizes
+    common = [(array.shape, array.dtype.str) for array in parameters]
+    own = [
+        ((images, *x.shape[1:]), x.dtype.str),
+        ((images, *y.shape[1:]), y.dtype.str),
+        ((images, *y.shape[1:]), parameters[-1].dtype.str),  # y_pred
+        *common,  # the gradients
+    ]
+    return Plan(task, common, own, processes)
+
+
+def build_part(
+    task: Sequence[tuple[str, dict[str, Any]]], parameters: Sequence[Array], own: Sequence[Array]
+) -> Callable[[int], None]:
+    """Return what computes a part of a step on these arrays; a process calls this."""
+    layers = [LAYERS[name](**config) for name, config in task]
+    for (layer, name), array in zip(parameter_names(layers), parameters, strict=True):
+        setattr(layer, name, array)
+    x, y, y_pred, *gradients = own
+
+    def compute(images: int) -> None:
+        y_pred[:images], copies = part_of_step(layers, x[:images], y[:images])
+        for (layer, name), gradient in zip(parameter_names(copies), gradients, strict=True):
+            gradient[...] = layer.gradients()[name]
+
+    return compute
+
+
+def with_gradients(layers: Sequence[Layer], gradients: Sequence[Array]) -> list[Layer]:
+    """Return copies of the layers that have these gradients."""
+    copies = copied(layers)
+    for (layer, name), gradient in zip(parameter_names(copies), gradients, strict=True):
+        setattr(layer, f"d{name}", gradient)
+    return copies
+
+
+def parameter_names(layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
+    """Return the name of every parameter with its layer."""
+    return [(layer, name) for layer in layers for name in layer.parameters()]
 
 
 # Fused -------------------------------------------------------------------------------------------

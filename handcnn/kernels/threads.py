@@ -24,6 +24,8 @@ from handcnn.kernels.memory import keep_freed_memory
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+    from handcnn.kernels.processes import Processes
+
 Result = TypeVar("Result")
 
 # In multiplications that take as long
@@ -37,6 +39,7 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self.threads = threads  # includes the thread that calls `share`
         self.process = os.getpid()  # after a fork, the new process has no helpers
+        self.processes: Processes | None = None  # see handcnn.kernels.processes
         self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self.helpers: list[Thread] = []
         try:
@@ -47,11 +50,15 @@ class Pool:
             raise
 
     def close(self) -> None:
-        """End the threads and wait for them."""
-        for _ in self.helpers:
-            self.tasks.put(None)
-        for helper in self.helpers:
-            helper.join()
+        """End the threads and the processes, and wait for them."""
+        try:
+            if self.processes is not None:
+                self.processes.close()
+        finally:
+            for _ in self.helpers:
+                self.tasks.put(None)
+            for helper in self.helpers:
+                helper.join()
 
     def _help(self) -> None:
         while task := self.tasks.get():
@@ -201,14 +208,10 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         length: of the range.
         multiplications: roughly how many there are in total; if few, there are fewer parts.
     """
-    pool = _this_thread.pools[-1] if _this_thread.pools and not _this_thread.is_sharing else None
-    count = 1
-    if pool is not None and pool.process == os.getpid():
-        count = min(pool.threads, length, multiplications // WAKING_COST)
-    if pool is None or count <= 1:
-        return [work(slice(0, length))]
-    parts = _parts(length, count, multiplications)
-    results: list[Any] = [None] * count
+    pool, parts = this_pool(), cut(length, multiplications)
+    if pool is None or len(parts) == 1:
+        return [work(parts[0])]
+    results: list[Any] = [None] * len(parts)
     errors: list[BaseException] = []
     ended: list[int] = []
     wake: SimpleQueue[None] = SimpleQueue()
@@ -224,7 +227,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     handed_over = 0
     _this_thread.is_sharing = True
     try:
-        for number in range(1, count):  # in a copy of this context, which includes numpy.errstate
+        for number in range(1, len(parts)):  # in a copy of this context, with its numpy.errstate
             pool.tasks.put(partial(copy_context().run, do, number))
             handed_over += 1
         results[0] = work(parts[0])
@@ -236,8 +239,33 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
     return results
 
 
-def _parts(length: int, count: int, multiplications: int) -> list[slice]:
-    """Cut range(length) so that all parts end together, although only the first starts at once."""
+def this_pool() -> Pool | None:
+    """Return the pool that this thread may use now: none without a block, or inside a part."""
+    if not _this_thread.pools or _this_thread.is_sharing:
+        return None
+    pool = _this_thread.pools[-1]
+    return pool if pool.process == os.getpid() else None
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """Do one part: what it computes is not split further."""
+    _this_thread.is_sharing = True
+    try:
+        yield
+    finally:
+        _this_thread.is_sharing = False
+
+
+def cut(length: int, multiplications: int) -> list[slice]:
+    """Return the parts into which `share` cuts range(length): at least one.
+
+    All parts end together, although only the first starts at once.
+    """
+    pool = this_pool()
+    count = min(pool.threads, length, multiplications // WAKING_COST) if pool else 1
+    if count <= 1:
+        return [slice(0, length)]
     others = length * (multiplications - WAKING_COST) / (count * multiplications)
     cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
     return [slice(start, stop) for start, stop in pairwise(cuts)]
