@@ -264,6 +264,7 @@ def killed_later(found: Processes) -> None:
 
 
 def answering_nonsense(found: Processes) -> None:
+    os.kill(found.workers[0].pid, signal.SIGSTOP)  # its results are not there
     pipe = found.workers[0].stdout
     assert pipe is not None
     pipe.close()

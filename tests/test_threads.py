@@ -446,8 +446,8 @@ def test_a_process_forked_while_another_thread_enters_a_block_can_enter_one(
         entered.result()
 
 
-@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (16, 2)])
-def test_the_default_is_two_threads_where_there_are_two_cores(
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (3, 3), (16, 4)])
+def test_the_default_is_a_thread_for_each_core_up_to_four(
     monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr(threads, "cores", lambda: cores)

@@ -88,8 +88,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             a missing label has 1, or "balanced", so that all classes count the same together. It
             multiplies the `sample_weight`.
         random_state: an int makes results reproducible.
-        threads: threads to compute with. None means two, or one if there is only one core or if
-            OMP_NUM_THREADS is 1, as joblib and Dask set it in their workers.
+        threads: threads to compute with, see `use_threads`. None means one for each core up to
+            four, but no more than OMP_NUM_THREADS, which joblib and Dask set to 1 in their workers.
         warm_start: whether `fit` continues from the network of the last call.
         on_epoch: is called after every epoch with its number, its loss, and the validation score,
             which is None without `early_stopping`.

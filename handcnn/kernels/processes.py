@@ -82,7 +82,7 @@ class Processes:
         self.plan: Plan | None = None
 
     def are_ready(self) -> bool:
-        """Return whether they can compute now. Once it is time, start them, but do not wait."""
+        """Return whether all have started. Once it is time, start them, but do not wait."""
         if self.owner != os.getpid() or not self.is_possible:
             return False
         if not self.workers:
@@ -90,11 +90,7 @@ class Processes:
                 self._start()
             return False
         for worker in self.workers[self.ready :]:
-            answer = _output(worker).read(ANSWER)
-            if answer is None:  # nothing yet
-                return False
-            if int.from_bytes(answer) != READY:
-                self.give_up()
+            if _output(worker).read(ANSWER) is None:  # no answer yet
                 return False
             os.set_blocking(_output(worker).fileno(), True)
             self.ready += 1
@@ -175,7 +171,7 @@ class Processes:
 def ready_processes(build: Build) -> Processes | None:
     """Return the processes of this thread's `use_threads` block if they are ready, else None."""
     pool = this_pool()
-    if pool is None or pool.threads == 1:
+    if pool is None:
         return None
     if pool.processes is None:
         pool.processes = Processes(pool.threads - 1, build)
