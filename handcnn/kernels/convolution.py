@@ -43,19 +43,19 @@ def correlate(
     A, xpad, k = kernel_matrix(weights), padded(batch_last(x), padding), weights.shape[-1]
     H, C, W, N = xpad.shape
     OH, OW = positions(H, k, stride), positions(W, k, stride)
-    z = np.empty((len(A), OH, OW, N), A.dtype)
-    by_position = z.transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
+    z = np.empty((len(A), OH, OW * N), A.dtype)
+    by_position = z.reshape(len(A), OH, OW, N).transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
     count = rows_of(k * C * W * N * z.itemsize)
 
     def multiply(rows: slice) -> None:
         for few in slices(rows, count):
             windows = im2col(xpad, k, stride, few)  # (OH, OW, k*k*C, N)
             matmul_each(A, windows, by_position[few])
-        if bias is not None:
-            z.reshape(len(A), OH, -1)[:, rows] += bias[:, :, None]
+            if bias is not None:
+                z[:, few] += bias[:, :, None]
 
     share(multiply, OH, _cost(A.shape, OH * OW * N, k))
-    return batch_first(z)
+    return batch_first(z.reshape(len(A), OH, OW, N))
 
 
 def weight_gradient(

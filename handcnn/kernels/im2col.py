@@ -48,8 +48,8 @@ def padded(images: Array, p: int) -> Array:
     """
     C, H, W, N = images.shape
     xpad = aligned((H + 2 * p, C, W + 2 * p, N), images.dtype)
-    if p:
-        xpad[...] = 0
+    xpad[:p] = xpad[p + H :] = 0
+    xpad[:, :, :p] = xpad[:, :, p + W :] = 0
     xpad[p : p + H, :, p : p + W] = images.swapaxes(0, 1)
     return xpad
 
