@@ -268,7 +268,7 @@ def answering_nonsense(found: Processes) -> None:
     pipe = found.workers[0].stdout
     assert pipe is not None
     pipe.close()
-    found.workers[0].stdout = io.BytesIO(b"nonsense")
+    found.workers[0].stdout = io.BytesIO(100 * b"nonsense")
 
 
 class Full(io.BytesIO):
