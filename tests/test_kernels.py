@@ -59,8 +59,8 @@ def test_convolutions_agree_with_the_loops(
 def test_windows_overlap() -> None:
     """They are views of arrays with k copies of each pixel; full copies would have k * k."""
     k = 5
-    xpad = padded(np.zeros((16, 32, 32, 64), np.float32), 0)
-    for windows in (im2col(xpad, k, 1, slice(0, 28)), row_windows(xpad, k, 1)):
+    images = np.zeros((16, 32, 32, 64), np.float32)
+    for windows in (im2col(images, k, 1, 0, slice(0, 28)), row_windows(padded(images, 0), k, 1)):
         memory = windows
         while isinstance(memory.base, np.ndarray):
             memory = memory.base

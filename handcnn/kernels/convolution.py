@@ -40,16 +40,16 @@ def correlate(
     x: Array, weights: Array, bias: Array | None = None, stride: int = 1, padding: int = 0
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
-    A, xpad, k = kernel_matrix(weights), padded(batch_last(x), padding), weights.shape[-1]
-    H, C, W, N = xpad.shape
-    OH, OW = positions(H, k, stride), positions(W, k, stride)
+    A, images, k = kernel_matrix(weights), batch_last(x), weights.shape[-1]
+    C, H, W, N = images.shape
+    OH, OW = positions(H, k, stride, padding), positions(W, k, stride, padding)
     z = np.empty((len(A), OH, OW * N), A.dtype)
     by_position = z.reshape(len(A), OH, OW, N).transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
-    count = rows_of(k * C * W * N * z.itemsize)
+    count = rows_of(k * C * (W + 2 * padding) * N * z.itemsize)
 
     def multiply(rows: slice) -> None:
         for few in slices(rows, count):
-            windows = im2col(xpad, k, stride, few)  # (OH, OW, k*k*C, N)
+            windows = im2col(images, k, stride, padding, few)  # (OH, OW, k*k*C, N)
             matmul_each(A, windows, by_position[few])
             if bias is not None:
                 z[:, few] += bias[:, :, None]

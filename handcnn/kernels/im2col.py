@@ -26,7 +26,7 @@ then row u, then channel c, so the kernel matrix is (F, k*k*C).
 
 import numpy as np
 
-from handcnn.kernels.memory import aligned, aligned_copy
+from handcnn.kernels.memory import aligned
 from handcnn.types import Array, Shape
 
 
@@ -38,6 +38,29 @@ def positions(size: int, k: int, s: int, p: int = 0) -> int:
 def kernel_matrix(weights: Array) -> Array:
     """Return kernels (F, C, k, k) as a matrix (F, k*k*C)."""
     return weights.transpose(0, 3, 2, 1).reshape(len(weights), -1)
+
+
+def im2col(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
+    """Return the window of each position as a matrix: (OH, OW, k*k*C, N), a view.
+
+    Args:
+        images: (C, H, W, N).
+        k: height and width of the kernels.
+        s: the stride between windows.
+        p: the padding, rows and columns of zeros around the images.
+        rows: rows of the output. OH is their number.
+    """
+    C, H, W, N = images.shape
+    OH, OW = rows.stop - rows.start, positions(W, k, s, p)
+    stacked = aligned((OH, W + 2 * p, k, C, N), images.dtype)
+    stacked[:, :p] = stacked[:, p + W :] = 0
+    for u in range(k):
+        i, h = overlap(s * rows.start + u - p, s, OH, H)
+        of_u = stacked[:, p : p + W, u]
+        of_u[: i.start] = of_u[i.stop :] = 0
+        of_u[i] = images[:, h].transpose(1, 2, 0, 3)
+    of_row, of_column, _, of_entry, of_number = stacked.strides
+    return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
 
 
 def padded(images: Array, p: int) -> Array:
@@ -52,24 +75,6 @@ def padded(images: Array, p: int) -> Array:
     xpad[:, :, :p] = xpad[:, :, p + W :] = 0
     xpad[p : p + H, :, p : p + W] = images.swapaxes(0, 1)
     return xpad
-
-
-def im2col(xpad: Array, k: int, s: int, rows: slice) -> Array:
-    """Return the window of each position as a matrix: (OH, OW, k*k*C, N), a view.
-
-    Args:
-        xpad: images (H, C, W, N), from `padded`.
-        k: height and width of the kernels.
-        s: the stride between windows.
-        rows: rows of the output. OH is their number.
-    """
-    _, C, W, N = xpad.shape
-    OH, OW = rows.stop - rows.start, positions(W, k, s)
-    of_row, of_channel, of_column, of_number = xpad.strides
-    strides = s * of_row, of_column, of_row, of_channel, of_number
-    stacked = aligned_copy(view(xpad, (OH, W, k, C, N), strides, s * rows.start * of_row))
-    of_row, of_column, _, of_entry, _ = stacked.strides
-    return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
 
 
 def row_windows(xpad: Array, k: int, s: int, constant: Array | None = None) -> Array:
@@ -99,7 +104,12 @@ def row_windows(xpad: Array, k: int, s: int, constant: Array | None = None) -> A
 def column_pixels(xpad: Array, k: int, s: int, v: int, rows: slice) -> Array:
     """Return what kernel column v meets in each row of output: (OH, k*C, OW*N), a view if s = 1.
 
-    Args: as in `im2col`, and v.
+    Args:
+        xpad: images (H, C, W, N), from `padded`.
+        k: height and width of the kernels.
+        s: the stride between windows.
+        v: the kernel column.
+        rows: rows of the output. OH is their number.
     """
     _, C, W, N = xpad.shape
     OH, OW = rows.stop - rows.start, positions(W, k, s)
