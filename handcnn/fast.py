@@ -79,9 +79,7 @@ def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
         )
 
     work = 3 * multiplications(layers, x)  # z, dweights and dx
-    parts = parts_from_processes(layers, x, y, work)
-    if parts is None:
-        parts = share(lambda images: part_of_step(layers, x[images], y[images]), len(x), work)
+    parts = parts_from_processes(layers, x, y, work) or parts_from_threads(layers, x, y, work)
     _, first = parts[0]
     for _, others in parts[1:]:
         for layer, other in zip(first, others, strict=True):
@@ -91,6 +89,11 @@ def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
     for layer in first:
         layer.update_params()
     return np.concatenate([y_pred for y_pred, _ in parts])
+
+
+def parts_from_threads(layers: Sequence[Layer], x: Array, y: Array, work: int) -> list[Part]:
+    """Return the parts of a step, computed in threads."""
+    return share(lambda images: part_of_step(layers, x[images], y[images]), len(x), work)
 
 
 def part_of_step(layers: Sequence[Layer], x: Array, y: Array) -> Part:
@@ -119,7 +122,12 @@ def multiplications(layers: Sequence[Layer], x: Array) -> int:
 def parts_from_processes(
     layers: Sequence[Layer], x: Array, y: Array, work: int
 ) -> list[Part] | None:
-    """Return what `share` would return, computed in processes; None if threads must do it."""
+    """Return the parts of a step, computed in processes; None if threads must do it.
+
+    The first step of each plan is computed in threads, too. If a single bit differs, threads do all
+    the work from then on. So a process that runs another handcnn, since files or settings changed
+    after this one had been imported, can do no harm.
+    """
     images = cut(len(x), work)
     parameters = [getattr(layer, name) for layer, name in parameter_names(layers)]
     if len(images) == 1 or not can_be_sent(layers, [x, y, *parameters]):
@@ -145,7 +153,24 @@ def parts_from_processes(
     except OSError:  # one of them has ended
         processes.give_up()
         return None
+    if not processes.is_tested:
+        processes.is_tested = are_same(parts, parts_from_threads(layers, x, y, work))
+        if not processes.is_tested:
+            processes.give_up()
+            return None
     return parts
+
+
+def are_same(parts: Sequence[Part], others: Sequence[Part]) -> bool:
+    """Return whether the outputs and the gradients have the same bytes."""
+    return all(
+        a.tobytes() == b.tobytes()
+        for (y_pred, layers), (other_y_pred, other_layers) in zip(parts, others, strict=True)
+        for a, b in [
+            (y_pred, other_y_pred),
+            *zip(gradients_of(layers), gradients_of(other_layers), strict=True),
+        ]
+    )
 
 
 def can_be_sent(layers: Sequence[Layer], arrays: Sequence[Array]) -> bool:
@@ -193,8 +218,8 @@ def build_part(
 
     def compute(images: int) -> None:
         y_pred[:images], copies = part_of_step(layers, x[:images], y[:images])
-        for (layer, name), gradient in zip(parameter_names(copies), gradients, strict=True):
-            gradient[...] = layer.gradients()[name]
+        for array, gradient in zip(gradients, gradients_of(copies), strict=True):
+            array[...] = gradient
 
     return compute
 
@@ -205,6 +230,11 @@ def with_gradients(layers: Sequence[Layer], gradients: Sequence[Array]) -> list[
     for (layer, name), gradient in zip(parameter_names(copies), gradients, strict=True):
         setattr(layer, f"d{name}", gradient)
     return copies
+
+
+def gradients_of(layers: Sequence[Layer]) -> list[Array]:
+    """Return the gradients of all parameters."""
+    return [gradient for layer in layers for gradient in layer.gradients().values()]
 
 
 def parameter_names(layers: Sequence[Layer]) -> list[tuple[Layer, str]]:

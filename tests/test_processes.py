@@ -242,6 +242,27 @@ def test_what_a_process_might_compute_otherwise_stays_here(
     same(result, by_threads(steps))
 
 
+def test_processes_that_compute_something_else_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They do not know what was replaced on a class here, or changed in a file since the import."""
+    original = ReLU.forward
+    monkeypatch.setattr(ReLU, "forward", lambda self, x: 2 * original(self, x))
+
+    def steps() -> list[Array]:
+        return ends(every_layer(), 7, 7)
+
+    with use_threads(2):
+        steps()
+        pool = this_pool()
+        assert pool is not None
+        assert pool.processes is not None
+        until(lambda: pool.processes is not None and pool.processes.are_ready())
+        result = steps()
+        assert not pool.processes.workers
+    same(result, by_threads(steps))
+
+
 def test_an_overflow_is_raised_wherever_it_happens() -> None:
     x, y = batch(7)
     x[-1] = 1e300  # in the part of the other process

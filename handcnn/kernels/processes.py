@@ -80,6 +80,7 @@ class Processes:
         self.opened = ExitStack()  # the file and the pipes
         self.ready, self.message = 0, READY
         self.plan: Plan | None = None
+        self.is_tested = False  # whether a step of this plan was compared with threads
 
     def are_ready(self) -> bool:
         """Return whether all have started. Once it is time, start them, but do not wait."""
@@ -102,6 +103,7 @@ class Processes:
         if plan == self.plan:
             return
         self.plan = None  # if Ctrl-C interrupts this, the next step does it again
+        self.is_tested = False
         size = sum(map(_size, plan.specs()))
         self.file.write(bytes(max(0, size - self.file.tell())))  # memory that is really there
         self.file.flush()

@@ -188,8 +188,9 @@ def use_threads(count: int) -> Iterator[None]:
     than a second, all parts of a step but the first are computed in `count - 1` processes, with the
     same results. They take 20 to 50 MB each and end with the block. Threads do the work where
     processes cannot: for fused steps, predictions and custom layers, on Windows, and with more
-    threads than cores. A process uses handcnn as it is on the disk: it does not notice functions
-    that were replaced in this one.
+    threads than cores. A process uses handcnn as it is on the disk. Its first step is compared with
+    that of threads, and if they differ, threads do all the work. Do not replace functions of
+    handcnn later in the block.
 
     Raises:
         ValueError: `count` is not a whole number of at least 1.
