@@ -1,4 +1,7 @@
-"""Freed memory stays in the process. The oracle is the system's count of page faults."""
+"""Freed memory stays in the process, and arrays can start at a cache line.
+
+The oracle of the first is the system's count of page faults, that of the second the address.
+"""
 
 import os
 import platform
@@ -6,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from handcnn.kernels.memory import aligned, aligned_copy
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,3 +45,23 @@ def test_a_step_finds_the_memory_of_the_step_before(environment: dict[str, str])
     count = page_faults("nullcontext()", environment)
     assert count > 10_000  # otherwise the other count would prove nothing
     assert page_faults("use_threads(2)", environment) < 1000
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (7, 1, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_aligned_arrays_start_at_a_cache_line(shape: tuple[int, ...], dtype: str) -> None:
+    some = [aligned(shape, dtype) for _ in range(20)]  # one could be aligned by chance
+    assert {(array.shape, array.dtype.name, array.flags.c_contiguous) for array in some} == {
+        (shape, dtype, True)
+    }
+    assert all(array.ctypes.data % 64 == 0 for array in some if array.size)
+
+
+def test_an_aligned_copy_has_the_numbers_of_the_array() -> None:
+    array = np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1)
+    copy = aligned_copy(array)
+    np.testing.assert_array_equal(copy, array)
+    assert copy.flags.c_contiguous
+    assert copy.ctypes.data % 64 == 0
+    copy += 1
+    assert array[0, 0, 0] == 0

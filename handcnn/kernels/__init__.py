@@ -7,5 +7,5 @@ products      matrix products and the SGD update, in pieces that fit the cache
 fused         a convolution and the dense layer behind it as one linear map
 threads       one computation split between several cores
 processes     the same for steps that are not fused, without Python's lock
-memory        keeps freed memory for the next step
+memory        keeps freed memory for the next step, aligns arrays to cache lines
 """

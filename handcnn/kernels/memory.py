@@ -1,4 +1,4 @@
-"""Memory for arrays: keep what was freed for the next step, and start where a cache line starts.
+"""Memory for arrays: what a step frees is kept for the next; some arrays start at a cache line.
 
 A step allocates many megabytes and frees them all. glibc, the C library of most Linux systems,
 returns such amounts to the system. Allocating them again costs a page fault for every 4 KB, which
