@@ -169,7 +169,7 @@ class Options:
     )
     limit: int | None = option(None, COUNT, "use only N training images", "N", fixed=True)
     threads: int = option(
-        default_threads(), cli.whole_number(1, 256), "threads to compute with", "N"
+        default_threads(), cli.whole_number(1, 256), "threads or processes to compute with", "N"
     )
 
     @property
