@@ -79,7 +79,7 @@ def weight_gradient(
 
 
 def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
-    """Return the part of dweights of these rows of output, as (k, k, C, F): windows times dz.
+    """Return what these rows of output add to dweights: their windows times dz.
 
     Args:
         xpad: images (H, C, W, N), from `padded`.
@@ -87,6 +87,9 @@ def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -
         k: height and width of the kernels.
         s: the stride between windows.
         rows: rows of the output.
+
+    Returns:
+        (k, k, C, F): by kernel row, kernel column, channel and kernel.
     """
     windows = row_windows(xpad[s * rows.start : s * (rows.stop - 1) + k], k, s)
     dA = sum_of_products(windows, dz_rows[rows].swapaxes(1, 2))  # (k*k*C, F)
@@ -94,7 +97,7 @@ def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -
 
 
 def gradient_by_column(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
-    """Do the same for one kernel column at a time, whose pixels need not be copied."""
+    """Do the same one kernel column at a time, whose pixels need not be copied."""
     (_, C, _, N), (_, F, length) = xpad.shape, dz_rows.shape
     dA = np.zeros((k, k * C, F), dz_rows.dtype)
     for few in slices(rows, rows_of((xpad[0].size + F * length) * xpad.itemsize)):
