@@ -1,6 +1,6 @@
 """Compare the speed of handcnn with PyTorch and with plain loops, in one process.
 
-    python -m benchmarks                            everything, in about four minutes
+    python -m benchmarks                            everything, in about five minutes
     python -m benchmarks --quick                    a short test; do not quote its figures
     python -m benchmarks --only predict "step d"    only cases whose names start with one of these
     python -m benchmarks --threads 1 4              with these thread counts
