@@ -28,7 +28,8 @@ def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[E
     """Time the entries in turns, A B C A B C ...; return the seconds of every call, by entry.
 
     Each thread count has turns of its own, with the entries that use so many. They last for at
-    least `seconds`, of which the first `STARTING` are a warm-up, and as many `rounds` follow.
+    least `seconds`. The first `STARTING` seconds are a warm-up; after them, at least so many
+    `rounds` are counted.
     """
     times: dict[Entry, list[float]] = {entry: [] for entry in runs}
     for threads in sorted({threads for _, threads in runs}):

@@ -150,7 +150,7 @@ def parts_from_processes(
             processes.wait_for(number)
             _, _, y_pred, *gradients = processes.own[number]
             parts.append((y_pred[:count], with_gradients(layers, gradients)))
-    except OSError:  # one of them has ended
+    except (OSError, MemoryError):  # one of them has ended, or there is no room for their arrays
         processes.give_up()
         return None
     if not processes.is_tested:

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import reference
 from builders import Geometry, close, geometries, random
 from hypothesis import given, settings
@@ -56,11 +57,25 @@ def test_convolutions_agree_with_the_loops(
         close(input_gradient(dz, weights, (C, H, W), s, p), dx)
 
 
+@pytest.mark.parametrize(("C", "F", "k"), [(1, 2, 3), (16, 16, 3), (64, 64, 1)])
+def test_no_images(C: int, F: int, k: int) -> None:
+    """With each form of the weight gradient."""
+    x, dz, weights = np.zeros((0, C, 8, 8)), np.zeros((0, F, 9 - k, 9 - k)), random((F, C, k, k), 1)
+    assert correlate(x, weights).shape == dz.shape
+    assert input_gradient(dz, weights, (C, 8, 8)).shape == x.shape
+    dweights, dbias = weight_gradient(x, dz, k)
+    np.testing.assert_array_equal(dweights, np.zeros(weights.shape))
+    np.testing.assert_array_equal(dbias, np.zeros((F, 1)))
+
+
 def test_windows_overlap() -> None:
     """They are views of arrays with k copies of each pixel; full copies would have k * k."""
     k = 5
     images = np.zeros((16, 32, 32, 64), np.float32)
-    for windows in (im2col(images, k, 1, 0, slice(0, 28)), row_windows(padded(images, 0), k, 1)):
+    for windows in (
+        im2col(images, k, 1, 0, slice(0, 28)),
+        row_windows(padded(images, 0, slice(0, 32)), k, 1),
+    ):
         memory = windows
         while isinstance(memory.base, np.ndarray):
             memory = memory.base

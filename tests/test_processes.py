@@ -301,7 +301,15 @@ def without_room(found: Processes) -> None:
     found.file = Full()
 
 
-@pytest.mark.parametrize("fault", [killed, killed_later, answering_nonsense, without_room])
+def killed_and_not_closed(found: Processes) -> None:
+    """As if the file could not write what lies in its buffer."""
+    killed(found)
+    found.opened.callback(Full().write, b"")
+
+
+@pytest.mark.parametrize(
+    "fault", [killed, killed_later, killed_and_not_closed, answering_nonsense, without_room]
+)
 def test_if_a_process_fails_threads_go_on(fault: Callable[[Processes], None]) -> None:
     with ready(3) as found:
         fault(found)
@@ -413,6 +421,20 @@ def test_no_more_processes_than_cores(
         assert pool is not None
         assert pool.processes is not None
         assert len(pool.processes.workers) == started
+
+
+def test_a_broken_pipe_must_not_end_this_process() -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with use_threads(2):
+            for _ in range(3):
+                every_layer().train_step(*batch())
+            pool = this_pool()
+            assert pool is not None
+            assert pool.processes is not None
+            assert not pool.processes.workers
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_them() -> None:

@@ -31,7 +31,7 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array, Shape
 
 BLOCK_BYTES = 1_000_000  # copied at a time, few enough to stay in the L2 cache
-SMALL_GRADIENT = 1_000  # numbers in a weight gradient; larger ones are worth more preparation
+SMALL_GRADIENT = 1_000  # numbers in the result of a product; larger ones are worth preparing for
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 MAX_PADDED_RATIO = 4 / 3
 
@@ -65,47 +65,54 @@ def weight_gradient(
 
     dweights is x correlated with dz; dbias is the sum of dz over n, i and j.
     """
-    xpad, dz = padded(batch_last(x), padding), batch_last(dz)
-    C, (F, OH, OW, N) = xpad.shape[1], dz.shape
+    images, dz = batch_last(x), batch_last(dz)
+    C, (F, OH, OW, N) = len(images), dz.shape
+    dweights, dbias = np.zeros((F, C, k, k), dz.dtype), np.zeros((F, 1), dz.dtype)
+    if N == 0:
+        return dweights, dbias
     dz_rows = dz.reshape(F, OH, OW * N).swapaxes(0, 1)  # (OH, F, OW*N), a view
     gradient = gradient_at_once if k * k * C * F <= SMALL_GRADIENT else gradient_by_column
+    count = rows_of((images[:, 0].size + dz[:, 0].size) * dz.itemsize)
 
     def multiply(rows: slice) -> Array:
-        return gradient(xpad, dz_rows, k, stride, rows)
+        dA = np.zeros((k, k, C, F), dz.dtype)
+        for few in slices(rows, count):
+            image_rows = slice(stride * few.start, stride * (few.stop - 1) + k)
+            dA += gradient(padded(images, padding, image_rows), dz_rows[few], k, stride)
+        return dA
 
-    dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))  # (k, k, C, F)
+    dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))
+    dweights[...] = dA.transpose(3, 2, 0, 1)
     dbias = dz.reshape(F, -1) @ np.ones((OH * OW * N, 1), dz.dtype)
-    return np.ascontiguousarray(dA.transpose(3, 2, 0, 1)), dbias
+    return dweights, dbias
 
 
-def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
-    """Return what these rows of output add to dweights: their windows times dz.
+def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int) -> Array:
+    """Return what some rows of output add to dweights: their windows times dz.
 
     Args:
-        xpad: images (H, C, W, N), from `padded`.
+        xpad: images (H, C, W, N), from `padded`: the rows below these rows of output.
         dz_rows: (OH, F, OW*N).
         k: height and width of the kernels.
         s: the stride between windows.
-        rows: rows of the output.
 
     Returns:
         (k, k, C, F): by kernel row, kernel column, channel and kernel.
     """
-    windows = row_windows(xpad[s * rows.start : s * (rows.stop - 1) + k], k, s)
-    dA = sum_of_products(windows, dz_rows[rows].swapaxes(1, 2))  # (k*k*C, F)
+    dA = sum_of_products(row_windows(xpad, k, s), dz_rows.swapaxes(1, 2))  # (k*k*C, F)
     return dA.reshape(k, k, -1, dA.shape[1])
 
 
-def gradient_by_column(xpad: Array, dz_rows: Array, k: int, s: int, rows: slice) -> Array:
+def gradient_by_column(xpad: Array, dz_rows: Array, k: int, s: int) -> Array:
     """Do the same one kernel column at a time, whose pixels need not be copied."""
-    (_, C, _, N), (_, F, length) = xpad.shape, dz_rows.shape
-    dA = np.zeros((k, k * C, F), dz_rows.dtype)
-    for few in slices(rows, rows_of((xpad[0].size + F * length) * xpad.itemsize)):
-        some = dz_rows[few] if k * C * F <= SMALL_GRADIENT else kernels_last(dz_rows[few], N)
-        for v in range(k):
-            pixels = column_pixels(xpad, k, s, v, few)  # (OH, k*C, OW*N)
-            dA[v] += sum_of_products(pixels, some.swapaxes(1, 2))
-    return dA.reshape(k, k, C, F).swapaxes(0, 1)
+    (_, C, _, N), F = xpad.shape, dz_rows.shape[1]
+    if k * C * F > SMALL_GRADIENT:
+        dz_rows = kernels_last(dz_rows, N)
+    dA = np.empty((k, k, C, F), dz_rows.dtype)
+    for v in range(k):
+        pixels = column_pixels(xpad, k, s, v)  # (OH, k*C, OW*N)
+        dA[:, v] = sum_of_products(pixels, dz_rows.swapaxes(1, 2)).reshape(k, C, F)
+    return dA
 
 
 def kernels_last(dz_rows: Array, N: int) -> Array:

@@ -115,9 +115,9 @@ def update_fused(
     """
     (F, OH, OW), k, M = geometry.output_shape, kernels.shape[-1], len(dg)
     units_as_images = dG.reshape(*geometry.image_shape, M)  # (C, H, W, M)
-    windows = row_windows(
-        padded(units_as_images, geometry.padding), k, geometry.stride, constant=dg
-    )
+    s, p = geometry.stride, geometry.padding
+    xpad = padded(units_as_images, p, slice(0, geometry.image_shape[1] + 2 * p))
+    windows = row_windows(xpad, k, s, constant=dg)
     by_row = weights.reshape(F, OH, OW * M)  # a view
     A = with_bias(kernels, bias)
     conv_rate, dense_rate = learning_rates

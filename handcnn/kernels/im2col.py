@@ -63,17 +63,24 @@ def im2col(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
     return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
 
 
-def padded(images: Array, p: int) -> Array:
-    """Return images (C, H, W, N) with p zeros on each side and the rows first.
+def padded(images: Array, p: int, rows: slice) -> Array:
+    """Return some rows of images with p zeros on each side, the rows first.
+
+    Args:
+        images: (C, H, W, N).
+        p: the padding, rows and columns of zeros around the images.
+        rows: of the padded images, 0 to H + 2*p. In the result, H is their number.
 
     Returns:
-        (H + 2*p, C, W + 2*p, N), C-contiguous.
+        (H, C, W + 2*p, N), C-contiguous.
     """
     C, H, W, N = images.shape
-    xpad = aligned((H + 2 * p, C, W + 2 * p, N), images.dtype)
-    xpad[:p] = xpad[p + H :] = 0
+    count = rows.stop - rows.start
+    xpad = aligned((count, C, W + 2 * p, N), images.dtype)
+    i, h = overlap(rows.start - p, 1, count, H)
+    xpad[: i.start] = xpad[i.stop :] = 0
     xpad[:, :, :p] = xpad[:, :, p + W :] = 0
-    xpad[p : p + H, :, p : p + W] = images.swapaxes(0, 1)
+    xpad[i, :, p : p + W] = images[:, h].swapaxes(0, 1)
     return xpad
 
 
@@ -101,7 +108,7 @@ def row_windows(xpad: Array, k: int, s: int, constant: Array | None = None) -> A
     return view(columns, (OH, k * entries, OW * N), (s * of_row, of_entry, of_number))
 
 
-def column_pixels(xpad: Array, k: int, s: int, v: int, rows: slice) -> Array:
+def column_pixels(xpad: Array, k: int, s: int, v: int) -> Array:
     """Return what kernel column v meets in each row of output: (OH, k*C, OW*N), a view if s = 1.
 
     Args:
@@ -109,13 +116,12 @@ def column_pixels(xpad: Array, k: int, s: int, v: int, rows: slice) -> Array:
         k: height and width of the kernels.
         s: the stride between windows.
         v: the kernel column.
-        rows: rows of the output. OH is their number.
     """
-    _, C, W, N = xpad.shape
-    OH, OW = rows.stop - rows.start, positions(W, k, s)
+    H, C, W, N = xpad.shape
+    OH, OW = positions(H, k, s), positions(W, k, s)
     of_row, of_channel, of_column, of_number = xpad.strides
     strides = s * of_row, of_channel, s * of_column, of_number
-    pixels = view(xpad, (OH, k * C, OW, N), strides, s * rows.start * of_row + v * of_column)
+    pixels = view(xpad, (OH, k * C, OW, N), strides, v * of_column)
     return pixels.reshape(OH, k * C, OW * N)
 
 

@@ -2,8 +2,8 @@
 
 A thread that finds Python's lock taken sleeps, and needs 20 to 100 us to wake: 50 to 150 times in a
 step on two threads, and far more often on four. A process has a lock of its own. The processes here
-share a piece of memory with this one. It writes the inputs of their parts there, wakes them through
-pipes, does the first part itself, and reads their results.
+share a piece of memory with the one that trains. That one writes the inputs of their parts there,
+wakes them through pipes, does the first part itself, and reads their results.
 
 Threads do the work until the processes have started, and as soon as anything is wrong with one. The
 results are the same to the last bit.
@@ -12,11 +12,12 @@ results are the same to the last bit.
 import json
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -75,7 +76,7 @@ class Processes:
         self.count, self.build = count, build
         self.owner = os.getpid()  # after a fork, the new process leaves them alone
         self.start_at = time.monotonic() + START_AFTER
-        self.is_possible = os.name == "posix" and not hasattr(sys, "frozen") and count < cores()
+        self.is_possible = _can_start() and count < cores()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.opened = ExitStack()  # the file and the pipes
         self.ready, self.message = 0, READY
@@ -136,7 +137,8 @@ class Processes:
         if self.owner == os.getpid():
             for worker in self.workers:
                 worker.kill()
-            self.opened.close()
+            with suppress(OSError):  # closing the file writes what did not fit before
+                self.opened.close()
             self.workers = []
 
     def _start(self) -> None:
@@ -144,7 +146,7 @@ class Processes:
             self.file = self.opened.enter_context(_memory_file())
             for number in range(self.count):
                 code = (
-                    f"import sys; sys.path[:] = {[FOLDER, *sys.path]}; "
+                    f"import sys; sys.path[:] = {[*sys.path, FOLDER]}; "
                     f"from {__name__} import serve; "
                     f"from {self.build.__module__} import {self.build.__name__} as build; "
                     f"serve(build, {self.file.fileno()}, {number})"
@@ -183,8 +185,9 @@ def ready_processes(build: Build) -> Processes | None:
 def serve(build: Build, file: int, number: int) -> None:
     """Do what the lines of the standard input ask for, until it is closed.
 
-    This runs in a process of its own. It ends when the one that started it ends, however that
-    happens. An error ends it, too, and the other notices.
+    This runs in a process of its own. Its input is closed, at the latest, when the process that
+    started it has ended, and those that were forked from that one. An error ends it, too, and the
+    other notices.
     """
     keep_freed_memory()
     _answer(READY)
@@ -198,6 +201,16 @@ def serve(build: Build, file: int, number: int) -> None:
             else:
                 compute(message["images"])
             _answer(message["number"])
+
+
+def _can_start() -> bool:
+    """Return whether processes can be started here, and whether their end would do no harm.
+
+    By default, Python ignores the signal of a broken pipe. Otherwise it would end this process.
+    """
+    if os.name != "posix" or hasattr(sys, "frozen"):
+        return False
+    return signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL
 
 
 def _answer(number: int) -> None:
