@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 
 from handcnn.kernels.threads import use_threads
 
@@ -35,16 +36,25 @@ def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[E
     for threads in sorted({threads for _, threads in runs}):
         of_count = {entry: run for entry, run in runs.items() if entry[1] == threads}
         with thread_count(threads):
-            start, counted = time.perf_counter(), -1  # at least one round is a warm-up
-            while counted < rounds or time.perf_counter() - start < seconds:
-                if time.perf_counter() - start >= min(STARTING, seconds):
-                    counted += 1
-                for entry, run in of_count.items():
-                    wait_for_silence()
-                    calls = take_turn(run)
-                    if counted > 0:
-                        times[entry] += calls
+            start = time.perf_counter()
+            take_one_turn_each(of_count)  # at least one round is a warm-up
+            while time.perf_counter() - start < min(STARTING, seconds):
+                take_one_turn_each(of_count)
+            for number in count():
+                if number >= rounds and time.perf_counter() - start > seconds:
+                    break
+                for entry, calls in take_one_turn_each(of_count).items():
+                    times[entry] += calls
     return times
+
+
+def take_one_turn_each(runs: Mapping[Entry, Run]) -> dict[Entry, list[float]]:
+    """Time each entry once, when the process is idle; return the seconds of its calls."""
+    calls = {}
+    for entry, run in runs.items():
+        wait_for_silence()
+        calls[entry] = take_turn(run)
+    return calls
 
 
 def take_turn(run: Run) -> list[float]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from handcnn.kernels.fused import Geometry, fuse, is_cheaper, update_fused
 from handcnn.kernels.processes import Plan, ready_processes
-from handcnn.kernels.products import matmul, slices
-from handcnn.kernels.threads import cut, share, unshared
+from handcnn.kernels.products import added, matmul, slices
+from handcnn.kernels.threads import share, split, unshared
 from handcnn.layers import LAYERS, Conv2D, HiddenLayer, InputLayer, Layer, is_registered
 from handcnn.layers.dense import flatten
 from handcnn.layers.sequence import backward, backward_parameters, copied, forward, outputs
@@ -25,7 +25,7 @@ from handcnn.types import Array
 FUSED_BATCH, LITERAL_BATCH = 1000, 64
 
 Fusable = tuple[Conv2D, HiddenLayer, list[Layer]]  # the two to fuse, and the rest
-Part = tuple[Array, list[Layer]]  # y_pred of some images, and layers with their gradients
+Part = tuple[Array, list[Array]]  # y_pred of some images, and their gradients
 
 
 def train_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
@@ -80,15 +80,14 @@ def shared_step(layers: Sequence[Layer], x: Array, y: Array) -> Array:
 
     work = 3 * multiplications(layers, x)  # z, dweights and dx
     parts = parts_from_processes(layers, x, y, work) or parts_from_threads(layers, x, y, work)
-    _, first = parts[0]
-    for _, others in parts[1:]:
-        for layer, other in zip(first, others, strict=True):
-            gradients = layer.gradients()
-            for name, gradient in other.gradients().items():
-                gradients[name] += gradient
-    for layer in first:
+    y_preds, gradients = zip(*parts, strict=True)
+    copies = copied(layers)
+    sums = map(added, zip(*gradients, strict=True))
+    for (layer, name), gradient in zip(parameter_names(copies), sums, strict=True):
+        setattr(layer, f"d{name}", gradient)
+    for layer in copies:
         layer.update_params()
-    return np.concatenate([y_pred for y_pred, _ in parts])
+    return np.concatenate(y_preds)
 
 
 def parts_from_threads(layers: Sequence[Layer], x: Array, y: Array, work: int) -> list[Part]:
@@ -97,11 +96,11 @@ def parts_from_threads(layers: Sequence[Layer], x: Array, y: Array, work: int) -
 
 
 def part_of_step(layers: Sequence[Layer], x: Array, y: Array) -> Part:
-    """Return y_pred of these images, and copies of the layers with their gradients."""
+    """Return y_pred of these images, and the gradients of all parameters."""
     copies = copied(layers)
     y_pred = forward(copies, x)
     backward_parameters(copies, loss_gradient(y_pred, y))
-    return y_pred, copies
+    return y_pred, [gradient for layer in copies for gradient in layer.gradients().values()]
 
 
 def multiplications(layers: Sequence[Layer], x: Array) -> int:
@@ -128,7 +127,7 @@ def parts_from_processes(
     the work from then on. So a process that runs another handcnn, since files or settings changed
     after this one had been imported, can do no harm.
     """
-    images = cut(len(x), work)
+    images = split(len(x), work)
     parameters = [getattr(layer, name) for layer, name in parameter_names(layers)]
     if len(images) == 1 or not can_be_sent(layers, [x, y, *parameters]):
         return None
@@ -149,7 +148,7 @@ def parts_from_processes(
         for number, _, count in others:
             processes.wait_for(number)
             _, _, y_pred, *gradients = processes.own[number]
-            parts.append((y_pred[:count], with_gradients(layers, gradients)))
+            parts.append((y_pred[:count], gradients))
     except (OSError, MemoryError):  # one of them has ended, or there is no room for their arrays
         processes.give_up()
         return None
@@ -165,11 +164,8 @@ def are_same(parts: Sequence[Part], others: Sequence[Part]) -> bool:
     """Return whether the outputs and the gradients have the same bytes."""
     return all(
         a.tobytes() == b.tobytes()
-        for (y_pred, layers), (other_y_pred, other_layers) in zip(parts, others, strict=True)
-        for a, b in [
-            (y_pred, other_y_pred),
-            *zip(gradients_of(layers), gradients_of(other_layers), strict=True),
-        ]
+        for (y_pred, gradients), (other_y_pred, other_gradients) in zip(parts, others, strict=True)
+        for a, b in zip([y_pred, *gradients], [other_y_pred, *other_gradients], strict=True)
     )
 
 
@@ -217,24 +213,11 @@ def build_part(
     x, y, y_pred, *gradients = own
 
     def compute(images: int) -> None:
-        y_pred[:images], copies = part_of_step(layers, x[:images], y[:images])
-        for array, gradient in zip(gradients, gradients_of(copies), strict=True):
+        y_pred[:images], found = part_of_step(layers, x[:images], y[:images])
+        for array, gradient in zip(gradients, found, strict=True):
             array[...] = gradient
 
     return compute
-
-
-def with_gradients(layers: Sequence[Layer], gradients: Sequence[Array]) -> list[Layer]:
-    """Return copies of the layers that have these gradients."""
-    copies = copied(layers)
-    for (layer, name), gradient in zip(parameter_names(copies), gradients, strict=True):
-        setattr(layer, f"d{name}", gradient)
-    return copies
-
-
-def gradients_of(layers: Sequence[Layer]) -> list[Array]:
-    """Return the gradients of all parameters."""
-    return [gradient for layer in layers for gradient in layer.gradients().values()]
 
 
 def parameter_names(layers: Sequence[Layer]) -> list[tuple[Layer, str]]:

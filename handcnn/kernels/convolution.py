@@ -67,9 +67,8 @@ def weight_gradient(
     """
     images, dz = batch_last(x), batch_last(dz)
     C, (F, OH, OW, N) = len(images), dz.shape
-    dweights, dbias = np.zeros((F, C, k, k), dz.dtype), np.zeros((F, 1), dz.dtype)
     if N == 0:
-        return dweights, dbias
+        return np.zeros((F, C, k, k), dz.dtype), np.zeros((F, 1), dz.dtype)
     dz_rows = dz.reshape(F, OH, OW * N).swapaxes(0, 1)  # (OH, F, OW*N), a view
     gradient = gradient_at_once if k * k * C * F <= SMALL_GRADIENT else gradient_by_column
     count = rows_of((images[:, 0].size + dz[:, 0].size) * dz.itemsize)
@@ -82,9 +81,8 @@ def weight_gradient(
         return dA
 
     dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))
-    dweights[...] = dA.transpose(3, 2, 0, 1)
     dbias = dz.reshape(F, -1) @ np.ones((OH * OW * N, 1), dz.dtype)
-    return dweights, dbias
+    return np.ascontiguousarray(dA.transpose(3, 2, 0, 1)), dbias
 
 
 def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int) -> Array:

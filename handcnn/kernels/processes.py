@@ -25,12 +25,11 @@ from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from handcnn.kernels.memory import keep_freed_memory
+from handcnn.kernels.memory import CACHE_LINE, keep_freed_memory
 from handcnn.kernels.threads import cores, this_pool
 from handcnn.types import Array, Shape
 
 START_AFTER = 1.0  # seconds since the first step of a block: a few steps are not worth the start
-ALIGNMENT = 64  # bytes, a line of the cache
 ANSWER = 8  # bytes of an answer: the number of the message
 READY = 1  # the first answer, to no message
 FOLDER = str(Path(__file__).resolve().parents[2])  # of handcnn
@@ -43,7 +42,7 @@ Build: TypeAlias = Callable[[Any, list[Array], list[Array]], Callable[[int], Non
 
 
 class Plan(NamedTuple):
-    """What processes compute, on which arrays. JSON can hold it."""
+    """What the processes compute, and the shapes of the arrays they use. It is sent as JSON."""
 
     task: Any  # for the function that builds the computation
     common: list[Spec]  # the arrays that all read
@@ -231,4 +230,4 @@ def _memory_file() -> IO[bytes]:
 def _size(spec: Spec) -> int:
     """Return how many bytes an array takes, so that the next one begins at a line of the cache."""
     shape, dtype = spec
-    return -(-prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+    return -(-prod(shape) * np.dtype(dtype).itemsize // CACHE_LINE) * CACHE_LINE

@@ -221,7 +221,7 @@ def share(work: Callable[[slice], Result], length: int, multiplications: int) ->
         length: of the range.
         multiplications: roughly how many there are in total; if few, there are fewer parts.
     """
-    pool, parts = this_pool(), cut(length, multiplications)
+    pool, parts = this_pool(), split(length, multiplications)
     if pool is None or len(parts) == 1:
         return [work(parts[0])]
     results: list[Any] = [None] * len(parts)
@@ -270,7 +270,7 @@ def unshared() -> Iterator[None]:
         _this_thread.is_sharing = False
 
 
-def cut(length: int, multiplications: int) -> list[slice]:
+def split(length: int, multiplications: int) -> list[slice]:
     """Return the parts into which `share` cuts range(length): at least one.
 
     All parts end together, although only the first starts at once.

@@ -198,7 +198,7 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
 
 
 def _most_digits(net: Network) -> int:
-    """Return the most digits in a picture: to read them is as much work as to explain one."""
+    """Return how many digits a picture may have: reading them all costs what explaining one may."""
     numbers, multiplications = cost_per_image(net)
     return min(MAX_NUMBERS // numbers, MAX_MULTIPLICATIONS // multiplications)
 
