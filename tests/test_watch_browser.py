@@ -377,6 +377,8 @@ def test_a_screen_reader_and_weak_eyes_can_use_it(page: Page, width: int, scheme
     draw_digit(page, "7")
     expect(page.locator("#answer")).not_to_have_text("")
     assert_accessible(page)
+    page.evaluate(LONG_ANSWER)  # it can be scrolled without a mouse
+    assert_accessible(page)
 
 
 def assert_accessible(page: Page) -> None:
