@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
-from handcnn.kernels.im2col import im2col, padded, row_windows
+from handcnn.kernels.im2col import im2col
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.kernels.products import cut, matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
@@ -28,6 +28,7 @@ def cuts(draw: st.DrawFn) -> dict[str, Any]:
     """Draw block sizes for a convolution, so small that arrays are cut."""
     return {
         "BLOCK_BYTES": draw(st.integers(0, 5000)),  # bytes
+        "MIN_ROWS": 1,
         "SMALL_GRADIENT": draw(st.sampled_from([0, 30, 10**6])),  # numbers
         "MAX_PADDED_RATIO": draw(st.sampled_from([0, 4 / 3, 1000])),
     }
@@ -45,7 +46,7 @@ def test_convolutions_agree_with_the_loops(
     dx, dweights, dbias = reference.conv_backward(x, weights, s, p, dz)
     with (
         mock.patch.multiple(convolution, **sizes),
-        mock.patch.multiple(products, SMALL_PRODUCT_COST=small, MIN_PIECE=1, MIN_ROWS=1),
+        mock.patch.multiple(products, SMALL_PRODUCT_COST=small, MIN_PIECE=1),
         mock.patch.object(threads, "WAKING_COST", 1),
         use_threads(count),
     ):
@@ -69,17 +70,12 @@ def test_no_images(C: int, F: int, k: int) -> None:
 
 
 def test_windows_overlap() -> None:
-    """They are views of arrays with k copies of each pixel; full copies would have k * k."""
-    k = 5
-    images = np.zeros((16, 32, 32, 64), np.float32)
-    for windows in (
-        im2col(images, k, 1, 0, slice(0, 28)),
-        row_windows(padded(images, 0, slice(0, 32)), k, 1),
-    ):
-        memory = windows
-        while isinstance(memory.base, np.ndarray):
-            memory = memory.base
-        assert 3 * memory.nbytes < windows.nbytes
+    """They are views of an array with k copies of each pixel; full copies would have k * k."""
+    windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1, 0, slice(0, 28))
+    memory = windows
+    while isinstance(memory.base, np.ndarray):
+        memory = memory.base
+    assert 3 * memory.nbytes < windows.nbytes
 
 
 @settings(max_examples=200)
@@ -153,8 +149,8 @@ def test_pieces_are_small_and_cover_the_columns_in_order(
     columns: int, of_one: int, small: int
 ) -> None:
     matrix = np.arange(2 * columns).reshape(2, columns)
-    with mock.patch.multiple(products, SMALL_PRODUCT_COST=small, MIN_PIECE=5):
-        pieces = [piece for stack in cut(matrix, of_one) for piece in stack]
+    with mock.patch.object(products, "SMALL_PRODUCT_COST", small):
+        pieces = [piece for stack in cut(matrix, of_one, 5) for piece in stack]
     np.testing.assert_array_equal(np.concatenate([matrix[:, :0], *pieces], axis=1), matrix)
     if of_one * 5 <= small:  # otherwise nothing is cut
         assert all(piece.shape[1] * of_one <= small for piece in pieces)

@@ -23,7 +23,6 @@ from handcnn.kernels.im2col import (
     overlap,
     padded,
     positions,
-    row_windows,
 )
 from handcnn.kernels.memory import aligned_copy
 from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
@@ -31,6 +30,7 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array, Shape
 
 BLOCK_BYTES = 1_000_000  # copied at a time, few enough to stay in the L2 cache
+MIN_ROWS = 8  # of kernels in a product; fewer do not fill the registers
 SMALL_GRADIENT = 1_000  # numbers in the result of a product; larger ones are worth preparing for
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 MAX_PADDED_RATIO = 4 / 3
@@ -40,22 +40,22 @@ def correlate(
     x: Array, weights: Array, bias: Array | None = None, stride: int = 1, padding: int = 0
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
-    A, images, k = kernel_matrix(weights), batch_last(x), weights.shape[-1]
+    A, images, k = kernel_matrix(weights, bias), batch_last(x), weights.shape[-1]
     C, H, W, N = images.shape
     OH, OW = positions(H, k, stride, padding), positions(W, k, stride, padding)
-    z = np.empty((len(A), OH, OW * N), A.dtype)
-    by_position = z.reshape(len(A), OH, OW, N).transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
+    z = np.empty((len(A), OH, OW, N), A.dtype)
+    by_position = z.transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
+    constant = None if bias is None else 1
     count = rows_of(k * C * (W + 2 * padding) * N * z.itemsize)
 
     def multiply(rows: slice) -> None:
         for few in slices(rows, count):
-            windows = im2col(images, k, stride, padding, few)  # (OH, OW, k*k*C, N)
-            matmul_each(A, windows, by_position[few])
-            if bias is not None:
-                z[:, few] += bias[:, :, None]
+            windows = im2col(images, k, stride, padding, few, constant)
+            matmul_each(A, windows, by_position[few], MIN_ROWS)
+            del windows  # so that the next ones take its place in the cache
 
     share(multiply, OH, _cost(A.shape, OH * OW * N, k))
-    return batch_first(z.reshape(len(A), OH, OW, N))
+    return batch_first(z)
 
 
 def weight_gradient(
@@ -70,47 +70,19 @@ def weight_gradient(
     if N == 0:
         return np.zeros((F, C, k, k), dz.dtype), np.zeros((F, 1), dz.dtype)
     dz_rows = dz.reshape(F, OH, OW * N).swapaxes(0, 1)  # (OH, F, OW*N), a view
-    gradient = gradient_at_once if k * k * C * F <= SMALL_GRADIENT else gradient_by_column
     count = rows_of((images[:, 0].size + dz[:, 0].size) * dz.itemsize)
 
+    def gradient(rows: slice) -> Array:
+        xpad = padded(images, padding, slice(stride * rows.start, stride * (rows.stop - 1) + k))
+        of_rows = kernels_last(dz_rows[rows], N) if k * C * F > SMALL_GRADIENT else dz_rows[rows]
+        return sum_of_products(column_pixels(xpad, k, stride), of_rows.swapaxes(1, 2))
+
     def multiply(rows: slice) -> Array:
-        dA = np.zeros((k, k, C, F), dz.dtype)
-        for few in slices(rows, count):
-            image_rows = slice(stride * few.start, stride * (few.stop - 1) + k)
-            dA += gradient(padded(images, padding, image_rows), dz_rows[few], k, stride)
-        return dA
+        return added(gradient(few) for few in slices(rows, count))
 
     dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))
     dbias = dz.reshape(F, -1) @ np.ones((OH * OW * N, 1), dz.dtype)
-    return np.ascontiguousarray(dA.transpose(3, 2, 0, 1)), dbias
-
-
-def gradient_at_once(xpad: Array, dz_rows: Array, k: int, s: int) -> Array:
-    """Return what some rows of output add to dweights: their windows times dz.
-
-    Args:
-        xpad: images (H, C, W, N), from `padded`: the rows below these rows of output.
-        dz_rows: (OH, F, OW*N).
-        k: height and width of the kernels.
-        s: the stride between windows.
-
-    Returns:
-        (k, k, C, F): by kernel row, kernel column, channel and kernel.
-    """
-    dA = sum_of_products(row_windows(xpad, k, s), dz_rows.swapaxes(1, 2))  # (k*k*C, F)
-    return dA.reshape(k, k, -1, dA.shape[1])
-
-
-def gradient_by_column(xpad: Array, dz_rows: Array, k: int, s: int) -> Array:
-    """Do the same one kernel column at a time, whose pixels need not be copied."""
-    (_, C, _, N), F = xpad.shape, dz_rows.shape[1]
-    if k * C * F > SMALL_GRADIENT:
-        dz_rows = kernels_last(dz_rows, N)
-    dA = np.empty((k, k, C, F), dz_rows.dtype)
-    for v in range(k):
-        pixels = column_pixels(xpad, k, s, v)  # (OH, k*C, OW*N)
-        dA[:, v] = sum_of_products(pixels, dz_rows.swapaxes(1, 2)).reshape(k, C, F)
-    return dA
+    return np.ascontiguousarray(dA.reshape(k, k, C, F).transpose(3, 2, 1, 0)), dbias
 
 
 def kernels_last(dz_rows: Array, N: int) -> Array:
@@ -164,20 +136,20 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     dx = np.zeros((C, H, W, N), dz.dtype)
     count = rows_of(k * C * OW * N * dz.itemsize)
 
+    def add(rows: slice) -> None:
+        products = np.empty((rows.stop - rows.start, OW, k * C, N), dz.dtype)
+        for product, h in zip(products, range(rows.start, rows.stop), strict=True):
+            i, u = overlap(k - 1 - p - h, s, OH, k)
+            under = dz_columns[:, i.start * F : i.stop * F]
+            matmul_each(A[:, :, u].reshape(k * C, -1), under, product, MIN_ROWS)
+        by_column = products.reshape(len(products), OW, k, C, N).transpose(2, 3, 0, 1, 4)
+        for v in range(k):
+            j, w = overlap(v - p, s, OW, W)
+            dx[:, rows, w] += by_column[v, :, :, j]
+
     def multiply(rows: slice) -> None:
         for few in slices(rows, count):
-            products = np.empty((few.stop - few.start, OW, k * C, N), dz.dtype)
-            for row, h in enumerate(range(few.start, few.stop)):
-                i, u = overlap(k - 1 - p - h, s, OH, k)
-                matmul_each(
-                    A[:, :, u].reshape(k * C, -1),
-                    dz_columns[:, i.start * F : i.stop * F],
-                    products[row],
-                )
-            by_column = products.reshape(len(products), OW, k, C, N).transpose(2, 3, 0, 1, 4)
-            for v in range(k):
-                j, w = overlap(v - p, s, OW, W)
-                dx[:, few, w] += by_column[v, :, :, j]
+            add(few)
 
     share(multiply, H, _cost((k * C, k * F), OH * OW * N, k))
     return batch_first(dx)

@@ -27,12 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handcnn.kernels.im2col import col2im, padded, row_windows
+from handcnn.kernels.im2col import col2im, im2col, kernel_matrix
 from handcnn.kernels.products import added, slices, sum_of_products
 from handcnn.kernels.threads import share
 from handcnn.types import Array, Shape
 
-UPDATE_ROWS = 4  # rows of positions per update, few enough to stay in cache
+UPDATE_ROWS = 3  # rows of positions per update, few enough to stay in cache
 
 
 class Geometry(NamedTuple):
@@ -62,7 +62,7 @@ def fuse(kernels: Array, bias: Array, weights: Array, geometry: Geometry) -> tup
         weights: (F*OH*OW, M).
         geometry: of the convolution.
     """
-    A = with_bias(kernels, bias)
+    A = kernel_matrix(kernels.swapaxes(2, 3), bias)  # by kernel row, then kernel column
     (C, H, W), (F, OH, OW), s, p = geometry
     k, M = kernels.shape[-1], weights.shape[1]
     by_row = weights.reshape(F, OH, OW * M).swapaxes(0, 1)  # (OH, F, OW*M)
@@ -76,19 +76,6 @@ def fuse(kernels: Array, bias: Array, weights: Array, geometry: Geometry) -> tup
     columns = [rows[:, v * C : v * C + C].swapaxes(0, 2) for v in range(k)]  # (OW, C, H, M)
     G = col2im(columns, W, s, p).transpose(1, 2, 0, 3)  # (C, H, W, M)
     return G.reshape(-1, M), products[:, 0, -1].sum(axis=0).sum(axis=0)
-
-
-def with_bias(kernels: Array, bias: Array) -> Array:
-    """Return kernels (F, C, k, k) and bias (F, 1) as one matrix (F, k*(k*C + 1)).
-
-    The bias is one more entry of the kernel. Each kernel row ends with an entry for it, which is
-    zero in all rows but the first.
-    """
-    F, C, k, _ = kernels.shape
-    A = np.zeros((F, k, k * C + 1), kernels.dtype)
-    A[:, :, :-1] = kernels.transpose(0, 2, 3, 1).reshape(F, k, k * C)
-    A[:, 0, -1:] = bias
-    return A.reshape(F, -1)
 
 
 def update_fused(
@@ -115,23 +102,21 @@ def update_fused(
     """
     (F, OH, OW), k, M = geometry.output_shape, kernels.shape[-1], len(dg)
     units_as_images = dG.reshape(*geometry.image_shape, M)  # (C, H, W, M)
-    s, p = geometry.stride, geometry.padding
-    xpad = padded(units_as_images, p, slice(0, geometry.image_shape[1] + 2 * p))
-    windows = row_windows(xpad, k, s, constant=dg)
-    by_row = weights.reshape(F, OH, OW * M)  # a view
-    A = with_bias(kernels, bias)
+    windows = im2col(units_as_images, k, geometry.stride, geometry.padding, slice(0, OH), dg)
+    weights = weights.reshape(F, OH, OW, M)  # a view
+    A = kernel_matrix(kernels, bias)
     conv_rate, dense_rate = learning_rates
     step = A * A.dtype.type(dense_rate)
 
-    def gradient(rows: slice) -> Array:
-        return sum_of_products(windows[rows], by_row[:, rows].transpose(1, 2, 0))
-
-    def update(rows: slice) -> None:
+    def update(rows: slice) -> Array:
+        dA = sum_of_products(windows[rows], weights[:, rows].transpose(1, 2, 3, 0))
         for few in slices(rows, UPDATE_ROWS):
-            by_row[:, few] -= np.matmul(step, windows[few]).swapaxes(0, 1)
+            change = np.empty((F, few.stop - few.start, OW, M), A.dtype)
+            np.matmul(step, windows[few], out=change.transpose(1, 2, 0, 3))
+            weights[:, few] -= change
+        return dA
 
-    dA = added(share(gradient, OH, A.shape[1] * weights.size)).reshape(k, -1, F)
-    share(update, OH, A.shape[1] * weights.size)
-    dkernels = dA[:, :-1].reshape(k, k, -1, F).transpose(3, 2, 0, 1)
+    dA = added(share(update, OH, 2 * A.shape[1] * weights.size)).reshape(k, -1, F)
+    dkernels = dA[:, :-1].reshape(k, k, -1, F).transpose(3, 2, 1, 0)
     kernels -= conv_rate * dkernels
     bias -= conv_rate * dA[0, -1:].T

@@ -35,12 +35,23 @@ def positions(size: int, k: int, s: int, p: int = 0) -> int:
     return (size + 2 * p - k) // s + 1
 
 
-def kernel_matrix(weights: Array) -> Array:
-    """Return kernels (F, C, k, k) as a matrix (F, k*k*C)."""
-    return weights.transpose(0, 3, 2, 1).reshape(len(weights), -1)
+def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
+    """Return kernels (F, C, k, k) as a matrix (F, k*k*C), or with bias (F, 1) as (F, k*(k*C + 1)).
+
+    The bias is one more entry of a kernel, where each window has a constant. Windows overlap, so
+    they have the constant once for each kernel column; A is zero at all but the first.
+    """
+    F, C, k, _ = weights.shape
+    A = np.zeros((F, k, k * C + (bias is not None)), weights.dtype)
+    A[:, :, : k * C] = weights.transpose(0, 3, 2, 1).reshape(F, k, k * C)
+    if bias is not None:
+        A[:, 0, -1:] = bias
+    return A.reshape(F, -1)
 
 
-def im2col(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
+def im2col(
+    images: Array, k: int, s: int, p: int, rows: slice, constant: Array | float | None = None
+) -> Array:
     """Return the window of each position as a matrix: (OH, OW, k*k*C, N), a view.
 
     Args:
@@ -49,18 +60,22 @@ def im2col(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
         s: the stride between windows.
         p: the padding, rows and columns of zeros around the images.
         rows: rows of the output. OH is their number.
+        constant: (N,) or a number, one more entry after each kernel column: (..., k*(k*C + 1), N).
     """
     C, H, W, N = images.shape
     OH, OW = rows.stop - rows.start, positions(W, k, s, p)
-    stacked = aligned((OH, W + 2 * p, k, C, N), images.dtype)
+    stacked = aligned((OH, W + 2 * p, k * C + (constant is not None), N), images.dtype)
     stacked[:, :p] = stacked[:, p + W :] = 0
     for u in range(k):
         i, h = overlap(s * rows.start + u - p, s, OH, H)
-        of_u = stacked[:, p : p + W, u]
+        of_u = stacked[:, p : p + W, u * C : u * C + C]
         of_u[: i.start] = of_u[i.stop :] = 0
         of_u[i] = images[:, h].transpose(1, 2, 0, 3)
-    of_row, of_column, _, of_entry, of_number = stacked.strides
-    return view(stacked, (OH, OW, k * k * C, N), (of_row, s * of_column, of_entry, of_number))
+    if constant is not None:
+        stacked[:, :, -1] = constant
+    of_row, of_column, of_entry, of_number = stacked.strides
+    shape = OH, OW, k * stacked.shape[2], N
+    return view(stacked, shape, (of_row, s * of_column, of_entry, of_number))
 
 
 def padded(images: Array, p: int, rows: slice) -> Array:
@@ -84,45 +99,22 @@ def padded(images: Array, p: int, rows: slice) -> Array:
     return xpad
 
 
-def row_windows(xpad: Array, k: int, s: int, constant: Array | None = None) -> Array:
-    """Return the windows of each row of output as one matrix: (OH, k*k*C, OW*N), a view.
-
-    Such wide matrices suit few entries. Their order differs: kernel row u, column v, channel c.
-    The images are stored k times, each time one column further; one row down is a view.
+def column_pixels(xpad: Array, k: int, s: int) -> Array:
+    """Return what each kernel column meets in each row of output, a view if s = 1.
 
     Args:
         xpad: images (H, C, W, N), from `padded`.
         k: height and width of the kernels.
         s: the stride between windows.
-        constant: (N,), one more entry at the end of each kernel row: (OH, k*(k*C + 1), OW*N).
-    """
-    H, C, W, N = xpad.shape
-    OH, OW, entries = positions(H, k, s), positions(W, k, s), k * C + (constant is not None)
-    of_row, of_channel, of_column, of_number = xpad.strides
-    strides = of_row, of_column, of_channel, s * of_column, of_number
-    columns = aligned((H, entries, OW, N), xpad.dtype)
-    columns[:, : k * C].reshape(H, k, C, OW, N)[...] = view(xpad, (H, k, C, OW, N), strides)
-    if constant is not None:
-        columns[:, -1] = constant
-    of_row, of_entry, _, _ = columns.strides
-    return view(columns, (OH, k * entries, OW * N), (s * of_row, of_entry, of_number))
 
-
-def column_pixels(xpad: Array, k: int, s: int, v: int) -> Array:
-    """Return what kernel column v meets in each row of output: (OH, k*C, OW*N), a view if s = 1.
-
-    Args:
-        xpad: images (H, C, W, N), from `padded`.
-        k: height and width of the kernels.
-        s: the stride between windows.
-        v: the kernel column.
+    Returns:
+        (k, OH, k*C, OW*N): by kernel column and row of output, then by kernel row and channel.
     """
     H, C, W, N = xpad.shape
     OH, OW = positions(H, k, s), positions(W, k, s)
     of_row, of_channel, of_column, of_number = xpad.strides
-    strides = s * of_row, of_channel, s * of_column, of_number
-    pixels = view(xpad, (OH, k * C, OW, N), strides, v * of_column)
-    return pixels.reshape(OH, k * C, OW * N)
+    strides = of_column, s * of_row, of_channel, s * of_column, of_number
+    return view(xpad, (k, OH, k * C, OW, N), strides).reshape(k, OH, k * C, OW * N)
 
 
 def view(array: Array, shape: Shape, strides: Shape, offset: int = 0) -> Array:

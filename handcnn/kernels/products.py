@@ -19,8 +19,7 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array
 
 SMALL_PRODUCT_COST = 1_000_000  # multiplications; up to here OpenBLAS copies nothing
-MIN_PIECE = 64  # along the cut side of a matrix; shorter pieces are not faster
-MIN_ROWS = 8  # of `left` in `matmul_each`; fewer do not fill the registers
+MIN_PIECE = 64  # rows or columns in a piece of one large product; shorter ones are not faster
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -34,97 +33,74 @@ def matmul(left: Array, right: Array) -> Array:
     pieces of left              pieces of both, added        pieces of right
     """
     (rows, inner), columns = left.shape, right.shape[1]
-    if rows * inner * columns <= SMALL_PRODUCT_COST:
+    cost = rows * inner * columns
+    if cost <= SMALL_PRODUCT_COST:
         return left @ right
-    if inner > max(rows, columns):
-        return _sum_of_pieces(left, right)
-    return _side_by_side(left, right) if columns > rows else _side_by_side(right.T, left.T).T
-
-
-def _side_by_side(left: Array, right: Array) -> Array:
-    """Return left times right, where right has many columns."""
-    left, columns = np.asfortranarray(left), right.shape[1]
-    out = np.empty((columns, len(left)), np.result_type(left, right)).T
-
-    def multiply(part: slice) -> None:
-        sides = (cut(side[:, part], left.size) for side in (right, out))
-        for right_pieces, out_pieces in zip(*sides, strict=True):
-            np.matmul(left, right_pieces, out=out_pieces)
-
-    share(multiply, columns, left.size * columns)
+    if columns > max(rows, inner):
+        return matmul(right.T, left.T).T
+    if inner > rows:
+        return added(share(lambda part: sum_of_products(left[:, part], right[part]), inner, cost))
+    right, out = np.ascontiguousarray(right), np.empty((rows, columns), np.result_type(left, right))
+    share(lambda part: matmul_each(left[part], right, out[part], MIN_PIECE), rows, cost)
     return out
-
-
-def _sum_of_pieces(left: Array, right: Array) -> Array:
-    """Return left times right, where the inner side is long."""
-
-    def multiply(part: slice) -> Array:
-        return sum_of_products(left[:, part], right[part])
-
-    return added(share(multiply, len(right), left.size * right.shape[1]))
 
 
 def sum_of_products(left: Array, right: Array) -> Array:
     """Return the sum of the products of two stacks of matrices, where the inner side is long.
 
     Args:
-        left: (..., rows, inner).
-        right: (..., inner, columns).
+        left: (..., stack, rows, inner).
+        right: (stack, inner, columns).
 
     Returns:
-        (rows, columns).
+        (..., rows, columns).
     """
-    shape = left.shape[-2], right.shape[-1]
-    if left.shape[-1] * prod(shape) <= SMALL_PRODUCT_COST:
-        product: Array = (left @ right).reshape(-1, *shape).sum(axis=0)
-        return product
-    sides = (cut(side, prod(shape)) for side in (left, right.swapaxes(-2, -1)))
-    pieces = zip(*sides, strict=True)
-    return added((a @ b.swapaxes(-2, -1)).reshape(-1, *shape).sum(axis=0) for a, b in pieces)
+    of_one = left.shape[-2] * right.shape[-1]
+    sides = (cut(side, of_one, MIN_PIECE) for side in (left, right.swapaxes(-2, -1)))
+    stack = tuple(range(-right.ndim - 1, -2))
+    return added((a @ b.swapaxes(-2, -1)).sum(axis=stack) for a, b in zip(*sides, strict=True))
 
 
-def matmul_each(left: Array, right: Array, out: Array) -> None:
+def matmul_each(left: Array, right: Array, out: Array, fewest: int) -> None:
     """Do out = left times right for a stack of small matrices, some rows of left at a time.
 
     Args:
         left: (rows, inner).
         right: (..., inner, columns).
         out: (..., rows, columns).
+        fewest: if small products had fewer rows than this, all are in one.
     """
-    rows, inner = left.shape
-    most = SMALL_PRODUCT_COST // max(1, inner * right.shape[-1])
-    if rows <= most:
+    of_one = prod(right.shape[-2:])
+    if len(left) * of_one <= SMALL_PRODUCT_COST:
         np.matmul(left, right, out=out)
         return
-    piece = next((n for n in range(min(rows, most), MIN_ROWS - 1, -1) if rows % n == 0), rows)
-    left = left.reshape(rows // piece, piece, inner)
-    out = out.reshape(*out.shape[:-2], *left.shape[:2], out.shape[-1])  # a view
-    np.matmul(left, right[..., None, :, :], out=out)
+    sides = (cut(side, of_one, fewest) for side in (left.T, out.swapaxes(-2, -1)))
+    for few, out_few in zip(*sides, strict=True):
+        np.matmul(few.swapaxes(-2, -1), right[..., None, :, :], out=out_few.swapaxes(-2, -1))
 
 
-def cut(matrix: Array, of_one: int) -> Iterator[Array]:
+def cut(matrix: Array, of_one: int, fewest: int) -> list[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
         of_one: how many multiplications one column takes.
+        fewest: if small products had fewer columns than this, all are in one piece.
 
-    Yields:
-        Views (..., pieces, rows, columns of a piece): first all pieces of the same length, then the
-        rest, if any. If small products have too few columns, one piece has all columns.
+    Returns:
+        Views (..., pieces, rows, columns of a piece): of pieces of the same length, and of the rest
+        if there is one.
     """
     columns, most = matrix.shape[-1], SMALL_PRODUCT_COST // max(1, of_one)
-    if not MIN_PIECE <= most < columns:
-        yield matrix[..., None, :, :]
-        return
-    fewest = -(-columns // most)
-    exact = (columns // n for n in range(fewest, 2 * fewest) if columns % n == 0)
-    piece = next(exact, -(-columns // fewest))  # without a rest if possible
+    piece = max(1, columns)
+    if fewest <= most < columns:
+        pieces = -(-columns // most)
+        exact = (columns // n for n in range(pieces, 2 * pieces) if columns % n == 0)
+        piece = next(exact, most)  # without a rest if possible
     end = columns // piece * piece
-    whole = matrix[..., :end]
-    yield whole.reshape(*whole.shape[:-1], end // piece, piece).swapaxes(-3, -2)
-    if end < columns:
-        yield matrix[..., None, :, end:]
+    whole, rest = matrix[..., :end], matrix[..., None, :, end:]
+    whole = whole.reshape(*whole.shape[:-1], end // piece, piece).swapaxes(-3, -2)
+    return [whole, rest] if end < columns else [whole]
 
 
 def slices(whole: slice, count: int) -> Iterator[slice]:
