@@ -59,10 +59,13 @@ def keras(path: Path, **changes: Any) -> Arrays:
     return arrays
 
 
-def idx(array: np.ndarray) -> bytes:
-    """Return an array of bytes in the IDX format."""
-    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return head + array.astype(np.uint8).tobytes()
+IDX_TYPES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+
+
+def idx(array: np.ndarray, dtype: str = "uint8") -> bytes:
+    """Return an array in the IDX format, by default as bytes."""
+    head = struct.pack(f">HBB{array.ndim}I", 0, IDX_TYPES[dtype], array.ndim, *array.shape)
+    return head + array.astype(np.dtype(dtype).newbyteorder(">")).tobytes()
 
 
 def idx_files(folder: Path, **changes: Any) -> dict[str, np.ndarray]:
@@ -1096,7 +1099,7 @@ def test_a_damaged_idx_file_is_what_its_header_says_or_refused(
     if found is not None and zip_it:
         np.testing.assert_array_equal(found, IMAGES)
     elif found is not None:
-        assert idx(found) == content
+        assert idx(found, found.dtype.name) == content
 
 
 @fuzzed()

@@ -67,15 +67,13 @@ def weight_gradient(
     """
     images, dz = batch_last(x), batch_last(dz)
     C, (F, OH, OW, N) = len(images), dz.shape
-    if N == 0:
-        return np.zeros((F, C, k, k), dz.dtype), np.zeros((F, 1), dz.dtype)
-    dz_rows = dz.reshape(F, OH, OW * N).swapaxes(0, 1)  # (OH, F, OW*N), a view
-    count = rows_of((images[:, 0].size + dz[:, 0].size) * dz.itemsize)
+    dz_rows = dz.reshape(F, OH, OW * N).transpose(1, 2, 0)  # (OH, OW*N, F), a view
+    count = rows_of(images[:, 0].size * dz.itemsize)
 
     def gradient(rows: slice) -> Array:
         xpad = padded(images, padding, slice(stride * rows.start, stride * (rows.stop - 1) + k))
-        of_rows = kernels_last(dz_rows[rows], N) if k * C * F > SMALL_GRADIENT else dz_rows[rows]
-        return sum_of_products(column_pixels(xpad, k, stride), of_rows.swapaxes(1, 2))
+        of_rows = dz_rows[rows] if k * C * F <= SMALL_GRADIENT else kernels_last(dz[:, rows])
+        return sum_of_products(column_pixels(xpad, k, stride), of_rows)
 
     def multiply(rows: slice) -> Array:
         return added(gradient(few) for few in slices(rows, count))
@@ -85,14 +83,14 @@ def weight_gradient(
     return np.ascontiguousarray(dA.reshape(k, k, C, F).transpose(3, 2, 1, 0)), dbias
 
 
-def kernels_last(dz_rows: Array, N: int) -> Array:
-    """Return dz_rows (OH, F, OW*N) as a copy with F last in memory, which BLAS multiplies faster.
+def kernels_last(dz: Array) -> Array:
+    """Return dz (F, OH, OW, N) as a copy (OH, OW*N, F), which BLAS multiplies faster.
 
     In one step, the copy would read F distant places at once. So first F moves next to N.
     """
-    OH, F, length = dz_rows.shape
-    by_position = np.ascontiguousarray(dz_rows.reshape(OH, F, length // N, N).swapaxes(1, 2))
-    return aligned_copy(by_position.swapaxes(2, 3)).reshape(OH, length, F).swapaxes(1, 2)
+    F, OH, OW, N = dz.shape
+    by_position = np.ascontiguousarray(dz.transpose(1, 2, 0, 3))
+    return aligned_copy(by_position.swapaxes(2, 3)).reshape(OH, OW * N, F)
 
 
 def input_gradient(

@@ -114,6 +114,7 @@ def update_fused(
             change = np.empty((F, few.stop - few.start, OW, M), A.dtype)
             np.matmul(step, windows[few], out=change.transpose(1, 2, 0, 3))
             weights[:, few] -= change
+            del change  # so that the next one takes its place in the cache
         return dA
 
     dA = added(share(update, OH, 2 * A.shape[1] * weights.size)).reshape(k, -1, F)

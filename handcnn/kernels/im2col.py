@@ -36,10 +36,10 @@ def positions(size: int, k: int, s: int, p: int = 0) -> int:
 
 
 def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
-    """Return kernels (F, C, k, k) as a matrix (F, k*k*C), or with bias (F, 1) as (F, k*(k*C + 1)).
+    """Return kernels (F, C, k, k) as a matrix (F, k*k*C).
 
-    The bias is one more entry of a kernel, where each window has a constant. Windows overlap, so
-    they have the constant once for each kernel column; A is zero at all but the first.
+    With a bias (F, 1), one more entry follows each kernel column, where the windows of `im2col`
+    have a constant: (F, k*(k*C + 1)). The first of these k entries is the bias, the others are 0.
     """
     F, C, k, _ = weights.shape
     A = np.zeros((F, k, k * C + (bias is not None)), weights.dtype)
@@ -60,7 +60,8 @@ def im2col(
         s: the stride between windows.
         p: the padding, rows and columns of zeros around the images.
         rows: rows of the output. OH is their number.
-        constant: (N,) or a number, one more entry after each kernel column: (..., k*(k*C + 1), N).
+        constant: (N,) or a number, one more entry after each kernel column. The result is
+            (OH, OW, k*(k*C + 1), N) then.
     """
     C, H, W, N = images.shape
     OH, OW = rows.stop - rows.start, positions(W, k, s, p)
@@ -117,9 +118,9 @@ def column_pixels(xpad: Array, k: int, s: int) -> Array:
     return view(xpad, (k, OH, k * C, OW, N), strides).reshape(k, OH, k * C, OW * N)
 
 
-def view(array: Array, shape: Shape, strides: Shape, offset: int = 0) -> Array:
-    """Return a view of a contiguous array, from `offset` on; it and the strides are in bytes."""
-    return np.ndarray(shape, array.dtype, array, offset, strides)
+def view(array: Array, shape: Shape, strides: Shape) -> Array:
+    """Return a view of a C-contiguous array with these strides, in bytes."""
+    return np.ndarray(shape, array.dtype, array, 0, strides)
 
 
 def col2im(products: list[Array], size: int, s: int, p: int) -> Array:
