@@ -16,14 +16,7 @@ stays in the cache.
 
 import numpy as np
 
-from handcnn.kernels.im2col import (
-    column_pixels,
-    im2col,
-    kernel_matrix,
-    overlap,
-    padded,
-    positions,
-)
+from handcnn.kernels.im2col import im2col, kernel_matrix, kernel_pixels, overlap, padded, positions
 from handcnn.kernels.memory import aligned_copy
 from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
 from handcnn.kernels.threads import MOVING_COST, share
@@ -69,18 +62,20 @@ def weight_gradient(
     C, (F, OH, OW, N) = len(images), dz.shape
     dz_rows = dz.reshape(F, OH, OW * N).transpose(1, 2, 0)  # (OH, OW*N, F), a view
     count = rows_of(images[:, 0].size * dz.itemsize)
+    at_once = stride > 1 or k * k * C * F <= SMALL_GRADIENT
 
     def gradient(rows: slice) -> Array:
         xpad = padded(images, padding, slice(stride * rows.start, stride * (rows.stop - 1) + k))
         of_rows = dz_rows[rows] if k * C * F <= SMALL_GRADIENT else kernels_last(dz[:, rows])
-        return sum_of_products(column_pixels(xpad, k, stride), of_rows)
+        return sum_of_products(kernel_pixels(xpad, k, stride, at_once), of_rows)
 
     def multiply(rows: slice) -> Array:
         return added(gradient(few) for few in slices(rows, count))
 
     dA = added(share(multiply, OH, _cost((F, k * k * C), OH * OW * N, k)))
     dbias = dz.reshape(F, -1) @ np.ones((OH * OW * N, 1), dz.dtype)
-    return np.ascontiguousarray(dA.reshape(k, k, C, F).transpose(3, 2, 1, 0)), dbias
+    order = (3, 2, 0, 1) if at_once else (3, 2, 1, 0)  # from u, v, C, F or v, u, C, F
+    return np.ascontiguousarray(dA.reshape(k, k, C, F).transpose(order)), dbias
 
 
 def kernels_last(dz: Array) -> Array:

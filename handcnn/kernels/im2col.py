@@ -26,7 +26,7 @@ then row u, then channel c, so the kernel matrix is (F, k*k*C).
 
 import numpy as np
 
-from handcnn.kernels.memory import aligned
+from handcnn.kernels.memory import aligned, aligned_copy
 from handcnn.types import Array, Shape
 
 
@@ -100,20 +100,28 @@ def padded(images: Array, p: int, rows: slice) -> Array:
     return xpad
 
 
-def column_pixels(xpad: Array, k: int, s: int) -> Array:
-    """Return what each kernel column meets in each row of output, a view if s = 1.
+def kernel_pixels(xpad: Array, k: int, s: int, at_once: bool) -> Array:
+    """Return what the entries of a kernel meet in each row of output.
 
     Args:
         xpad: images (H, C, W, N), from `padded`.
         k: height and width of the kernels.
         s: the stride between windows.
+        at_once: whether one matrix has all entries. Then each pixel is copied k times.
 
     Returns:
-        (k, OH, k*C, OW*N): by kernel column and row of output, then by kernel row and channel.
+        (1, OH, k*k*C, OW*N), with the entries in the order u, v, c. Otherwise (k, OH, k*C, OW*N),
+        by kernel column v, with the entries in the order u, c; it is a view if s = 1.
     """
     H, C, W, N = xpad.shape
     OH, OW = positions(H, k, s), positions(W, k, s)
     of_row, of_channel, of_column, of_number = xpad.strides
+    if at_once:
+        strides = of_row, of_column, of_channel, s * of_column, of_number
+        columns = aligned_copy(view(xpad, (H, k, C, OW, N), strides))
+        of_row, _, of_entry, _, _ = columns.strides
+        shape = 1, OH, k * k * C, OW * N
+        return view(columns, shape, (0, s * of_row, of_entry, of_number))
     strides = of_column, s * of_row, of_channel, s * of_column, of_number
     return view(xpad, (k, OH, k * C, OW, N), strides).reshape(k, OH, k * C, OW * N)
 

@@ -39,10 +39,8 @@ def aligned(shape: Shape, dtype: npt.DTypeLike) -> Array:
     BLAS multiplies small matrices without copying them. It reads up to a third faster if no vector
     lies across two cache lines; NumPy aligns arrays only to 16 bytes.
     """
-    length = prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(length + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + length].view(dtype).reshape(shape)
+    memory = np.empty(prod(shape) * np.dtype(dtype).itemsize + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.ctypes.data % CACHE_LINE)
 
 
 def aligned_copy(array: Array) -> Array:
