@@ -14,7 +14,7 @@
 Every run gets its own folder, outputs/<date-time>-<dataset>/, with the best weights, a checkpoint
 after every epoch, the history and five plots. After Ctrl-C, --resume repeats the current epoch.
 
-The default training reaches 97.62 +- 0.10 % on the test set (five seeds) in 40 s on two cores.
+The default training reaches 97.64 +- 0.22 % on the test set (five seeds) in 40 s on two cores.
 """
 
 import sys

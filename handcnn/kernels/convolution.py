@@ -16,7 +16,7 @@ stays in the cache.
 
 import numpy as np
 
-from handcnn.kernels.im2col import im2col, kernel_matrix, kernel_pixels, overlap, padded, positions
+from handcnn.kernels.im2col import im2col, kernel_matrix, kernel_pixels, overlap, positions
 from handcnn.kernels.memory import aligned_copy
 from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
 from handcnn.kernels.threads import MOVING_COST, share
@@ -65,9 +65,9 @@ def weight_gradient(
     at_once = stride > 1 or k * k * C * F <= SMALL_GRADIENT
 
     def gradient(rows: slice) -> Array:
-        xpad = padded(images, padding, slice(stride * rows.start, stride * (rows.stop - 1) + k))
+        pixels = kernel_pixels(images, k, stride, padding, rows, at_once)
         of_rows = dz_rows[rows] if k * C * F <= SMALL_GRADIENT else kernels_last(dz[:, rows])
-        return sum_of_products(kernel_pixels(xpad, k, stride, at_once), of_rows)
+        return sum_of_products(pixels, of_rows)
 
     def multiply(rows: slice) -> Array:
         return added(gradient(few) for few in slices(rows, count))

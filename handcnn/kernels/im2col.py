@@ -79,6 +79,35 @@ def im2col(
     return view(stacked, shape, (of_row, s * of_column, of_entry, of_number))
 
 
+def kernel_pixels(images: Array, k: int, s: int, p: int, rows: slice, at_once: bool) -> Array:
+    """Return what the entries of a kernel meet in each row of output, one kernel column at a time.
+
+    Args:
+        images: (C, H, W, N).
+        k: height and width of the kernels.
+        s: the stride between windows.
+        p: the padding, rows and columns of zeros around the images.
+        rows: rows of the output. OH is their number.
+        at_once: all kernel columns in one matrix, for which pixels are copied k times. It must be
+            true if s > 1.
+
+    Returns:
+        (k, OH, k*C, OW*N), the entries of each kernel column in the order u, c; or at once
+        (1, OH, k*k*C, OW*N), in the order u, v, c.
+    """
+    xpad = padded(images, p, slice(s * rows.start, s * (rows.stop - 1) + k))
+    H, C, W, N = xpad.shape
+    OH, OW = positions(H, k, s), positions(W, k, s)
+    if at_once:  # what column v meets becomes channels of its own
+        of_row, of_channel, of_column, of_number = xpad.strides
+        strides = of_row, of_column, of_channel, s * of_column, of_number
+        xpad = aligned_copy(view(xpad, (H, k, C, OW, N), strides)).reshape(H, k * C, OW, N)
+    _, C, W, N = xpad.shape
+    of_row, of_channel, of_column, of_number = xpad.strides
+    shape = W - OW + 1, OH, k * C, OW * N
+    return view(xpad, shape, (of_column, s * of_row, of_channel, of_number))
+
+
 def padded(images: Array, p: int, rows: slice) -> Array:
     """Return some rows of images with p zeros on each side, the rows first.
 
@@ -98,32 +127,6 @@ def padded(images: Array, p: int, rows: slice) -> Array:
     xpad[:, :, :p] = xpad[:, :, p + W :] = 0
     xpad[i, :, p : p + W] = images[:, h].swapaxes(0, 1)
     return xpad
-
-
-def kernel_pixels(xpad: Array, k: int, s: int, at_once: bool) -> Array:
-    """Return what the entries of a kernel meet in each row of output.
-
-    Args:
-        xpad: images (H, C, W, N), from `padded`.
-        k: height and width of the kernels.
-        s: the stride between windows.
-        at_once: whether one matrix has all entries. Then each pixel is copied k times.
-
-    Returns:
-        (1, OH, k*k*C, OW*N), with the entries in the order u, v, c. Otherwise (k, OH, k*C, OW*N),
-        by kernel column v, with the entries in the order u, c; it is a view if s = 1.
-    """
-    H, C, W, N = xpad.shape
-    OH, OW = positions(H, k, s), positions(W, k, s)
-    of_row, of_channel, of_column, of_number = xpad.strides
-    if at_once:
-        strides = of_row, of_column, of_channel, s * of_column, of_number
-        columns = aligned_copy(view(xpad, (H, k, C, OW, N), strides))
-        of_row, _, of_entry, _, _ = columns.strides
-        shape = 1, OH, k * k * C, OW * N
-        return view(columns, shape, (0, s * of_row, of_entry, of_number))
-    strides = of_column, s * of_row, of_channel, s * of_column, of_number
-    return view(xpad, (k, OH, k * C, OW, N), strides).reshape(k, OH, k * C, OW * N)
 
 
 def view(array: Array, shape: Shape, strides: Shape) -> Array:
