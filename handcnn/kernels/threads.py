@@ -271,7 +271,7 @@ def unshared() -> Iterator[None]:
 
 
 def split(length: int, multiplications: int) -> list[slice]:
-    """Return the parts into which `share` cuts range(length): at least one.
+    """Return the parts into which `share` cuts range(length): at least one, and none is empty.
 
     All parts end together, although only the first starts at once.
     """
@@ -281,7 +281,7 @@ def split(length: int, multiplications: int) -> list[slice]:
         return [slice(0, length)]
     others = length * (multiplications - WAKING_COST) / (count * multiplications)
     cuts = [0, *(round(length - others * number) for number in reversed(range(count)))]
-    return [slice(start, stop) for start, stop in pairwise(cuts)]
+    return [slice(start, stop) for start, stop in pairwise(cuts) if start < stop]
 
 
 def _wait_for(parts: int, ended: list[int], wake: "SimpleQueue[None]") -> None:
