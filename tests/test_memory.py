@@ -62,7 +62,7 @@ def test_a_step_finds_the_memory_of_the_step_before(environment: dict[str, str])
 def test_a_block_takes_the_place_of_the_one_before(
     compute: Callable[[Array, Array], Array], copies: int
 ) -> None:
-    """Two blocks by turns, as before, needed twice the cache: `deep` took 5 % longer."""
+    """Two blocks in turn need twice the cache: `deep` took 5 % longer."""
     x = np.zeros((16, 29, 29, 64), np.float32).transpose(3, 0, 1, 2)
     weights = np.zeros((16, 16, 3, 3), np.float32)
     tracemalloc.start()

@@ -10,13 +10,13 @@ xpad is x with p rows and columns of zeros on every side:
 
 Arrays go in and come out as (N, C, H, W). In memory the results have the batch last: they are views
 of (C, H, W, N), the layout of `handcnn.kernels.im2col`. If the next layer is a convolution, it need
-not rearrange them. Some rows of output are computed at a time, so few that what is copied for them
-stays in the cache.
+not rearrange them. Some rows of output are computed at a time, at least one, so few that their
+windows stay in the cache.
 """
 
 import numpy as np
 
-from handcnn.kernels.im2col import im2col, kernel_matrix, kernel_pixels, overlap, positions
+from handcnn.kernels.im2col import im2col, kernel_matrix, overlap, positions, row_windows
 from handcnn.kernels.memory import aligned_copy
 from handcnn.kernels.products import added, matmul_each, slices, sum_of_products
 from handcnn.kernels.threads import MOVING_COST, share
@@ -24,7 +24,7 @@ from handcnn.types import Array, Shape
 
 BLOCK_BYTES = 1_000_000  # copied at a time, few enough to stay in the L2 cache
 MIN_ROWS = 8  # of kernels in a product; fewer do not fill the registers
-SMALL_GRADIENT = 1_000  # numbers in the result of a product; larger ones are worth preparing for
+SMALL_GRADIENT = 1_000  # numbers in a product; larger ones are worth rearranging dz for
 # Correlating beats scattering while the padded dz has at most this many pixels for each one of dz.
 MAX_PADDED_RATIO = 4 / 3
 
@@ -34,16 +34,15 @@ def correlate(
 ) -> Array:
     """Return z (N, F, OH, OW): images x (N, C, H, W) correlated with kernels (F, C, k, k)."""
     A, images, k = kernel_matrix(weights, bias), batch_last(x), weights.shape[-1]
-    C, H, W, N = images.shape
+    _, H, W, N = images.shape
     OH, OW = positions(H, k, stride, padding), positions(W, k, stride, padding)
     z = np.empty((len(A), OH, OW, N), A.dtype)
     by_position = z.transpose(1, 2, 0, 3)  # (OH, OW, F, N), a view
-    constant = None if bias is None else 1
-    count = rows_of(k * C * (W + 2 * padding) * N * z.itemsize)
+    count = rows_in_block(A.shape[1] // k * (W + 2 * padding) * N * z.itemsize)
 
     def multiply(rows: slice) -> None:
         for few in slices(rows, count):
-            windows = im2col(images, k, stride, padding, few, constant)
+            windows = im2col(images, k, stride, padding, few, has_bias=bias is not None)
             matmul_each(A, windows, by_position[few], MIN_ROWS)
             del windows  # so that the next ones take its place in the cache
 
@@ -61,13 +60,13 @@ def weight_gradient(
     images, dz = batch_last(x), batch_last(dz)
     C, (F, OH, OW, N) = len(images), dz.shape
     dz_rows = dz.reshape(F, OH, OW * N).transpose(1, 2, 0)  # (OH, OW*N, F), a view
-    count = rows_of(images[:, 0].size * dz.itemsize)
-    at_once = stride > 1 or k * k * C * F <= SMALL_GRADIENT
+    count = rows_in_block(max(images[:, 0].size, dz[:, 0].size) * dz.itemsize)
+    at_once = k * k * C * F <= SMALL_GRADIENT
 
     def gradient(rows: slice) -> Array:
-        pixels = kernel_pixels(images, k, stride, padding, rows, at_once)
+        windows = row_windows(images, k, stride, padding, rows, None, at_once)
         of_rows = dz_rows[rows] if k * C * F <= SMALL_GRADIENT else kernels_last(dz[:, rows])
-        return sum_of_products(pixels, of_rows)
+        return sum_of_products(windows, of_rows)
 
     def multiply(rows: slice) -> Array:
         return added(gradient(few) for few in slices(rows, count))
@@ -127,7 +126,7 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     A = np.ascontiguousarray(weights.transpose(3, 1, 2, 0)[:, :, ::-1])
     dz_columns = aligned_copy(dz.transpose(3, 2, 1, 0)).reshape(OW, OH * F, N)
     dx = np.zeros((C, H, W, N), dz.dtype)
-    count = rows_of(k * C * OW * N * dz.itemsize)
+    count = rows_in_block(k * C * OW * N * dz.itemsize)
 
     def add(rows: slice) -> None:
         products = np.empty((rows.stop - rows.start, OW, k * C, N), dz.dtype)
@@ -148,7 +147,7 @@ def scatter(dz: Array, weights: Array, image_shape: Shape, s: int, p: int) -> Ar
     return batch_first(dx)
 
 
-def rows_of(bytes_each: int) -> int:
+def rows_in_block(bytes_each: int) -> int:
     """Return how many rows of so many bytes fit into a block, at least 1."""
     return max(1, BLOCK_BYTES // max(1, bytes_each))
 

@@ -27,12 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handcnn.kernels.im2col import col2im, im2col, kernel_matrix
+from handcnn.kernels.im2col import col2im, kernel_matrix, row_windows
 from handcnn.kernels.products import added, slices, sum_of_products
 from handcnn.kernels.threads import share
 from handcnn.types import Array, Shape
 
-UPDATE_ROWS = 3  # rows of positions per update, few enough to stay in cache
+UPDATE_ROWS = 4  # rows of positions per update, few enough to stay in cache
 
 
 class Geometry(NamedTuple):
@@ -102,22 +102,20 @@ def update_fused(
     """
     (F, OH, OW), k, M = geometry.output_shape, kernels.shape[-1], len(dg)
     units_as_images = dG.reshape(*geometry.image_shape, M)  # (C, H, W, M)
-    windows = im2col(units_as_images, k, geometry.stride, geometry.padding, slice(0, OH), dg)
-    weights = weights.reshape(F, OH, OW, M)  # a view
-    A = kernel_matrix(kernels, bias)
+    s, p = geometry.stride, geometry.padding
+    windows = row_windows(units_as_images, k, s, p, slice(0, OH), dg, at_once=True)
+    by_row = weights.reshape(F, OH, OW * M)  # a view
+    A = kernel_matrix(kernels.swapaxes(2, 3), bias)  # by kernel row, then kernel column
     conv_rate, dense_rate = learning_rates
     step = A * A.dtype.type(dense_rate)
 
     def update(rows: slice) -> Array:
-        dA = sum_of_products(windows[rows], weights[:, rows].transpose(1, 2, 3, 0))
+        dA = sum_of_products(windows[rows], by_row[:, rows].transpose(1, 2, 0))
         for few in slices(rows, UPDATE_ROWS):
-            change = np.empty((F, few.stop - few.start, OW, M), A.dtype)
-            np.matmul(step, windows[few], out=change.transpose(1, 2, 0, 3))
-            weights[:, few] -= change
-            del change  # so that the next one takes its place in the cache
+            by_row[:, few] -= np.matmul(step, windows[few]).swapaxes(0, 1)
         return dA
 
     dA = added(share(update, OH, 2 * A.shape[1] * weights.size)).reshape(k, -1, F)
-    dkernels = dA[:, :-1].reshape(k, k, -1, F).transpose(3, 2, 1, 0)
+    dkernels = dA[:, :-1].reshape(k, k, -1, F).transpose(3, 2, 0, 1)
     kernels -= conv_rate * dkernels
     bias -= conv_rate * dA[0, -1:].T

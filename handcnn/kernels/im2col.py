@@ -20,13 +20,14 @@ not a copy.
 
 All arrays here have the batch last, so each number above is N numbers side by side, for N images:
 images are (C, H, W, N), outputs (F, OH, OW, N). Each window is a matrix without gaps, (k*k*C, N),
-which BLAS multiplies without copying it. The entries of a kernel are ordered by kernel column v,
-then row u, then channel c, so the kernel matrix is (F, k*k*C).
+which BLAS multiplies without copying it. In `im2col`, the entries of a kernel are ordered by kernel
+column v, then row u, then channel c, so the kernel matrix is (F, k*k*C). The bias can be one more
+entry, beside a pixel that is always 1.
 """
 
 import numpy as np
 
-from handcnn.kernels.memory import aligned, aligned_copy
+from handcnn.kernels.memory import aligned
 from handcnn.types import Array, Shape
 
 
@@ -38,8 +39,8 @@ def positions(size: int, k: int, s: int, p: int = 0) -> int:
 def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
     """Return kernels (F, C, k, k) as a matrix (F, k*k*C).
 
-    With a bias (F, 1), one more entry follows each kernel column, where the windows of `im2col`
-    have a constant: (F, k*(k*C + 1)). The first of these k entries is the bias, the others are 0.
+    With a bias (F, 1), one more entry follows each kernel column, where the windows have a
+    constant: (F, k*(k*C + 1)). The first of these k entries is the bias, the others are 0.
     """
     F, C, k, _ = weights.shape
     A = np.zeros((F, k, k * C + (bias is not None)), weights.dtype)
@@ -49,9 +50,7 @@ def kernel_matrix(weights: Array, bias: Array | None = None) -> Array:
     return A.reshape(F, -1)
 
 
-def im2col(
-    images: Array, k: int, s: int, p: int, rows: slice, constant: Array | float | None = None
-) -> Array:
+def im2col(images: Array, k: int, s: int, p: int, rows: slice, has_bias: bool = False) -> Array:
     """Return the window of each position as a matrix: (OH, OW, k*k*C, N), a view.
 
     Args:
@@ -60,27 +59,27 @@ def im2col(
         s: the stride between windows.
         p: the padding, rows and columns of zeros around the images.
         rows: rows of the output. OH is their number.
-        constant: (N,) or a number, one more entry after each kernel column. The result is
-            (OH, OW, k*(k*C + 1), N) then.
+        has_bias: one more entry, 1, after each kernel column: (OH, OW, k*(k*C + 1), N).
     """
     C, H, W, N = images.shape
     OH, OW = rows.stop - rows.start, positions(W, k, s, p)
-    stacked = aligned((OH, W + 2 * p, k * C + (constant is not None), N), images.dtype)
+    stacked = aligned((OH, W + 2 * p, k * C + has_bias, N), images.dtype)
     stacked[:, :p] = stacked[:, p + W :] = 0
     for u in range(k):
         i, h = overlap(s * rows.start + u - p, s, OH, H)
         of_u = stacked[:, p : p + W, u * C : u * C + C]
         of_u[: i.start] = of_u[i.stop :] = 0
         of_u[i] = images[:, h].transpose(1, 2, 0, 3)
-    if constant is not None:
-        stacked[:, :, -1] = constant
+    stacked[:, :, k * C :] = 1
     of_row, of_column, of_entry, of_number = stacked.strides
     shape = OH, OW, k * stacked.shape[2], N
     return view(stacked, shape, (of_row, s * of_column, of_entry, of_number))
 
 
-def kernel_pixels(images: Array, k: int, s: int, p: int, rows: slice, at_once: bool) -> Array:
-    """Return what the entries of a kernel meet in each row of output, one kernel column at a time.
+def row_windows(
+    images: Array, k: int, s: int, p: int, rows: slice, constant: Array | None, at_once: bool
+) -> Array:
+    """Return the windows of each row of output as wide matrices, for the gradient of the kernels.
 
     Args:
         images: (C, H, W, N).
@@ -88,41 +87,40 @@ def kernel_pixels(images: Array, k: int, s: int, p: int, rows: slice, at_once: b
         s: the stride between windows.
         p: the padding, rows and columns of zeros around the images.
         rows: rows of the output. OH is their number.
-        at_once: all kernel columns in one matrix, for which pixels are copied k times. It must be
-            true if s > 1.
+        constant: (N,), one more entry after each kernel row, or None. Only at once.
+        at_once: all entries in one matrix, which suits few entries. The image rows are stored k
+            times, each time one column further; one row down is a view.
 
     Returns:
-        (k, OH, k*C, OW*N), the entries of each kernel column in the order u, c; or at once
-        (1, OH, k*k*C, OW*N), in the order u, v, c.
+        At once (OH, k*k*C, OW*N), the entries in the order u, v, c; with a constant (OH,
+        k*(k*C + 1), OW*N). Otherwise a matrix for each kernel column v, (k, OH, k*C, OW*N), the
+        entries in the order u, c; it is a view of `padded` if s = 1.
     """
-    xpad = padded(images, p, slice(s * rows.start, s * (rows.stop - 1) + k))
+    xpad = padded(images, k, s, p, rows)
     H, C, W, N = xpad.shape
     OH, OW = positions(H, k, s), positions(W, k, s)
-    if at_once:  # what column v meets becomes channels of its own
-        of_row, of_channel, of_column, of_number = xpad.strides
-        strides = of_row, of_column, of_channel, s * of_column, of_number
-        xpad = aligned_copy(view(xpad, (H, k, C, OW, N), strides)).reshape(H, k * C, OW, N)
-    _, C, W, N = xpad.shape
     of_row, of_channel, of_column, of_number = xpad.strides
-    shape = W - OW + 1, OH, k * C, OW * N
-    return view(xpad, shape, (of_column, s * of_row, of_channel, of_number))
+    if not at_once:
+        strides = of_column, s * of_row, of_channel, s * of_column, of_number
+        return view(xpad, (k, OH, k * C, OW, N), strides).reshape(k, OH, k * C, OW * N)
+    strides = of_row, of_column, of_channel, s * of_column, of_number
+    columns = aligned((H, k * C + (constant is not None), OW, N), xpad.dtype)
+    columns[:, : k * C].reshape(H, k, C, OW, N)[...] = view(xpad, (H, k, C, OW, N), strides)
+    if constant is not None:
+        columns[:, -1] = constant
+    of_row, of_entry, _, of_number = columns.strides
+    return view(columns, (OH, k * columns.shape[1], OW * N), (s * of_row, of_entry, of_number))
 
 
-def padded(images: Array, p: int, rows: slice) -> Array:
-    """Return some rows of images with p zeros on each side, the rows first.
+def padded(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
+    """Return the images under some rows of output, with their padding: (H, C, W + 2*p, N).
 
-    Args:
-        images: (C, H, W, N).
-        p: the padding, rows and columns of zeros around the images.
-        rows: of the padded images, 0 to H + 2*p. In the result, H is their number.
-
-    Returns:
-        (H, C, W + 2*p, N), C-contiguous.
+    H is the number of image rows under these rows. The arguments are those of `im2col`.
     """
     C, H, W, N = images.shape
-    count = rows.stop - rows.start
+    first, count = s * rows.start - p, s * (rows.stop - 1 - rows.start) + k
     xpad = aligned((count, C, W + 2 * p, N), images.dtype)
-    i, h = overlap(rows.start - p, 1, count, H)
+    i, h = overlap(first, 1, count, H)
     xpad[: i.start] = xpad[i.stop :] = 0
     xpad[:, :, :p] = xpad[:, :, p + W :] = 0
     xpad[i, :, p : p + W] = images[:, h].swapaxes(0, 1)
@@ -163,6 +161,7 @@ def overlap(first: int, step: int, count: int, size: int) -> tuple[slice, slice]
 
     Returns:
         Their indices (in 0 to count - 1), and their positions in the image (in 0 to size - 1).
+        Both may be empty.
     """
     start = max(0, -(first // step))
     stop = max(start, min(count, (size - 1 - first) // step + 1))

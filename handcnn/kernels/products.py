@@ -19,7 +19,7 @@ from handcnn.kernels.threads import MOVING_COST, share
 from handcnn.types import Array
 
 SMALL_PRODUCT_COST = 1_000_000  # multiplications; up to here OpenBLAS copies nothing
-MIN_PIECE = 64  # rows or columns in a piece of one large product; shorter ones are not faster
+MIN_PIECE = 64  # along the cut side of a large product; shorter pieces are not faster
 UPDATE_SIZE = 1 << 17  # numbers per update, few enough to stay in cache
 
 
@@ -49,8 +49,8 @@ def sum_of_products(left: Array, right: Array) -> Array:
     """Return the sum of the products of two stacks of matrices, where the inner side is long.
 
     Args:
-        left: (..., stack, rows, inner).
-        right: (stack, inner, columns).
+        left: (..., *stack, rows, inner).
+        right: (*stack, inner, columns); the stack may have any number of axes.
 
     Returns:
         (..., rows, columns).
@@ -61,31 +61,31 @@ def sum_of_products(left: Array, right: Array) -> Array:
     return added((a @ b.swapaxes(-2, -1)).sum(axis=stack) for a, b in zip(*sides, strict=True))
 
 
-def matmul_each(left: Array, right: Array, out: Array, fewest: int) -> None:
+def matmul_each(left: Array, right: Array, out: Array, min_room: int) -> None:
     """Do out = left times right for a stack of small matrices, some rows of left at a time.
 
     Args:
         left: (rows, inner).
         right: (..., inner, columns).
         out: (..., rows, columns).
-        fewest: if small products had fewer rows than this, all are in one.
+        min_room: if small products have room for fewer rows than this, all rows are in one.
     """
     of_one = prod(right.shape[-2:])
     if len(left) * of_one <= SMALL_PRODUCT_COST:
         np.matmul(left, right, out=out)
         return
-    sides = (cut(side, of_one, fewest) for side in (left.T, out.swapaxes(-2, -1)))
+    sides = (cut(side, of_one, min_room) for side in (left.T, out.swapaxes(-2, -1)))
     for few, out_few in zip(*sides, strict=True):
         np.matmul(few.swapaxes(-2, -1), right[..., None, :, :], out=out_few.swapaxes(-2, -1))
 
 
-def cut(matrix: Array, of_one: int, fewest: int) -> list[Array]:
+def cut(matrix: Array, of_one: int, min_room: int) -> list[Array]:
     """Cut the columns of a matrix into pieces whose products are small.
 
     Args:
         matrix: (..., rows, columns).
-        of_one: how many multiplications one column takes.
-        fewest: if small products had fewer columns than this, all are in one piece.
+        of_one: how many multiplications one column takes in each product.
+        min_room: if small products have room for fewer columns than this, nothing is cut.
 
     Returns:
         Views (..., pieces, rows, columns of a piece): of pieces of the same length, and of the rest
@@ -93,7 +93,7 @@ def cut(matrix: Array, of_one: int, fewest: int) -> list[Array]:
     """
     columns, most = matrix.shape[-1], SMALL_PRODUCT_COST // max(1, of_one)
     piece = max(1, columns)
-    if fewest <= most < columns:
+    if min_room <= most < columns:
         pieces = -(-columns // most)
         exact = (columns // n for n in range(pieces, 2 * pieces) if columns % n == 0)
         piece = next(exact, most)  # without a rest if possible
