@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from handcnn.kernels import convolution, products, threads
 from handcnn.kernels.convolution import correlate, input_gradient, weight_gradient
-from handcnn.kernels.im2col import im2col
+from handcnn.kernels.im2col import im2col, row_windows
 from handcnn.kernels.pooling import max_pool, max_pool_gradient
 from handcnn.kernels.products import cut, matmul, sgd_update, slices
 from handcnn.kernels.threads import use_threads
@@ -70,12 +70,17 @@ def test_no_images(C: int, F: int, k: int) -> None:
 
 
 def test_windows_overlap() -> None:
-    """They are views of an array with k copies of each pixel; full copies would have k * k."""
-    windows = im2col(np.zeros((16, 32, 32, 64), np.float32), 5, 1, 0, slice(0, 28))
-    memory = windows
-    while isinstance(memory.base, np.ndarray):
-        memory = memory.base
-    assert 3 * memory.nbytes < windows.nbytes
+    """They are views of arrays with k copies of each pixel; full copies would have k * k."""
+    images, rows = np.zeros((16, 32, 32, 64), np.float32), slice(0, 28)
+    for windows in (
+        im2col(images, 5, 1, 0, rows),
+        row_windows(images, 5, 1, 0, rows, None, at_once=True),
+        row_windows(images, 5, 1, 0, rows, None, at_once=False),
+    ):
+        memory = windows
+        while isinstance(memory.base, np.ndarray):
+            memory = memory.base
+        assert 3 * memory.nbytes < windows.nbytes
 
 
 @settings(max_examples=200)
