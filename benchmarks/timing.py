@@ -49,7 +49,7 @@ def take_turns(runs: Mapping[Entry, Run], seconds: float, rounds: int) -> dict[E
 
 
 def take_one_turn_each(runs: Mapping[Entry, Run]) -> dict[Entry, list[float]]:
-    """Time each entry once, when the process is idle; return the seconds of its calls."""
+    """Give each entry one turn, while the process is idle; return the seconds of all its calls."""
     calls = {}
     for entry, run in runs.items():
         wait_for_silence()

@@ -70,7 +70,7 @@ def test_no_images(C: int, F: int, k: int) -> None:
 
 
 def test_windows_overlap() -> None:
-    """They are views of arrays with k copies of each pixel; full copies would have k * k."""
+    """They are views of arrays with up to k copies of each pixel; full copies would have k * k."""
     images, rows = np.zeros((16, 32, 32, 64), np.float32), slice(0, 28)
     for windows in (
         im2col(images, 5, 1, 0, rows),

@@ -1,6 +1,6 @@
-"""Freed memory stays in the process; a block lies where the last one lay; arrays can be aligned.
+"""Freed memory is used again by the next step or block; arrays can start at a cache line.
 
-The oracles are the system's count of page faults, Python's of allocated bytes, and the address.
+The oracles: the system's count of page faults, Python's count of bytes, and the address.
 """
 
 import os
@@ -62,7 +62,7 @@ def test_a_step_finds_the_memory_of_the_step_before(environment: dict[str, str])
 def test_a_block_takes_the_place_of_the_one_before(
     compute: Callable[[Array, Array], Array], copies: int
 ) -> None:
-    """Two blocks in turn need twice the cache: `deep` took 5 % longer."""
+    """With two blocks in memory, which need twice the cache, a step of `deep` took 5 % longer."""
     x = np.zeros((16, 29, 29, 64), np.float32).transpose(3, 0, 1, 2)
     weights = np.zeros((16, 16, 3, 3), np.float32)
     tracemalloc.start()

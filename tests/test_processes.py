@@ -302,7 +302,7 @@ def without_room(found: Processes) -> None:
 
 
 def killed_and_not_closed(found: Processes) -> None:
-    """As if the file could not write what lies in its buffer."""
+    """Let closing the file raise, as when the disk has no room for what is in the buffer."""
     killed(found)
     found.opened.callback(Full().write, b"")
 

@@ -63,7 +63,7 @@ IDX_TYPES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "fl
 
 
 def idx(array: np.ndarray, dtype: str = "uint8") -> bytes:
-    """Return an array in the IDX format, by default as bytes."""
+    """Return the bytes of an IDX file of this array, by default with numbers of one byte."""
     head = struct.pack(f">HBB{array.ndim}I", 0, IDX_TYPES[dtype], array.ndim, *array.shape)
     return head + array.astype(np.dtype(dtype).newbyteorder(">")).tobytes()
 

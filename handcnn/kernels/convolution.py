@@ -78,7 +78,7 @@ def weight_gradient(
 
 
 def kernels_last(dz: Array) -> Array:
-    """Return dz (F, OH, OW, N) as a copy (OH, OW*N, F), which BLAS multiplies faster.
+    """Copy dz (F, OH, OW, N) into the order (OH, OW*N, F), which BLAS multiplies faster.
 
     In one step, the copy would read F distant places at once. So first F moves next to N.
     """

@@ -79,7 +79,7 @@ def im2col(images: Array, k: int, s: int, p: int, rows: slice, has_bias: bool = 
 def row_windows(
     images: Array, k: int, s: int, p: int, rows: slice, constant: Array | None, at_once: bool
 ) -> Array:
-    """Return the windows of each row of output as wide matrices, for the gradient of the kernels.
+    """Return the windows in wide matrices, each with all the windows of one row of output.
 
     Args:
         images: (C, H, W, N).
@@ -87,14 +87,14 @@ def row_windows(
         s: the stride between windows.
         p: the padding, rows and columns of zeros around the images.
         rows: rows of the output. OH is their number.
-        constant: (N,), one more entry after each kernel row, or None. Only at once.
-        at_once: all entries in one matrix, which suits few entries. The image rows are stored k
-            times, each time one column further; one row down is a view.
+        constant: (N,), one more entry after each kernel row, or None. It is used only at once.
+        at_once: whether all entries are in one matrix, which is faster if they are few. The image
+            rows are stored k times then, each time one column further; one row down is a view.
 
     Returns:
-        At once (OH, k*k*C, OW*N), the entries in the order u, v, c; with a constant (OH,
-        k*(k*C + 1), OW*N). Otherwise a matrix for each kernel column v, (k, OH, k*C, OW*N), the
-        entries in the order u, c; it is a view of `padded` if s = 1.
+        At once, (OH, k*k*C, OW*N), or (OH, k*(k*C + 1), OW*N) with a constant; the entries are in
+        the order u, v, c. Otherwise (k, OH, k*C, OW*N), a matrix for each kernel column v, with the
+        entries in the order u, c; if s = 1, it is a view of what `padded` returns.
     """
     xpad = padded(images, k, s, p, rows)
     H, C, W, N = xpad.shape
@@ -113,9 +113,9 @@ def row_windows(
 
 
 def padded(images: Array, k: int, s: int, p: int, rows: slice) -> Array:
-    """Return the images under some rows of output, with their padding: (H, C, W + 2*p, N).
+    """Return the rows of the padded images under these rows of output: (H, C, W + 2*p, N).
 
-    H is the number of image rows under these rows. The arguments are those of `im2col`.
+    H is their number. The arguments are those of `im2col`.
     """
     C, H, W, N = images.shape
     first, count = s * rows.start - p, s * (rows.stop - 1 - rows.start) + k

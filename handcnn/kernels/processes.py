@@ -203,9 +203,9 @@ def serve(build: Build, file: int, number: int) -> None:
 
 
 def _can_start() -> bool:
-    """Return whether processes can be started here, and whether their end would do no harm.
+    """Return whether processes can be started here, and whether this one survives their end.
 
-    By default, Python ignores the signal of a broken pipe. Otherwise it would end this process.
+    By default, Python ignores the signal of a broken pipe. Otherwise that signal ends this process.
     """
     if os.name != "posix" or hasattr(sys, "frozen"):
         return False

@@ -271,7 +271,7 @@ def unshared() -> Iterator[None]:
 
 
 def split(length: int, multiplications: int) -> list[slice]:
-    """Return the parts into which `share` cuts range(length): at least one, and none is empty.
+    """Return the parts into which `share` cuts range(length). None is empty unless the length is 0.
 
     All parts end together, although only the first starts at once.
     """

@@ -198,7 +198,7 @@ def look(net: Network, image: Array) -> tuple[list[Array], Array]:
 
 
 def _most_digits(net: Network) -> int:
-    """Return how many digits a picture may have: reading them all costs what explaining one may."""
+    """Return how many digits may be read at once, for no more work than an explanation may take."""
     numbers, multiplications = cost_per_image(net)
     return min(MAX_NUMBERS // numbers, MAX_MULTIPLICATIONS // multiplications)
 
